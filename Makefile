@@ -1,0 +1,56 @@
+# Victoria needs nothing but Python 3.11 or newer: every target sets up what it uses in .venv.
+
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+GOAL ?= List the files in the folder consumers, then explain what an event-driven pipeline is
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup run test check lock clean
+
+help: ## Show this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.run ## Make the virtual environment with what Victoria needs
+
+run: $(VENV)/.run ## Answer a goal: make run GOAL="Read README.md"
+	@$(BIN)/victoria run "$${GOAL}"
+export GOAL
+
+test: $(VENV)/.dev ## Run the tests (real server, real model; under 5 minutes)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## Lint, type check, and hold the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+lock: $(VENV)/.dev ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
+		--generate-hashes --no-header --no-emit-index-url --quiet --upgrade --output-file requirements.lock
+
+clean: ## Remove what the other targets made here
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info build
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Victoria needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# uv holds what it installs to the hashes of the lock, and is itself installed by its hash there.
+$(BIN)/uv: requirements.lock | $(BIN)/python
+	@awk '/^uv==/ {p=1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.lock
+	@touch $@
+
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --build-constraint requirements.lock
+
+$(VENV)/.run: pyproject.toml requirements.lock | $(BIN)/uv
+	@echo "Installing Victoria into $(VENV) ..." >&2
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "Installing the test and development tools into $(VENV) ..." >&2
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""What happens: one file per stage, the tools they use, and the rules that need no model."""

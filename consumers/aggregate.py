@@ -1,0 +1,68 @@
+"""aggregate: the one place that knows a run. It releases steps as their dependencies allow and ends the run, once."""
+
+from msgspec.structs import replace
+
+from consumers import run_state as run
+from consumers.run_state import RunState
+from llm.prompts import prompt
+from schemas.errors import EffectFailed
+from schemas.events import Event, PlanProposed, RunFinished, RunProgressed, StageFailed, StepFinished, StepReady
+from schemas.plan import least_trusted
+from streams.stage import Context, Policy, Stage
+
+NAME = run.STAGE
+FUSE = prompt("fuse")
+FUSED_CHARACTERS = 6_000
+
+
+async def handle(event: PlanProposed | StepFinished | StageFailed, ctx: Context[RunState]) -> list[Event]:
+    """One event of a run in; released steps, progress, or the run's end out."""
+    state, now = ctx.state, ctx.now()
+    if state.finished:
+        return []  # a run ends once: what comes late changes nothing
+    events: list[Event] = []
+    match event:
+        case StageFailed():
+            state = run.fail(state, event, now)
+        case PlanProposed() if state.plan is None:
+            state = run.begin(event, now)
+        case StepFinished():
+            state, events = run.record(state, event, now)
+        case _:
+            return []
+    ctx.trust = least_trusted(ctx.trust, ctx.state.trust)
+    if state.plan and not state.finished:
+        state, released = run.release(state, now)
+        events += released
+        if run.is_over(state):
+            output = await _output(state, ctx)
+            state = run.finish(state, output, ctx.usage(), now)
+    if state.finished:
+        events.append(state.finished)
+    ctx.state = replace(state, trust=ctx.trust)
+    return events
+
+
+async def _output(state: RunState, ctx: Context[RunState]) -> str:
+    """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other."""
+    plain = run.concatenated(state)
+    if state.plan and state.plan.aggregate and len(run.answers(state)) > 1:
+        try:
+            question = FUSE.question(str, max_tokens=400, goal=state.goal, answers=plain[:FUSED_CHARACTERS])
+            return await ctx.ask("fuse", question)
+        except EffectFailed:
+            return plain
+    return plain
+
+
+def stage() -> Stage[PlanProposed | StepFinished | StageFailed, RunState]:
+    """The stage as it stands in the topology."""
+    return Stage(
+        name=NAME,
+        reads=NAME,
+        accepts=(PlanProposed, StepFinished, StageFailed),
+        emits=(StepReady, RunProgressed, RunFinished),
+        handle=handle,
+        policy=Policy(concurrency=32),
+        state=RunState,
+    )

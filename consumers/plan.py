@@ -1,0 +1,94 @@
+"""plan: an understood goal becomes a checked plan of few steps.
+
+Works on the restated goal only. What rules are sure of becomes steps without a model; a simple goal is one step; for
+the rest a model decomposes, and where it can't, one step does the whole.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from consumers.failure import stage_failed
+from consumers.plan_check import MAX_STEPS, checked
+from consumers.tools.registry import describe_tools
+from llm.prompts import prompt
+from schemas.errors import EffectFailed
+from schemas.events import Event, GoalUnderstood, PlanProposed, RunProgressed, StageFailed
+from schemas.plan import Plan, Spent, Step, ToolCall
+from streams.stage import Context, Stage
+
+NAME = "plan"
+PROMPT = prompt("plan")
+
+ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
+LongText = Annotated[str, msgspec.Meta(min_length=1, max_length=400)]
+StepId = Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
+
+
+class PlannedStep(msgspec.Struct, frozen=True):
+    """A step as a model proposes it."""
+
+    id: StepId
+    title: ShortText
+    instruction: LongText
+    depends_on: Annotated[tuple[StepId, ...], msgspec.Meta(max_length=MAX_STEPS)] = ()
+
+
+class Decomposition(msgspec.Struct, frozen=True):
+    """A model's proposal for a plan."""
+
+    steps: Annotated[tuple[PlannedStep, ...], msgspec.Meta(min_length=1, max_length=5)]
+
+
+async def handle(event: GoalUnderstood, ctx: Context[None]) -> list[Event]:
+    """One understood goal in, its plan out."""
+    if event.calls:
+        plan = of_calls(event.calls, event.question)
+    elif event.category == "simple":
+        plan = Plan("simple", (Step("1", "answer", event.restated),))
+    else:
+        plan = await _decomposed(event, ctx)
+    proposed = PlanProposed(
+        restated=event.restated,
+        plan=plan,
+        project=event.project,
+        session=event.session,
+        spent=(*event.spent, Spent(NAME, ctx.now(), ctx.usage())),
+    )
+    titles = "; ".join(step.title for step in plan.steps)
+    return [proposed, RunProgressed(kind="plan", stage=NAME, text=titles or "; ".join(plan.notes), plan=plan)]
+
+
+def of_calls(calls: tuple[ToolCall, ...], question: str) -> Plan:
+    """A plan of sure tool calls, side by side, and of a question about their results, if one is left."""
+    steps = [
+        Step(str(number), " ".join((call.tool, *call.arguments.values()))[:120], call.tool, call=call, final=True)
+        for number, call in enumerate(calls, 1)
+    ]
+    if not question:
+        return Plan("rules", tuple(steps))
+    last = Step(str(len(steps) + 1), question[:120], question, depends_on=tuple(step.id for step in steps))
+    return Plan("simple", (*steps, last))
+
+
+async def _decomposed(event: GoalUnderstood, ctx: Context[None]) -> Plan:
+    whole = Step("1", "find out", event.restated, expected=event.first_step)
+    question = PROMPT.question(Decomposition, max_tokens=400, goal=event.restated[:4000], tools=describe_tools())
+    try:
+        proposal = await ctx.ask("decompose", question)
+    except EffectFailed as problem:
+        return Plan("react", (whole,), notes=(f"One step for the whole: {problem}",))
+    steps = tuple(Step(s.id, s.title, s.instruction, depends_on=s.depends_on) for s in proposal.steps)
+    return checked(Plan("react", steps, aggregate=len(steps) > 1))
+
+
+def stage() -> Stage[GoalUnderstood, None]:
+    """The stage as it stands in the topology."""
+    return Stage(
+        name=NAME,
+        reads="plan",
+        accepts=(GoalUnderstood,),
+        emits=(PlanProposed, RunProgressed, StageFailed),
+        handle=handle,
+        on_dead=stage_failed(NAME),
+    )

@@ -1,0 +1,207 @@
+"""What can be made of a goal without a model: sure tool calls, what is left of it, and what kind of goal it is.
+
+Rules are data (rules.toml); this file only applies them. A goal is matched whole, or part by part where words of
+sequence ("then", "затем", "然后") split it into calls and a last part that is left for a model. A wrong call is worse
+than a missed one: whatever does not fit entirely is left alone. Every text is bounded before it is matched.
+"""
+
+import re
+from typing import Literal
+
+import msgspec
+
+from consumers.faithful import faithful
+from consumers.phrases import RULES, CallRules, Quotes, cleaned, fits, pattern
+from schemas.plan import Category, TaskKind, ToolCall
+
+__all__ = ["Recognised", "faithful", "recognise"]
+
+LONGEST = 1_000
+"""A goal with more characters is never a tool call; of it, this much at the start decides kind and category."""
+_LONGEST_PART = 400
+_MOST_CALLS = 8
+_MOST_SPLITS = 16
+_MOST_TRIMS = 8
+_TAIL = 40
+_KEPT_START, _KEPT_END = 1_500, 500
+
+_SURE, _SURE_SEVERAL, _SURE_WITH_REST, _QUESTION, _SORTED, _UNSURE = 0.95, 0.9, 0.8, 0.7, 0.5, 0.3
+
+_CALLS = tuple((rules, tuple(pattern(text) for text in rules.patterns)) for rules in RULES.call)
+_PATH = pattern("{path}")
+_SEQUENCE = pattern(RULES.parts.sequence)
+_BEFORE = re.compile(rf"(?:[\s,;:!?。！？，；：…]|{RULES.parts.before})++", re.IGNORECASE)
+_AFTER = pattern(rf"{RULES.parts.after}\Z")
+_CLOSING = re.compile(r"(?:(?<=[^\s./])\.+|[\s,;:!?。！？，；：…]+|(?<=\s)\.{3,})\Z")
+_KINDS: tuple[tuple[TaskKind, re.Pattern[str]], ...] = tuple(
+    (kind, pattern(text)) for kind, text in RULES.kinds.items()
+)
+_QUESTION_START, _ACTION = pattern(RULES.categories.question), pattern(RULES.categories.action)
+_QUESTION_END = pattern(RULES.categories.question_end)
+_INVESTIGATE, _SEVERAL = pattern(RULES.categories.investigate), pattern(RULES.categories.several)
+
+
+class Recognised(msgspec.Struct, frozen=True):
+    """What rules make of a goal.
+
+    `calls` are sure, in order; `rest` is the part of the goal they don't cover, "" if none. `restated` is the goal in
+    one sentence of its language. `confidence`, 0 to 1: 0.9 and more, the calls are all of it; 0.8, with a rest; below,
+    no calls. `first_step` is the first call as text ("list_directory schemas"), "" if none.
+    """
+
+    restated: str
+    category: Category
+    kind: TaskKind
+    confidence: float
+    calls: tuple[ToolCall, ...] = ()
+    rest: str = ""
+    first_step: str = ""
+
+
+class _Call(msgspec.Struct, frozen=True):
+    tool: Literal["list_directory", "read_file"]
+    language: str
+    path: str
+
+
+def recognise(goal: str) -> Recognised:
+    """What rules make of any text, in time linear in its length. Never raises."""
+    goal = goal.strip()
+    calls, rest = _calls(goal) if len(goal) <= LONGEST else ([], "")
+    if not calls:
+        text = " ".join(goal[:LONGEST].split())
+        category, confidence = _category(text)
+        return Recognised(_shortened(goal), category, _kind(text), confidence)
+    several = len(calls) > 1 or bool(rest)
+    confidence = _SURE_WITH_REST if rest else _SURE_SEVERAL if several else _SURE
+    return Recognised(
+        restated=_sentence(calls, rest),
+        category="multi_step" if several else "simple",
+        kind=_kind(rest) if rest else "fast",
+        confidence=confidence,
+        calls=tuple(ToolCall(call.tool, {"path": call.path}) for call in calls),
+        rest=rest,
+        first_step=f"{calls[0].tool} {calls[0].path}",
+    )
+
+
+def _calls(goal: str) -> tuple[list[_Call], str]:
+    """The calls a goal begins with, and what is left of it."""
+    quotes = Quotes(goal)
+    whole = _call(quotes, quotes.masked, alone=True)
+    if whole:
+        return [whole], ""
+    calls: list[_Call] = []
+    left = _begun(quotes.masked)
+    while left and len(calls) < _MOST_CALLS:
+        found = _next_call(quotes, left, calls[-1] if calls else None)
+        if not found:
+            break
+        calls.append(found[0])
+        left = _begun(found[1])
+    return calls, quotes.restored(left).strip() if _trimmed(left) else ""
+
+
+def _next_call(quotes: Quotes, text: str, previous: _Call | None) -> tuple[_Call, str] | None:
+    """The shortest first part of a text that is a call, and what comes behind it."""
+    for number, split in enumerate(_SEQUENCE.finditer(text)):
+        if number == _MOST_SPLITS:
+            return None
+        call = _call(quotes, text[: split.start()], previous)
+        if call:
+            return call, text[split.end() :]
+    call = _call(quotes, text, previous)
+    return (call, "") if call else None
+
+
+def _call(quotes: Quotes, text: str, previous: _Call | None = None, *, alone: bool = False) -> _Call | None:
+    """The call that this part as a whole asks for. After a call, a path is enough: "read a.md and b.md"."""
+    if len(text) > 2 * _LONGEST_PART:
+        return None
+    text = _trimmed(text)
+    if not 1 < len(text) <= _LONGEST_PART and not quotes.inside(text):
+        return None
+    for rules, patterns in _CALLS:
+        if rules.needs == "alone" and not alone:
+            continue
+        for candidate in patterns:
+            found = candidate.fullmatch(text)
+            path = found and _path(quotes, found, rules)
+            if path:
+                return _Call(rules.tool, rules.language, path)
+    if previous and _PATH.fullmatch(text):
+        path = quotes.inside(text) or text
+        if fits(path, "file_path" if previous.tool == "read_file" else "folder_path", quoted=False, apart=True):
+            return _Call(previous.tool, previous.language, cleaned(path))
+    return None
+
+
+def _path(quotes: Quotes, found: re.Match[str], rules: CallRules) -> str:
+    """The path a pattern found, "" if it is not what the pattern needs."""
+    if rules.needs in ("nothing", "alone"):
+        return "."
+    inside = quotes.inside(found[1])
+    path = found[1] if inside is None else inside
+    around = found.string[: found.start(1)][-1:], found.string[found.end(1) :][:1]
+    apart = all(character in ("", " ") for character in around)
+    return cleaned(path) if path and fits(path, rules.needs, quoted=inside is not None, apart=apart) else ""
+
+
+def _trimmed(text: str) -> str:
+    """Without greetings, thanks and the last full stop; a path's own dots stay."""
+    text = _begun(text)
+    for _ in range(_MOST_TRIMS):
+        # Only a short tail is searched: a search for an end begins at every character.
+        kept, tail = text[:-_TAIL], text[-_TAIL:]
+        shorter = kept + _AFTER.sub("", _CLOSING.sub("", tail))
+        if shorter == text:
+            break
+        text = shorter
+    return text
+
+
+def _begun(text: str) -> str:
+    """Without what stands before a goal: blanks, signs, greetings."""
+    start = _BEFORE.match(text)
+    return text[start.end() :] if start else text
+
+
+def _sentence(calls: list[_Call], rest: str) -> str:
+    words = RULES.sentences[calls[0].language]
+    said: list[str] = []
+    for call in calls:
+        # A path of dots would melt into the full stop.
+        path = f'"{call.path}"' if " " in call.path or not call.path.strip(".") else call.path
+        text = words.here if call.path == "." else getattr(words, call.tool).replace("{path}", path)
+        said.append(text[:1].lower() + text[1:] if said else text)
+    if rest:
+        said.append(rest)
+    text = words.join.join(said)
+    return text if text.endswith((".", "!", "?", "。", "！", "？")) and rest else text + words.end
+
+
+def _shortened(goal: str) -> str:
+    """A goal as it is on one line; of a very long one, its start and its end."""
+    if len(goal) > _KEPT_START + _KEPT_END:
+        goal = f"{goal[:_KEPT_START]} … {goal[-_KEPT_END:]}"
+    return " ".join(goal.split())
+
+
+def _category(text: str) -> tuple[Category, float]:
+    """For a goal without calls, and how sure that is."""
+    parts = [_trimmed(part) for part in _SEQUENCE.split(text)[:_MOST_SPLITS]]
+    actions = sum(1 for part in parts if _ACTION.match(part))
+    asks = _QUESTION_START.match(_trimmed(text)) or _QUESTION_END.search(_trimmed(text))
+    if actions > 1 or (actions and _SEVERAL.search(text)):
+        return "multi_step", _SORTED
+    if asks and not actions:
+        return "simple", _QUESTION
+    if _INVESTIGATE.search(text):
+        return "investigate", _SORTED
+    return "simple", _UNSURE
+
+
+def _kind(text: str) -> TaskKind:
+    hits: list[tuple[int, TaskKind]] = [(len(set(words.findall(text[:LONGEST]))), kind) for kind, words in _KINDS]
+    most, kind = max(hits, key=lambda hit: hit[0])
+    return kind if most else "general"

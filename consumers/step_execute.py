@@ -1,0 +1,138 @@
+"""step-execute: one step of a plan is carried out, by a sure tool call, one answer of a model, or a ReAct loop."""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from consumers.tools.registry import Action, Finish, ToolArguments, describe_tools, parse_call
+from consumers.tools.workspace import Workspace
+from llm.prompts import prompt
+from schemas.errors import EffectFailed, ErrorInfo, VictoriaError
+from schemas.events import Event, StepFinished, StepReady
+from schemas.plan import Spent, ToolCall
+from streams.stage import Context, Policy, Stage
+
+NAME = "step-execute"
+ANSWER, ACT = prompt("answer"), prompt("act")
+REPEATS = 3
+"""The same call this often ends a loop."""
+INPUT_CHARACTERS = 3_000
+OBSERVATION_CHARACTERS = 1_500
+OBSERVATIONS = 4
+"""How many of the last observations a model sees."""
+
+Workspaces = Callable[[str], Workspace]
+"""The confined folder of a project. Raises ToolRefused where it has none."""
+BY_RULES = (
+    "No model answered, and no rule answers this by itself. By rules alone Victoria lists folders and reads files: "
+    'try "List the files in the folder schemas" or "Read README.md".'
+)
+
+
+class Executor:
+    """Carries out steps in the projects' folders, with at most `max_iterations` rounds of think, act, observe."""
+
+    def __init__(self, workspaces: Workspaces, max_iterations: int) -> None:
+        self._workspaces, self._max_iterations = workspaces, max_iterations
+
+    async def handle(self, event: StepReady, ctx: Context[None]) -> list[Event]:
+        """One ready step in, its end out."""
+        try:
+            if event.step.call and event.step.final:
+                finished = await self._tool(event, event.step.call, ctx)
+            elif event.strategy == "react":
+                finished = await self._react(event, ctx)
+            else:
+                finished = await self._answer(event, ctx)
+        except VictoriaError as problem:
+            if problem.retryable:
+                raise
+            finished = StepFinished(step_id=event.step.id, status="failed", error=problem.info)
+        return [replace(finished, spent=Spent(NAME, ctx.now(), ctx.usage()))]
+
+    async def _tool(self, event: StepReady, call: ToolCall, ctx: Context[None]) -> StepFinished:
+        output = await self._run_tool(event, "tool", parse_call(call)[1], ctx)
+        return StepFinished(step_id=event.step.id, status="ok", output=output, tools=(call.tool,))
+
+    async def _answer(self, event: StepReady, ctx: Context[None]) -> StepFinished:
+        inputs = "\n\n".join(f"{output[:INPUT_CHARACTERS]}" for output in event.inputs.values())
+        question = ANSWER.question(str, max_tokens=300, goal=event.step.instruction[:4000], inputs=inputs)
+        try:
+            output = await ctx.ask("answer", question)
+        except EffectFailed as problem:
+            return _by_rules(event, problem.info)
+        return StepFinished(step_id=event.step.id, status="ok", output=output, method="simple")
+
+    async def _react(self, event: StepReady, ctx: Context[None]) -> StepFinished:
+        observations: list[str] = []
+        calls: list[ToolArguments] = []
+        used: dict[str, None] = {}
+        best, status = "", "partial"
+        for number in range(1, self._max_iterations + 1):
+            question = ACT.question(
+                Action,
+                max_tokens=400,
+                goal=event.step.instruction[:4000],
+                hint=event.step.expected,
+                tools=describe_tools(),
+                observations="\n".join(observations[-OBSERVATIONS:]),
+            )
+            try:
+                action = await ctx.ask(f"act-{number}", question)
+            except EffectFailed as problem:
+                if not best:
+                    return _by_rules(event, problem.info)
+                break
+            if isinstance(action, Finish):
+                if action.answer.strip():
+                    best, status = action.answer, "ok"
+                break
+            used[action.name] = None
+            calls.append(action.without_thought())
+            if calls.count(calls[-1]) >= REPEATS:
+                break
+            try:
+                best = await self._run_tool(event, f"tool-{number}", action, ctx)
+                observations.append(f"{action.name}: {best[:OBSERVATION_CHARACTERS]}")
+            except VictoriaError as problem:
+                if problem.retryable:
+                    raise
+                observations.append(f"{action.name} failed: {problem}")
+        if not best:
+            error = ErrorInfo("step.no_answer", "The loop ended without an answer.", "Try a larger model.")
+            return StepFinished(step_id=event.step.id, status="failed", method="react", tools=tuple(used), error=error)
+        return StepFinished(
+            step_id=event.step.id,
+            status="ok" if status == "ok" else "partial",
+            output=best,
+            method="react",
+            tools=tuple(used),
+        )
+
+    async def _run_tool(self, event: StepReady, name: str, arguments: ToolArguments, ctx: Context[None]) -> str:
+        async def act(request: ToolArguments, _key: str) -> str:
+            return await request.run(self._workspaces(event.project))
+
+        return await ctx.call(name, act, arguments, returns=str, effects=arguments.effects)
+
+
+def _by_rules(event: StepReady, error: ErrorInfo) -> StepFinished:
+    """What can be said without a model: honest, and no failure of the run."""
+    return StepFinished(step_id=event.step.id, status="partial", output=BY_RULES, method="rules", error=error)
+
+
+def _given_up(event: StepReady, error: ErrorInfo) -> list[Event]:
+    return [StepFinished(step_id=event.step.id, status="failed", error=error)]
+
+
+def stage(workspaces: Workspaces, max_iterations: int) -> Stage[StepReady, None]:
+    """The stage as it stands in the topology."""
+    return Stage(
+        name=NAME,
+        reads=NAME,
+        accepts=(StepReady,),
+        emits=(StepFinished,),
+        handle=Executor(workspaces, max_iterations).handle,
+        policy=Policy(timeout=3600, concurrency=16),
+        on_dead=_given_up,
+    )

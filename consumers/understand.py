@@ -1,0 +1,83 @@
+"""understand: a raw goal becomes one clear sentence, a category, and what rules are sure of.
+
+Rules look first. Where they are sure, no model is asked; where they are not, one quick call restates the goal, and its
+answer counts only if it kept the goal's meaning. Without a model the rules' own reading goes on.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from consumers.failure import stage_failed
+from consumers.rules import faithful, recognise
+from llm.prompts import prompt
+from schemas.errors import EffectFailed
+from schemas.events import Event, GoalSubmitted, GoalUnderstood, RunProgressed, StageFailed
+from schemas.plan import Category, Spent
+from streams.stage import Context, Reject, Stage
+
+NAME = "understand"
+SURE = 0.8
+"""From this confidence on the rules decide alone."""
+CLEAR = 0.6
+"""From this confidence on the rules' category counts, not the model's."""
+PROMPT_CHARACTERS = 4_000
+
+PROMPT = prompt("understand")
+
+
+class Understanding(msgspec.Struct, frozen=True):
+    """What the model makes of a goal."""
+
+    restated: Annotated[str, msgspec.Meta(min_length=1, max_length=400)]
+    category: Category
+    first_step: Annotated[str, msgspec.Meta(max_length=200)]
+
+
+async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
+    """One goal in, its understanding out."""
+    if not event.goal.strip():
+        raise Reject("the goal is empty")
+    rules = recognise(event.goal)
+    restated, category, first_step, source = rules.restated, rules.category, rules.first_step, "rules"
+    if rules.confidence < SURE:
+        history = "\n".join(f"{turn.user}\n{turn.assistant}" for turn in event.history[-3:])
+        question = PROMPT.question(
+            Understanding, max_tokens=200, goal=event.goal[:PROMPT_CHARACTERS], history=history[-1000:]
+        )
+        try:
+            answer = await ctx.ask("understand", question)
+        except EffectFailed:
+            pass  # the failure is in the journal; the rules' reading goes on
+        else:
+            source = "model"
+            if faithful(event.goal, answer.restated):
+                restated = answer.restated
+            if rules.confidence < CLEAR:
+                category, first_step = answer.category, answer.first_step
+    understood = GoalUnderstood(
+        restated=restated,
+        category=category,
+        kind=rules.kind,
+        first_step=first_step,
+        project=event.project,
+        session=event.session,
+        calls=rules.calls,
+        question=rules.rest,
+        confidence=rules.confidence,
+        source="model" if source == "model" else "rules",
+        spent=(Spent(NAME, ctx.now(), ctx.usage()),),
+    )
+    return [understood, RunProgressed(kind="understood", stage=NAME, text=restated)]
+
+
+def stage() -> Stage[GoalSubmitted, None]:
+    """The stage as it stands in the topology."""
+    return Stage(
+        name=NAME,
+        reads="intake",
+        accepts=(GoalSubmitted,),
+        emits=(GoalUnderstood, RunProgressed, StageFailed),
+        handle=handle,
+        on_dead=stage_failed(NAME),
+    )

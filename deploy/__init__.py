@@ -1,0 +1,1 @@
+"""How it starts: settings, projects, the embedded server, wiring."""

@@ -1,0 +1,251 @@
+"""What can be set, and where each value came from: flag, environment, victoria.toml, default, in that order.
+
+The `Settings` record is the only list of keys. `describe` turns it into rows for `victoria config` and the README.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from deploy.fields import Field, More, fields_of, shown
+from schemas.errors import InvalidInput
+
+FILE = "victoria.toml"
+"""The settings file in the project's root."""
+
+
+def project_root(start: Path) -> Path:
+    """The nearest folder at or above `start` that holds victoria.toml or .git, else `start`; always a real path."""
+    start = start.resolve()
+    return next((folder for folder in (start, *start.parents) if _is_root(folder)), start)
+
+
+def _is_root(folder: Path) -> bool:
+    try:
+        return (folder / FILE).exists() or (folder / ".git").exists()
+    except OSError:  # a parent that may not be looked into
+        return False
+
+
+def default_state_dir(root: Path) -> Path:
+    """One per project folder, and with it one embedded server: equal names in two places don't share."""
+    real = root.resolve()
+    return platformdirs.user_state_path("victoria") / (
+        f"{real.name[:40] or 'root'}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:8]}"
+    )
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Times are in seconds. Printed with passwords masked."""
+
+    redis_url: Annotated[
+        str,
+        Meta(description="The Redis or Valkey server; empty starts the embedded one."),
+        More(expects="a redis://, rediss:// or unix:// URL, or nothing"),
+    ] = ""
+    prefix: Annotated[
+        str,
+        Meta(description="What all keys on the server start with.", pattern=r"^[^{}\s:]+\Z"),
+        More(expects="text without braces, colons and spaces"),
+    ] = "victoria"
+    partitions: Annotated[int, Meta(description="Over how many sets of streams the runs are spread.", ge=1, le=256)] = 1
+    state_dir: Annotated[
+        Path,
+        Meta(description="Where the embedded server keeps its data; there is one server per folder."),
+        More(default="the user's state folder, one per project folder"),
+    ] = msgspec.field(default_factory=lambda: default_state_dir(project_root(Path.cwd())))
+    cache_dir: Annotated[
+        Path,
+        Meta(description="Where what can be fetched again is kept, such as the embedded model."),
+        More(default="the user's cache folder"),
+    ] = msgspec.field(default_factory=lambda: platformdirs.user_cache_path("victoria"))
+    model: Annotated[
+        str,
+        Meta(description="Which model answers: auto, local, none, or a model's name.", min_length=1),
+        More(expects="auto, local, none or a model's name"),
+    ] = "auto"
+    local_model: Annotated[
+        str,
+        Meta(description="A GGUF file to run in-process; empty takes the bundled one."),
+        More(expects="a file's path, or nothing"),
+    ] = ""
+    local_slots: Annotated[
+        int, Meta(description="How many questions the local model answers at once.", ge=1, le=64)
+    ] = 4
+    local_context: Annotated[
+        int, Meta(description="Tokens of context of each of the local model's slots.", ge=512, le=1_048_576)
+    ] = 8192
+    model_timeout: Annotated[float, Meta(description="Seconds to wait for a model's answer.", gt=0, le=86_400)] = 300
+    main_project: Annotated[
+        str,
+        Meta(description="The project meant when none is named: name, path or name=path."),
+        More(names=("MAIN_PROJECT",), default="the root folder, under its own name"),
+    ] = ""
+    allowed_projects: Annotated[
+        str,
+        Meta(description="Further projects, separated by commas, each as in main_project."),
+        More(names=("ALLOWED_PROJECTS",)),
+    ] = ""
+    lease: Annotated[
+        float, Meta(description="Seconds after which a silent worker's entries go to others.", gt=0.2, le=3600)
+    ] = 10
+    grace: Annotated[
+        float, Meta(description="Seconds a stopping worker has to finish what it holds.", ge=0, le=3600)
+    ] = 10
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
+    ] = "warning"
+    max_iterations: Annotated[
+        int, Meta(description="How many rounds a strategy may take over one goal.", ge=1, le=1000)
+    ] = 10
+    victoria_url: Annotated[
+        str, Meta(description="Victoria's HTTP door (for later versions)."), More(names=("VICTORIA_URL",))
+    ] = "http://127.0.0.1:8010"
+    veronica_url: Annotated[
+        str, Meta(description="Veronica's HTTP door (for later versions)."), More(names=("VERONICA_URL",))
+    ] = "http://127.0.0.1:8011"
+    database_url: Annotated[
+        str,
+        Meta(description="The Postgres server (for later versions)."),
+        More(names=("VICTORIA_POSTGRES_URL", "DATABASE_URL")),
+    ] = ""
+    use_victoria_enhanced: Annotated[
+        bool, Meta(description="For later versions."), More(names=("USE_VICTORIA_ENHANCED",))
+    ] = False
+    enable_event_monitoring: Annotated[
+        bool, Meta(description="For later versions."), More(names=("ENABLE_EVENT_MONITORING",))
+    ] = False
+
+    def shown(self) -> dict[str, str]:
+        """Each key's value as text, passwords masked."""
+        return {key: shown(key, getattr(self, key)) for key in self.__struct_fields__}
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{key}={value!r}' for key, value in self.shown().items())})"
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Settings, for each key where its value came from (`environment VICTORIA_MODEL`), and the project's root."""
+
+    settings: Settings
+    origins: dict[str, str]
+    root: Path
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One row for people: a key, its environment names (the first wins), and texts."""
+
+    key: str
+    environment: tuple[str, ...]
+    type: str
+    default: str
+    description: str
+
+
+def describe() -> list[Setting]:
+    """All settings in the order of `Settings`."""
+    return [
+        Setting(key, field.names, field.expects, field.default, field.description)
+        for key, field in fields_of(Settings).items()
+    ]
+
+
+def load(
+    flags: Mapping[str, Any] = MappingProxyType({}),
+    environ: Mapping[str, str] = os.environ,
+    folder: Path | None = None,
+) -> Loaded:
+    """The settings for working directory `folder`, by default the process's.
+
+    `flags` maps keys (`redis_url`) to text or values; None means not given. A variable that is set but empty counts as
+    not set. Relative paths start at `folder`, those in victoria.toml at its own folder. Raises InvalidInput:
+    `settings.unknown`, `settings.invalid`, `settings.malformed`, `settings.unreadable`.
+    """
+    try:
+        folder = (folder or Path.cwd()).resolve()
+    except FileNotFoundError:
+        raise InvalidInput(
+            "settings.unreadable", "The working directory no longer exists.", "Change to one that does."
+        ) from None
+    root = project_root(folder)
+    path = root / FILE
+    written = _read(path)
+    _refuse_unknown(flags, environ, written, path)
+
+    values: dict[str, Any] = {"state_dir": default_state_dir(root)}
+    origins: dict[str, str] = {}
+    for key, field in fields_of(Settings).items():
+        variable = next((name for name in field.names if environ.get(name, "").strip()), "")
+        if (given := flags.get(key)) is not None:
+            origin, anchor, typed = f"flag {_flag(key)}", folder, False
+        elif variable:
+            given, origin, anchor, typed = environ[variable], f"environment {variable}", folder, False
+        elif key in written:
+            given, origin, anchor, typed = written[key], f"{FILE} ({path})", root, True
+        else:
+            origins[key] = "default"
+            continue
+        origins[key], values[key] = origin, field.read(given, origin, anchor, typed=typed)
+    return Loaded(Settings(**values), origins, root)
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    raw = b""
+    try:
+        raw = path.read_bytes()
+        return tomllib.loads(raw.decode("utf-8-sig"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InvalidInput(
+            "settings.unreadable", f"{path} can't be read: {error.strerror}.", "It should be a readable text file."
+        ) from None
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        problem = f"Not UTF-8 (at line {line})"
+    except (ValueError, RecursionError) as error:  # TOML's own errors name line and column
+        problem = str(error)
+    raise InvalidInput(
+        "settings.malformed", f"{path} is not valid TOML: {problem}.", 'A line looks like: model = "auto"'
+    )
+
+
+# Kubernetes gives each container variables about the services beside it; one named `victoria` makes VICTORIA_PORT.
+_SERVICE_LINK = re.compile(r"VICTORIA(_\w+)?_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT_\d+_\w+=|PORT=\w+://)")
+
+
+def _refuse_unknown(
+    flags: Mapping[str, Any], environ: Mapping[str, str], written: Mapping[str, Any], path: Path
+) -> None:
+    fields = fields_of(Settings)
+    variables = {name for field in fields.values() for name in field.names}
+    for key in flags:
+        if key not in fields:
+            raise _unknown(f"There is no flag {_flag(key)}.", _flag(key), [_flag(known) for known in fields])
+    for name, value in environ.items():
+        ours = name.startswith("VICTORIA_") and not _SERVICE_LINK.match(f"{name}={value}")
+        if ours and name not in variables:
+            raise _unknown(f"There is no setting for the environment variable {name}.", name, variables)
+    for key in written:
+        if key not in fields:
+            raise _unknown(f"There is no setting {key!r}, which {path} has.", key, fields)
+
+
+def _unknown(message: str, name: str, known: "list[str] | set[str] | dict[str, Field]") -> InvalidInput:
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    hint = f"Did you mean {near[0]}?" if near else "`victoria config` lists the settings."
+    return InvalidInput("settings.unknown", message, hint)

@@ -1,0 +1,74 @@
+"""The contract every engine fulfils: one request in, one answer or one typed failure out."""
+
+import re
+from typing import Any, Protocol
+
+import msgspec
+
+from schemas.events import ChatMessage
+from schemas.inference import Answer
+
+_CONTROL = re.compile(r"<(?=[|｜]|(?:start|end)_of_turn>)|\[(?=/?INST\])")
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """What an engine is asked for.
+
+    `schema` is the JSON schema the text must follow, None for free text. `max_tokens` bounds the answer; free text
+    may end there in mid-sentence. `timeout` is in seconds from the call, waiting for a slot included.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int
+    timeout: float
+    schema: dict[str, Any] | None = None
+
+    def chat(self) -> list[dict[str, str]]:
+        """The messages as chat APIs take them, with control tokens defused.
+
+        Chat templates read `<|im_end|>` and its like wherever they stand, so a user's text could otherwise end its own
+        message and speak as the system. Their first character becomes `‹`.
+        """
+        return [{"role": m.role, "content": _CONTROL.sub("‹", m.content)} for m in self.messages]
+
+
+class Engine(Protocol):
+    """Something that runs a model.
+
+    `name` is the back end's (`local`, `ollama`, `mlx`), `model` what people call the model, `context` the tokens that
+    one prompt and its answer may have together, `slots` how many requests it works on at once: give it more and they
+    wait inside `generate`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The back end's name."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model's display name."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Tokens for one prompt with its answer."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """Requests worked on at once."""
+        ...
+
+    async def generate(self, request: Generation) -> Answer:
+        """Answer one request.
+
+        Raises schemas.errors.ModelFailed with code `model.overflow` (prompt and answer don't fit the context; nothing
+        is ever cut silently), `model.timeout`, `model.cut` (JSON was asked for and `max_tokens` ended it early) or
+        `model.engine` (anything else, the engine's own words in the message).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop what runs and free the model. Closing twice is fine; asking afterwards fails with `model.engine`."""
+        ...

@@ -1,0 +1,1 @@
+"""What is said: events, the envelope around them, questions to models, and errors. Imports nothing of ours."""

@@ -1,0 +1,99 @@
+"""The envelope around every event, and its form on a stream.
+
+A stream entry has two fields a person can read: `type`, the event's name, and `event`, the envelope as JSON
+(`attempt` is added when a retry puts it back). The decoder is chosen by `type`, so an entry is decoded once.
+"""
+
+from datetime import datetime
+from functools import cache
+from hashlib import blake2b
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+
+from schemas.errors import InvalidInput
+from schemas.events import CATALOGUE, Event
+from schemas.plan import Trust
+
+B = TypeVar("B")
+
+
+class Envelope(msgspec.Struct, Generic[B], frozen=True, omit_defaults=True):
+    """One event on its way.
+
+    `id` identifies it for ever: derived from what caused it, so doing a thing again yields the same id. `cause` is
+    the event it follows from ("" for the first). `trust` labels the least trusted source of its content.
+    """
+
+    id: str
+    run: Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z_.-]{1,80}$")]
+    v: int
+    at: datetime
+    trust: Trust
+    body: B
+    cause: str = ""
+    traceparent: str = ""
+
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding text that somebody else wrote may raise."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(envelope: Envelope[Event]) -> bytes:
+    """The `event` field of a stream entry."""
+    return _encode(envelope)
+
+
+@cache
+def _decoder(event: type[Event]) -> "msgspec.json.Decoder[Envelope[Event]]":
+    return msgspec.json.Decoder(Envelope[event])
+
+
+def decode(type_name: str, data: bytes) -> Envelope[Event]:
+    """Read a stream entry; an older version is upgraded.
+
+    Raises InvalidInput with code `event.unknown_type`, `event.malformed` or `event.newer_version`.
+    """
+    event = CATALOGUE.get(type_name)
+    if event is None:
+        raise InvalidInput(
+            "event.unknown_type",
+            f"No event type is called {type_name[:80]!r}.",
+            "`victoria events` lists them.",
+        )
+    try:
+        envelope = _decoder(event).decode(data)
+    except UNREADABLE as problem:
+        return _upgraded(event, data, problem)
+    return envelope if envelope.v == event.version else _upgraded(event, data, None)
+
+
+def _upgraded(event: type[Event], data: bytes, problem: Exception | None) -> Envelope[Event]:
+    """The slow path: entries of another version, or broken ones."""
+    name = event.__name__
+    try:
+        old = msgspec.json.decode(data, type=Envelope[dict[str, Any]])
+        if old.v > event.version:
+            raise InvalidInput(
+                "event.newer_version",
+                f"{name} has version {old.v}; this program knows up to {event.version}.",
+                "Upgrade this worker before its producers.",
+            )
+        if old.v == event.version and problem:
+            raise problem
+        fields = old.body
+        for version in range(old.v, event.version):
+            fields = event.upgrades[version](fields)
+        current: dict[str, Any] = {**msgspec.to_builtins(old), "v": event.version, "body": fields}
+        return msgspec.convert(current, Envelope[event])
+    except (*UNREADABLE, KeyError, TypeError) as cause:
+        raise InvalidInput(
+            "event.malformed", f"This is no {name}: {cause}", "`victoria events` shows its fields."
+        ) from cause
+
+
+def derived_id(*parts: str | int) -> str:
+    """A stable 24-character id from what makes a thing the same thing: same parts, same id."""
+    return blake2b("\x1f".join(map(str, parts)).encode(), digest_size=12).hexdigest()

@@ -1,0 +1,184 @@
+"""Every event Victoria says, as frozen typed records. `victoria events` prints this catalogue.
+
+An event class's name is its type on the stream. A change of fields raises `version` and adds an entry to `upgrades`:
+a function from the old fields (a dict) to the next version's, so that old entries stay readable for ever.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from schemas.errors import ErrorInfo
+from schemas.inference import Priority
+from schemas.plan import Category, Plan, Spent, Step, StepStatus, TaskKind, ToolCall, Usage
+
+Fields = dict[str, Any]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all events: a fact in the past tense, or a request, about one run."""
+
+    version: ClassVar[int] = 1
+    upgrades: ClassVar[dict[int, Callable[[Fields], Fields]]] = {}
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """One earlier turn of a conversation."""
+
+    user: str
+    assistant: str
+
+
+class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody wants something done. `project` names an allowed project, "" the main one."""
+
+    goal: str
+    project: str = ""
+    session: str = ""
+    history: tuple[Exchange, ...] = ()
+
+
+class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The goal in one clear sentence.
+
+    `calls` are tool calls that rules are sure of, in order; `question` is what is left for a model beside them;
+    `confidence` is 0 to 1.
+    """
+
+    restated: str
+    category: Category
+    kind: TaskKind
+    first_step: str = ""
+    project: str = ""
+    session: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    question: str = ""
+    confidence: float = 0.0
+    source: Literal["rules", "model"] = "rules"
+    spent: tuple[Spent, ...] = ()
+
+
+class PlanProposed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A checked plan for a run. An empty plan says in `plan.notes` why nothing can be done."""
+
+    restated: str
+    plan: Plan
+    project: str = ""
+    session: str = ""
+    spent: tuple[Spent, ...] = ()
+
+
+class StepReady(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """All that a step depends on is done: carry it out. `inputs` maps those steps' ids to their outputs."""
+
+    step: Step
+    goal: str
+    strategy: Literal["rules", "simple", "react"]
+    project: str = ""
+    inputs: dict[str, str] = {}
+
+
+class StepFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A step ended, with its output or with the error that says why not."""
+
+    step_id: str
+    status: StepStatus
+    output: str = ""
+    method: Literal["rules", "simple", "react"] = "rules"
+    tools: tuple[str, ...] = ()
+    error: ErrorInfo | None = None
+    spent: Spent | None = None
+
+
+class StageFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A stage gave up on an event of this run (its dead letter says more): the run ends as failed."""
+
+    stage: str
+    error: ErrorInfo
+
+
+class RunProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Something people following a run want to see."""
+
+    kind: Literal["understood", "plan", "task_start", "task_end"]
+    stage: str
+    text: str = ""
+    step_id: str = ""
+    status: StepStatus | None = None
+    plan: Plan | None = None
+
+
+class StageTime(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One stage's part in a run: wall seconds from its input's arrival to its output's, and model usage."""
+
+    stage: str
+    seconds: float
+    events: int = 1
+    usage: Usage = Usage()
+
+
+class StepSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one step ended."""
+
+    id: str
+    title: str
+    status: StepStatus
+    tools: tuple[str, ...] = ()
+    error: ErrorInfo | None = None
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """How an answer came about. `source` is who made it: rules, a tool, or a model."""
+
+    model: str
+    source: Literal["rules", "tool", "model"]
+    delegated_to: str | None
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+    steps: tuple[StepSummary, ...]
+    notes: tuple[str, ...] = ()
+
+
+class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The one end of a run."""
+
+    status: Literal["completed", "failed", "cancelled"]
+    output: str
+    method: Literal["rules", "simple", "react"]
+    metadata: Metadata
+    stages: tuple[StageTime, ...]
+    error: ErrorInfo | None = None
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """One message of a prompt."""
+
+    role: Literal["system", "user"]
+    content: str
+
+
+class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A stage asks a model. The answer goes into the run's journal under `effect`; `reply_to` hears that it is there.
+
+    `request` is the hash by which the journal knows the question; `deadline` is when nobody waits any more.
+    """
+
+    effect: str
+    request: str
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int
+    reply_to: str
+    deadline: datetime
+    answer_schema: dict[str, Any] | None = None
+    priority: Priority = "interactive"
+
+
+def _catalogue(base: type[Event]) -> dict[str, type[Event]]:
+    return {event.__name__: event for event in base.__subclasses__()}
+
+
+CATALOGUE: dict[str, type[Event]] = _catalogue(Event)
+"""Every event type by its name on the stream."""

@@ -1,0 +1,51 @@
+"""What a model is asked and what it answers, whatever engine runs it."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from schemas.plan import Usage
+
+T = TypeVar("T")
+Priority = Literal["interactive", "background"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """One question with the type of its answer: `str` for free text, any msgspec type for JSON of that schema.
+
+    `system` is byte-identical for every question of a kind, so that engines reuse its prefix; whatever users, tools
+    or models said stands in `user`, delimited as data. `max_tokens` bounds the answer.
+    """
+
+    system: str
+    user: str
+    answer: type[T]
+    max_tokens: int = 256
+    priority: Priority = "interactive"
+
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """JSON schema of the answer; None for free text."""
+        return None if self.answer is str else msgspec.json.schema(self.answer)
+
+    def parse(self, text: str) -> T:
+        """The typed answer. Raises msgspec.ValidationError (or DecodeError, its base) with what is wrong."""
+        if self.answer is str:
+            if not text.strip():
+                raise msgspec.ValidationError("the answer is empty")
+            return msgspec.convert(text.strip(), self.answer)
+        return msgspec.json.decode(text, type=self.answer)
+
+    def repaired(self, text: str, problem: str) -> "Question[T]":
+        """The same question once more, with the rejected answer (cut to 1,000 characters) and what was wrong."""
+        note = f"\n\nYour last answer was rejected: {problem}\n<rejected>\n{text[:1000]}\n</rejected>\nAnswer again."
+        return replace(self, user=self.user + note)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An engine's reply as text, with what it cost."""
+
+    text: str
+    usage: Usage

@@ -1,0 +1,83 @@
+"""Values that events carry: understanding, plan, steps, usage."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Category = Literal["simple", "investigate", "multi_step"]
+TaskKind = Literal["fast", "coding", "general", "reasoning", "planning", "execution", "complex"]
+StepStatus = Literal["pending", "running", "ok", "partial", "failed", "blocked", "skipped", "waiting"]
+RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
+Trust = Literal["operator", "user", "model", "tool"]
+"""Where content comes from, most trusted first."""
+_TRUST: tuple[Trust, ...] = ("operator", "user", "model", "tool")
+
+
+def least_trusted(one: Trust, other: Trust) -> Trust:
+    """The less trusted of two labels: what is made of both deserves no more."""
+    return one if _TRUST.index(one) >= _TRUST.index(other) else other
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What model calls cost. Durations are seconds."""
+
+    model: str = ""
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            model=other.model or self.model,
+            calls=self.calls + other.calls,
+            tokens_in=self.tokens_in + other.tokens_in,
+            tokens_out=self.tokens_out + other.tokens_out,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One stage's share of a run: when its event was said, and its model usage."""
+
+    stage: str
+    at: datetime
+    usage: Usage = Usage()
+
+
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool by name with its one-level arguments, before it is checked against the registry."""
+
+    tool: str
+    arguments: dict[str, str] = {}
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step of a plan.
+
+    `call` is a first tool call that rules are sure of; `final` says that its result is the answer, so that no model
+    is asked. `depends_on` holds ids of steps of the same plan.
+    """
+
+    id: str
+    title: str
+    instruction: str
+    capability: str = ""
+    depends_on: tuple[str, ...] = ()
+    expected: str = ""
+    call: ToolCall | None = None
+    final: bool = False
+
+
+Strategy = Literal["rules", "simple", "react"]
+"""The shape of a plan, and a finished run's `method`."""
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A checked plan. `strategy` shapes its steps; `notes` say what was repaired or why it is empty."""
+
+    strategy: Strategy
+    steps: tuple[Step, ...] = ()
+    aggregate: bool = False
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""How events move. Read in this order: stage, keys, outcome, hop, journal, duties, worker."""

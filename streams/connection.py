@@ -1,0 +1,86 @@
+"""Connections to the server, and its errors as ours."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from redis import exceptions as refused
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from schemas.errors import CouldNotStart, NotReachable
+
+Client = Redis
+TROUBLE = (refused.RedisError, OSError)
+"""What any command may raise while the server is away, loading, full or read-only."""
+
+CONNECTIONS = 64
+ANSWER_WITHIN = 15.0
+"""Seconds after which a silent server counts as gone; blocking reads are shorter."""
+OLDEST = (7, 0)
+
+
+def connect(url: str) -> Client:
+    """A client for `url` (redis://, rediss://, unix://); nothing is sent yet.
+
+    The client never repeats a command by itself: a repeated XREADGROUP would lose sight of what the first one
+    delivered. Each caller knows how to try again.
+    """
+    pool = cast("Any", BlockingConnectionPool).from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=None,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        socket_connect_timeout=5,
+        socket_timeout=ANSWER_WITHIN,
+        protocol=2,
+    )
+    return Redis.from_pool(pool)
+
+
+def masked(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
+
+
+@contextmanager
+def reachable(url: str) -> Generator[None]:
+    """Turn connection trouble inside into NotReachable, naming the server."""
+    try:
+        yield
+    except refused.AuthenticationError as cause:
+        raise NotReachable(
+            "server.denied",
+            f"{masked(url)} refuses the login: {cause}",
+            "Check the user and password in the URL.",
+        ) from cause
+    except (refused.ConnectionError, refused.TimeoutError, OSError) as cause:
+        raise NotReachable(
+            "server.unreachable",
+            f"No server answers at {masked(url)}: {cause}",
+            "Start it, correct VICTORIA_REDIS_URL, or unset it to use the embedded server.",
+        ) from cause
+    except refused.ResponseError as cause:
+        raise NotReachable(
+            "server.refused", f"{masked(url)} refuses: {cause}", "`victoria doctor` says more."
+        ) from cause
+
+
+async def server_info(client: Client) -> dict[str, Any]:
+    """The server's INFO, checked: raises CouldNotStart when it is too old for Victoria."""
+    info: dict[str, Any] = await cast("Any", client).info()
+    version = str(info.get("valkey_version") or info.get("redis_version", "0"))
+    major, minor = (int(part) for part in f"{version}.0".split(".")[:2])
+    if (major, minor) < OLDEST:
+        raise CouldNotStart(
+            "server.too_old",
+            f"The server has version {version}.",
+            "Victoria needs Redis 7.0 or Valkey 8, or newer.",
+        )
+    return info

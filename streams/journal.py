@@ -1,0 +1,72 @@
+"""The journal: every effect of every handled event, recorded before its handler sees it.
+
+One hash per run. The field of an effect is `<event id>/<name>`; an action that changes things outside has its intent
+under the same name with `!` behind. The first record wins: whoever comes second takes what is there.
+"""
+
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Literal, cast
+
+import msgspec
+
+from schemas.errors import ErrorInfo
+from schemas.plan import Usage
+from streams.connection import Client
+from streams.keys import Keys
+
+NOTHING = msgspec.Raw(b"")
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One effect's result: JSON of the answer or of what the action returned, or the error it ended with."""
+
+    kind: Literal["ask", "call"]
+    request: str
+    at: datetime
+    result: msgspec.Raw = NOTHING
+    error: ErrorInfo | None = None
+    usage: Usage = Usage()
+    seconds: float = 0.0
+
+
+def request_hash(*parts: Any) -> str:
+    """By this a journal knows whether a handler asks for the same thing again. `parts` are what msgspec encodes."""
+    return blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=12).hexdigest()
+
+
+_decoder = msgspec.json.Decoder(Record)
+
+
+class Journal:
+    """Reads and writes records on the server."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._client, self._keys = client, keys
+
+    async def read(self, run_id: str, effect: str) -> Record | None:
+        """The record of an effect, if there is one."""
+        data = cast("bytes | None", await self._client.hget(self._keys.journal(run_id), effect))
+        return _decoder.decode(data) if data else None
+
+    async def write(self, run_id: str, effect: str, record: Record) -> Record:
+        """Record an effect; the record that holds now, which is an earlier one if there was one."""
+        key = self._keys.journal(run_id)
+        if await self._client.hsetnx(key, effect, cast("str", msgspec.json.encode(record))):
+            return record
+        return await self.read(run_id, effect) or record
+
+    async def answer(self, run_id: str, effect: str, record: Record, reply_to: str) -> None:
+        """Record an answer, and give the worker that waits for it a hint on its channel."""
+        await self.write(run_id, effect, record)
+        await cast("Any", self._client).publish(reply_to, effect)
+
+    async def intend(self, run_id: str, effect: str) -> bool:
+        """Record that an action is about to be done; False if that was recorded before."""
+        stamp = datetime.now(UTC).isoformat()
+        return bool(await self._client.hsetnx(self._keys.journal(run_id), f"{effect}!", stamp))
+
+    async def everything(self, run_id: str) -> dict[str, Record]:
+        """All records of a run by effect, intents left out."""
+        found = cast("dict[bytes, bytes]", await self._client.hgetall(self._keys.journal(run_id)))
+        return {k.decode(): _decoder.decode(v) for k, v in found.items() if not k.endswith(b"!")}

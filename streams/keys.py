@@ -1,0 +1,55 @@
+"""Names of all keys. The part in braces is the hash tag: all that one hop touches lies in one cluster slot."""
+
+from dataclasses import dataclass
+from zlib import crc32
+
+INFERENCE = "infer"
+"""The one partition of the inference streams, which serve the runs of all partitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names under a prefix, for `partitions` partitions named "0", "1", ..."""
+
+    prefix: str = "victoria"
+    partitions: int = 1
+
+    def of_run(self, run_id: str) -> str:
+        """The partition a run lives in."""
+        return str(crc32(run_id.encode()) % self.partitions)
+
+    def of_stream(self, stream: str) -> tuple[str, ...]:
+        """The partitions a stream exists in."""
+        return (INFERENCE,) if stream.startswith("infer.") else tuple(map(str, range(self.partitions)))
+
+    def stream(self, partition: str, name: str) -> str:
+        """Stream: entries with the fields `type` and `event`."""
+        return f"{{{self.prefix}:{partition}}}:{name}"
+
+    def dead(self, partition: str) -> str:
+        """Stream: dead letters of all stages of a partition."""
+        return self.stream(partition, "dead")
+
+    def delayed(self, partition: str, stream: str) -> str:
+        """Sorted set: entries to be put back on a stream, by due time in ms."""
+        return self.stream(partition, f"{stream}:delayed")
+
+    def leases(self, partition: str, stage: str) -> str:
+        """Sorted set: live consumers of a stage, by the time in ms at which they count as dead."""
+        return self.stream(partition, f"{stage}:leases")
+
+    def run(self, partition: str, run_id: str) -> str:
+        """Hash: `submitted`, the first envelope; for each stage with state `<stage>` and `<stage>.v`."""
+        return self.stream(partition, f"run:{run_id}")
+
+    def journal(self, run_id: str) -> str:
+        """Hash: a run's recorded effects, `<event id>/<name>`, and intents, the same with `!` behind."""
+        return self.stream(self.of_run(run_id), f"journal:{run_id}")
+
+    def asked(self, effect: str) -> str:
+        """Hash that marks a question as put to the inference streams, so that it is put once."""
+        return self.stream(INFERENCE, f"asked:{effect}")
+
+    def answers(self, consumer: str) -> str:
+        """Pub/sub channel on which a waiting worker hears that a journal has its answer."""
+        return f"{self.prefix}:answers:{consumer}"

@@ -1,0 +1,83 @@
+"""What becomes of a handled entry: decided here, purely; carried out by scripts/settle.lua."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from redis.exceptions import RedisError
+
+from schemas.errors import ErrorInfo, VictoriaError
+from schemas.events import Event
+from streams.stage import Policy, Reject, Snooze
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """Handled: these events follow."""
+
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Not now: the entry comes back after `delay` seconds as its `attempt`-th handling."""
+
+    delay: float
+    attempt: int
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Given up: a dead letter, and what the run must hear of it."""
+
+    error: ErrorInfo
+    events: Sequence[Event] = ()
+
+
+Outcome = Emitted | Again | Dead
+
+
+def failed(problem: BaseException, attempt: int, policy: Policy, jitter: float) -> Again | Dead:
+    """What a failed handling leads to. `attempt` counts from 1; `jitter` is a random number between 0 and 1."""
+    match problem:
+        case Snooze():
+            return Again(problem.delay, attempt)
+        case Reject():
+            return Dead(ErrorInfo("stage.rejected", str(problem), "The event itself is wrong: correct what sent it."))
+        case VictoriaError() if not problem.retryable:
+            return Dead(problem.info)
+        case RedisError():
+            # The server's trouble is not the event's fault.
+            return Again(policy.backoff, attempt, described(problem))
+        case _:
+            error = described(problem)
+    if attempt >= policy.attempts:
+        return Dead(error)
+    delay = min(policy.backoff * 2 ** (attempt - 1), policy.backoff_max)
+    return Again(delay * (0.75 + jitter / 2), attempt + 1, error)
+
+
+def described(problem: BaseException) -> ErrorInfo:
+    """Any exception as data."""
+    if isinstance(problem, VictoriaError):
+        return problem.info
+    if isinstance(problem, TimeoutError):
+        return ErrorInfo("stage.timeout", "The stage took longer than its policy allows.")
+    return ErrorInfo("stage.error", f"{type(problem).__name__}: {problem}"[:1000])
+
+
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An entry that was given up, kept with all that is needed to understand it and to try it again.
+
+    `type` and `event` are the entry's own fields, as text; `fields` all of them where it had others.
+    """
+
+    stage: str
+    stream: str
+    entry: str
+    error: ErrorInfo
+    attempts: int = 1
+    type: str = ""
+    event: str = ""
+    fields: dict[str, str] = {}

@@ -1,0 +1,65 @@
+"""The server-side scripts as typed functions. Each file in scripts/ names its keys and arguments in its header."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
+
+from streams.connection import Client
+
+Arg = str | bytes | int
+
+
+class Reclaimed(NamedTuple):
+    """Entries taken over: (id, fields flat), how often each was delivered before, and how many were lost."""
+
+    entries: list[tuple[bytes, list[bytes]]]
+    deliveries: list[int]
+    lost: int
+
+
+class Scripts:
+    """All scripts, registered on one client; the server is given a script's text when it doesn't know it yet."""
+
+    def __init__(self, client: Client) -> None:
+        def load(name: str) -> Any:
+            return client.register_script((files("streams") / "scripts" / f"{name}.lua").read_text())
+
+        self._settle, self._promote, self._reclaim = load("settle"), load("promote"), load("reclaim")
+        self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
+
+    async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
+        """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed."""
+        return cast("list[int]", await self._settle(keys=keys, args=args))
+
+    async def promote(self, delayed: str, stream: str, limit: int) -> int:
+        """Put up to `limit` due entries back on their stream; how many."""
+        return cast("int", await self._promote(keys=[delayed, stream], args=[limit]))
+
+    async def reclaim(
+        self, stream: str, leases: str, dead: str, group: str, consumer: str, limit: int, lost_letter: bytes
+    ) -> Reclaimed:
+        """Take over up to `limit` entries of consumers without a lease."""
+        reply = await self._reclaim(keys=[stream, leases, dead], args=[group, consumer, limit, lost_letter])
+        return Reclaimed(*reply)
+
+    async def append_once(
+        self,
+        marker: str,
+        stream: str,
+        field: str,
+        type_name: str,
+        event: bytes,
+        ttl: int = 0,
+        client: Any = None,
+    ) -> bool:
+        """Append unless appended before. With a pipeline as `client`, queued there, and the answer means nothing."""
+        reply = await self._append_once(keys=[marker, stream], args=[field, type_name, event, ttl], client=client)
+        return reply == 1
+
+    async def lease(self, leases: str, consumer: str, seconds: float) -> None:
+        """Hold a lease for `seconds` from now."""
+        await self._lease(keys=[leases], args=[consumer, int(seconds * 1000)])
+
+    async def leave(self, stream: str, leases: str, group: str, consumer: str) -> int:
+        """Give the lease up; how many pending entries stay behind for others."""
+        return cast("int", await self._leave(keys=[stream, leases], args=[group, consumer]))

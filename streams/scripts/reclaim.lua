@@ -1,0 +1,42 @@
+-- Take over entries of dead consumers: those of the group that hold no lease, or one that ended.
+--
+-- KEYS[1] the stream   KEYS[2] leases   KEYS[3] the dead letters (stream)
+-- ARGV[1] the group   ARGV[2] who claims   ARGV[3] how many at most   ARGV[4] dead letter of a lost entry, as JSON with
+-- the text "ENTRY" where its id belongs
+-- Returns {entries, how often each was delivered before, number of lost entries}.
+--
+-- A claim by lease and not by idle time, so that long work needs no touching of every entry, and a worker that was
+-- paused and wakes up finds its entries elsewhere (its settlements then change nothing). Entries whose payload was
+-- deleted can't be claimed; the server forgets them here, so they must be written down here.
+local call = redis.call
+local stream, group, me, limit = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local entries, deliveries, lost = {}, {}, 0
+
+for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, group)) do
+  local name, pending = info[2], info[4]
+  local lease = tonumber(call('ZSCORE', KEYS[2], name) or '0')
+  if name ~= me and lease < now then
+    local taken = 0
+    if pending > 0 and #entries < limit then
+      for _, row in ipairs(call('XPENDING', stream, group, '-', '+', limit - #entries, name)) do
+        taken = taken + 1
+        local claimed = call('XCLAIM', stream, group, me, 0, row[1])[1]
+        if claimed then
+          entries[#entries + 1] = claimed
+          deliveries[#deliveries + 1] = row[4]
+        else
+          call('XACK', stream, group, row[1])
+          call('XADD', KEYS[3], '*', 'type', 'DeadLetter', 'event', (string.gsub(ARGV[4], 'ENTRY', row[1])))
+          lost = lost + 1
+        end
+      end
+    end
+    if taken == pending then
+      call('XGROUP', 'DELCONSUMER', stream, group, name)
+      call('ZREM', KEYS[2], name)
+    end
+  end
+end
+return {entries, deliveries, lost}

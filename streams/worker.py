@@ -1,0 +1,85 @@
+"""A worker: some stages of a topology at work in this process, until it is told to stop."""
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import structlog
+
+from streams.answers import Answers
+from streams.connection import TROUBLE, Client
+from streams.context import Effector, Router
+from streams.duties import Duties
+from streams.hop import Hop
+from streams.journal import Journal
+from streams.keys import Keys
+from streams.scripts import Scripts
+from streams.topology import Topology
+
+_log: Any = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a worker works. Seconds: `lease`, how long it counts as alive without a sign; `grace`, how long it may take
+    to finish what it holds when it stops; `model_timeout`, how long a stage waits for a model."""
+
+    lease: float = 10.0
+    grace: float = 10.0
+    model_timeout: float = 300.0
+
+
+class Worker:
+    """Runs stages. `run` returns after `stop`, with everything it held settled or released."""
+
+    def __init__(
+        self,
+        stages: Sequence[str],
+        topology: Topology,
+        client: Client,
+        keys: Keys,
+        route: Router,
+        terms: Terms,
+    ) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+        self._terms = terms
+        scripts, journal = Scripts(client), Journal(client, keys)
+        self._answers = Answers(client, journal, keys.answers(self.name))
+        effector = Effector(keys, scripts, journal, self._answers, route, terms.model_timeout)
+        self._hops = [Hop(topology.stage(stage), topology, client, self.name, effector) for stage in stages]
+        self._duties = [Duties(hop, keys, scripts, terms.lease) for hop in self._hops]
+        self._stop = anyio.Event()
+
+    def stop(self) -> None:
+        """Read no more, finish or release what is in hand, and return from `run`."""
+        self._stop.set()
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until `stop`. Raises redis errors only before the first read."""
+        for duties in self._duties:
+            await duties.start()
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._answers.listen)
+            for duties in self._duties:
+                beside.start_soon(duties.run)
+            async with anyio.create_task_group() as hops:
+                for hop in self._hops:
+                    hops.start_soon(hop.run)
+                _log.info("worker.started", worker=self.name, stages=[hop.stage.name for hop in self._hops])
+                task_status.started()
+                await self._stop.wait()
+                for hop in self._hops:
+                    hop.stop()
+                hops.cancel_scope.deadline = anyio.current_time() + self._terms.grace
+            beside.cancel_scope.cancel()
+        for duties in self._duties:
+            try:
+                await duties.stop()
+            except TROUBLE as problem:
+                # Without the server the lease ends by itself.
+                _log.warning("worker.leave_failed", error=str(problem))
+        _log.info("worker.stopped", worker=self.name)

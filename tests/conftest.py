@@ -1,0 +1,42 @@
+"""What all tests share: a real server, and a key prefix of their own."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import pytest
+
+from deploy.embedded import embedded
+from streams.connection import Client, connect
+from tests.workshop import wipe
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Async tests run on asyncio, which the redis client needs, and on the loop that production uses."""
+    return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server: the one of VICTORIA_REDIS_URL, else an embedded Valkey of this test session."""
+    if url := os.environ.get("VICTORIA_REDIS_URL"):
+        yield url
+    else:
+        with embedded(tmp_path_factory.mktemp("server")) as url:
+            yield url
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix no other test uses."""
+    return f"test-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def client(redis_url: str, prefix: str) -> AsyncIterator[Client]:
+    """A client; what the test left under its prefix is removed afterwards."""
+    client = connect(redis_url)
+    yield client
+    await wipe(client, prefix)
+    await client.aclose()

@@ -1,0 +1,404 @@
+"""What people write, in three languages: what rules are sure of, what they leave alone; and nothing stalls them."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.phrases import RULES, pattern
+from consumers.rules import faithful, recognise
+from consumers.tools.registry import TOOLS, parse_call
+from consumers.tools.workspace import Workspace
+from schemas.errors import ToolRefused
+from schemas.plan import ToolCall
+
+LIST, READ = "list_directory", "read_file"
+
+ONE_CALL: list[tuple[str, str, str]] = [
+    # English
+    ("list the files in schemas", LIST, "schemas"),
+    ("List the files in the folder schemas", LIST, "schemas"),
+    ("List the files in the folder schemas.", LIST, "schemas"),
+    ("what files are in streams", LIST, "streams"),
+    ("Which files are there in the streams directory?", LIST, "streams"),
+    ("show the contents of directory llm/prompts", LIST, "llm/prompts"),
+    ("Show me the contents of the folder 'my docs'", LIST, "my docs"),
+    ("ls schemas", LIST, "schemas"),
+    ("ls -la ./src/", LIST, "src"),
+    ("LS SCHEMAS", LIST, "SCHEMAS"),
+    ("what is in the folder schemas", LIST, "schemas"),
+    ("What's in the schemas folder?", LIST, "schemas"),
+    ("Could you please list all the files in the consumers/tools folder?", LIST, "consumers/tools"),
+    ("list the files and folders in .github", LIST, ".github"),
+    ("list the files here", LIST, "."),
+    ("List the files in the project", LIST, "."),
+    ("list the files in the current folder", LIST, "."),
+    ("List the files in this repository.", LIST, "."),
+    ("ls", LIST, "."),
+    ("ls ..", LIST, ".."),
+    ("ls ~", LIST, "~"),
+    ("List the files in the folder ../../etc", LIST, "../../etc"),
+    ("list the files in /etc", LIST, "/etc"),
+    ("list src/app", LIST, "src/app"),
+    ("show me README.md", READ, "README.md"),
+    ("Please read ./docs/a/b.md.", READ, "docs/a/b.md"),
+    ("cat Makefile", READ, "Makefile"),
+    ("print LICENSE", READ, "LICENSE"),
+    ("open the file notes", READ, "notes"),
+    ("display the file a.txt!", READ, "a.txt"),
+    ("Read “my notes.txt”.", READ, "my notes.txt"),
+    ('read "docs/a b.md"', READ, "docs/a b.md"),
+    ("Read `x.py`", READ, "x.py"),
+    ("what does the file README.md say?", READ, "README.md"),
+    ("What's in package.json?", READ, "package.json"),
+    ("show me the contents of README.md", READ, "README.md"),
+    ("Read the config.toml file", READ, "config.toml"),
+    ("cat ~/.ssh/id_rsa", READ, "~/.ssh/id_rsa"),
+    ("read ../../etc/passwd", READ, "../../etc/passwd"),
+    ("Read /etc/passwd", READ, "/etc/passwd"),
+    ("Read .env", READ, ".env"),
+    # Russian
+    ("Покажи файлы в папке schemas", LIST, "schemas"),
+    ("Перечисли файлы в каталоге consumers", LIST, "consumers"),
+    ("Покажи, какие файлы лежат в папке schemas", LIST, "schemas"),
+    ("какие файлы лежат в streams?", LIST, "streams"),
+    ("список файлов в llm", LIST, "llm"),
+    ("Выведи список всех файлов в директории ./streams/", LIST, "streams"),
+    ("Покажи файлы в папке «Мои документы»", LIST, "Мои документы"),
+    ("покажи содержимое папки отчёты", LIST, "отчёты"),
+    ("что лежит в папке schemas?", LIST, "schemas"),
+    ("покажи файлы в проекте", LIST, "."),
+    ("Прочитай README.md", READ, "README.md"),
+    ("покажи файл README.md", READ, "README.md"),
+    ("покажи мне README.md, пожалуйста", READ, "README.md"),
+    ("выведи содержимое streams/stage.py", READ, "streams/stage.py"),
+    ("открой отчёт.txt", READ, "отчёт.txt"),
+    ("Прочитай файл «мой отчёт.txt»", READ, "мой отчёт.txt"),
+    ("что написано в файле README.md?", READ, "README.md"),
+    # Chinese
+    ("列出 schemas 文件夹中的文件", LIST, "schemas"),
+    ("列出schemas文件夹中的文件。", LIST, "schemas"),
+    ("列出目录 schemas 下的文件", LIST, "schemas"),
+    ("schemas 目录里有哪些文件？", LIST, "schemas"),
+    ("显示 schemas 文件夹的内容", LIST, "schemas"),
+    ("请帮我列出 文档 文件夹中的文件", LIST, "文档"),
+    ("列出“我的文档”文件夹中的文件", LIST, "我的文档"),
+    ("列出当前目录的文件", LIST, "."),
+    ("读取 README.md", READ, "README.md"),
+    ("读取README.md", READ, "README.md"),
+    ("显示 README.md 的内容", READ, "README.md"),
+    ("打开文件 README.md", READ, "README.md"),
+    ("查看 docs/a.md", READ, "docs/a.md"),
+    ("读取「笔记 一.md」", READ, "笔记 一.md"),
+    ("文件 README.md 里写了什么？", READ, "README.md"),
+]
+
+NO_CALL = [
+    "list the reasons why Rome fell", "read between the lines", "show me how to cook", "list the files in my head",
+    "list the files in my head that I should delete", "read the room", "open the discussion",
+    "what files do I need for taxes?", "What is an event?", "read it", "Read the file carefully", "read me a story",
+    "open the file menu", "show me the file system", "show me the money", "print hello", 'print "hello"',
+    'show me "love"', "print 3.14", "read 1984", "cat food", "cat and dog.jpg", "read https://example.com/page.html",
+    "read example.com", "open www.site.ru/a.html", "list the files in English", "list the files in alphabetical order",
+    "list the files in parallel", "list all python files in src", "list the files in every folder",
+    "what files are in use",
+    "How do I read README.md?", "Don't read README.md", "Why does cat README.md fail?", "ls command",
+    "ls, cd and pwd explained", "list schemas", "show me Node.js", "read and/or", "open 24/7", "show yes/no",
+    "delete README.md", "explain README.md", "what does main.py do?", "list the files in archive.zip",
+    "show the working directory",
+    "find and fix the errors on page X", "read the README", "read e.g.", "list ...", "read ...", "", "   ", "«»",
+    "открой тайну", "открой дверь", "прочитай мысли", "прочитай файл полностью", "покажи файл конфигурации",
+    "покажи файлы в формате pdf", "перечисли причины падения Рима", "покажи мне, как готовить",
+    "какие файлы нужны для налогов?", "покажи папку с документами", "покажи файлы в архиве",
+    "прочитай «Войну и мир»", "список покупок", "Помоги с анализом данных", "что в мире происходит",
+    "打开心扉", "查看天气", "打开文件夹", "查看文件大小", "读取文件内容", "列出罗马灭亡的原因", "阅读理解",
+    "列出所有文件夹中的文件", "打开空调", "显示文件列表的大小", "什么是事件？",
+]  # fmt: skip
+
+SEVERAL = [
+    (
+        "List the files in the folder consumers and read consumers/topology.py",
+        ["list_directory consumers", "read_file consumers/topology.py"],
+        "",
+    ),
+    ("Read README.md. Then list the files in schemas.", ["read_file README.md", "list_directory schemas"], ""),
+    ("First read a.md, then, please, read b.md", ["read_file a.md", "read_file b.md"], ""),
+    ("Read a.md, b.md and c.md", ["read_file a.md", "read_file b.md", "read_file c.md"], ""),
+    ("Read 'a and b.md' and LICENSE", ["read_file a and b.md", "read_file LICENSE"], ""),
+    ("List files in docs/ and src/", ["list_directory docs", "list_directory src"], ""),
+    ("Read README.md and summarise it", ["read_file README.md"], "summarise it"),
+    (
+        "List the files in the folder schemas, then explain what an event is",
+        ["list_directory schemas"],
+        "explain what an event is",
+    ),
+    (
+        "Read a.md, fix 'the   bug' in it, then read b.md",
+        ["read_file a.md"],
+        "fix 'the   bug' in it, then read b.md",
+    ),
+    ("Read README.md\n\nWhat is it about?", ["read_file README.md"], "What is it about?"),
+    (
+        "Прочитай README.md, затем перечисли файлы в папке schemas",
+        ["read_file README.md", "list_directory schemas"],
+        "",
+    ),
+    ("Прочитай README.md и кратко перескажи", ["read_file README.md"], "кратко перескажи"),
+    (
+        "读取 README.md，然后列出 schemas 文件夹中的文件",
+        ["read_file README.md", "list_directory schemas"],
+        "",
+    ),
+    ("读取README.md并总结", ["read_file README.md"], "总结"),
+    ("列出 schemas 文件夹中的文件，然后解释什么是事件", ["list_directory schemas"], "解释什么是事件"),
+]
+
+
+def as_text(calls: tuple[ToolCall, ...]) -> list[str]:
+    return [f"{call.tool} {call.arguments['path']}" for call in calls]
+
+
+@pytest.mark.parametrize(("goal", "tool", "path"), ONE_CALL)
+def test_a_clear_goal_is_one_sure_call(goal: str, tool: str, path: str) -> None:
+    found = recognise(goal)
+    assert found.calls == (ToolCall(tool, {"path": path}),)
+    assert (found.rest, found.category, found.kind) == ("", "simple", "fast")
+    assert found.confidence >= 0.9
+    assert found.first_step == f"{tool} {path}"
+    assert path == "." or path in found.restated
+    assert parse_call(found.calls[0])[0] is TOOLS[tool]
+
+
+@pytest.mark.parametrize("goal", NO_CALL)
+def test_what_only_sounds_like_a_call_is_none(goal: str) -> None:
+    found = recognise(goal)
+    assert found.calls == ()
+    assert found.rest == found.first_step == ""
+    assert found.confidence < 0.8
+    assert found.restated == " ".join(goal.split())
+
+
+@pytest.mark.parametrize(("goal", "calls", "rest"), SEVERAL)
+def test_a_goal_of_several_parts_is_split(goal: str, calls: list[str], rest: str) -> None:
+    found = recognise(goal)
+    assert as_text(found.calls) == calls
+    assert found.rest == rest
+    assert found.category == "multi_step"
+    assert found.confidence >= 0.9 if not rest else found.confidence == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("goal", "restated"),
+    [
+        ("please ls schemas", "List the files in the folder schemas."),
+        ("ls ..", 'List the files in the folder "..".'),
+        ("list the files here", "List the files in the project's folder."),
+        ("Read README.md and summarise it", "Read the file README.md, then summarise it."),
+        ("read a.md. What is it?", "Read the file a.md, then What is it?"),
+        ("открой «а б.txt»", 'Прочитай файл "а б.txt".'),
+        ("读取README.md并总结", "读取文件 README.md，然后总结。"),
+    ],
+)
+def test_calls_are_said_again_in_the_language_of_the_goal(goal: str, restated: str) -> None:
+    assert recognise(goal).restated == restated
+
+
+@pytest.mark.parametrize(
+    "goal", ["read ../secret.txt", "cat /etc/passwd", "cat ~/.ssh/id_rsa", "покажи файлы в папке .."]
+)
+def test_a_path_that_leaves_the_project_is_recognised_and_refused_by_the_tool(
+    goal: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (call,) = recognise(goal).calls
+    space = Workspace(tmp_path_factory.mktemp("project"))
+    with pytest.raises(ToolRefused, match=r"path\.(parent|outside)"):
+        (space.read if call.tool == READ else space.list)(call.arguments["path"])
+
+
+@pytest.mark.parametrize(
+    ("goal", "category", "confidence"),
+    [
+        ("What is an event?", "simple", 0.7),
+        ("explain streams", "simple", 0.7),
+        ("Why do consumers fail", "simple", 0.7),
+        ("что такое поток", "simple", 0.7),
+        ("Почему небо голубое?", "simple", 0.7),
+        ("什么是事件？", "simple", 0.7),
+        ("为什么天是蓝的", "simple", 0.7),
+        ("find and fix the errors on page X", "multi_step", 0.5),
+        ("errors on page X, find and fix", "multi_step", 0.5),
+        ("Найди и исправь ошибки на странице X", "multi_step", 0.5),
+        ("The page crashes", "investigate", 0.5),
+        ("修复页面上的错误", "investigate", 0.5),
+        ("Помоги с анализом данных", "simple", 0.3),
+        ("", "simple", 0.3),
+    ],
+)
+def test_a_goal_without_calls_is_sorted(goal: str, category: str, confidence: float) -> None:
+    found = recognise(goal)
+    assert (found.category, found.confidence) == (category, confidence)
+
+
+@pytest.mark.parametrize(
+    ("goal", "kind"),
+    [
+        ("ls schemas", "fast"),
+        ("refactor the function and its tests", "coding"),
+        ("исправь баг в коде", "coding"),
+        ("Make a roadmap for the release", "planning"),
+        ("составь план", "planning"),
+        ("重启服务", "execution"),
+        ("deploy it", "execution"),
+        ("compare A with B", "reasoning"),
+        ("Помоги с анализом данных", "reasoning"),
+        ("a comprehensive online shop from scratch", "complex"),
+        ("hello", "general"),
+    ],
+)
+def test_the_kind_of_a_goal_follows_its_words(goal: str, kind: str) -> None:
+    assert recognise(goal).kind == kind
+
+
+def test_a_very_long_goal_keeps_its_start_and_its_end() -> None:
+    found = recognise("Fix this. " + "log line " * 7000 + "Thanks, Ann")
+    assert found.restated.startswith("Fix this.")
+    assert found.restated.endswith("Thanks, Ann")
+    assert len(found.restated) < 2_100
+
+
+@given(st.text())
+def test_no_text_raises(text: str) -> None:
+    found = recognise(text)
+    assert 0 <= found.confidence <= 1
+    assert bool(found.calls) == (found.confidence >= 0.8)
+    for call in found.calls:
+        parse_call(call)
+    faithful(text, found.restated)
+
+
+WORDS = [
+    "list",
+    "the files",
+    "in",
+    "folder",
+    "read",
+    "a.md",
+    "src/",
+    "'a b.md'",
+    "«",
+    "»",
+    '"',
+    ",",
+    "and",
+    "then",
+    ".",
+    "..",
+]
+WORDS_OF_OTHERS = [
+    "покажи",
+    "файлы",
+    "в папке",
+    "и",
+    "затем",
+    "列出",
+    "文件夹",
+    "中的文件",
+    "读取",
+    "并",
+    "\n",
+    "\ue000",
+    "~",
+    "please",
+    "-",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS + WORDS_OF_OTHERS), max_size=30).map(" ".join), st.text(max_size=50))
+def test_no_mixture_of_known_words_raises(goal: str, other: str) -> None:
+    for call in recognise(goal).calls:
+        parse_call(call)
+    recognise(goal + other)
+    faithful(goal, other)
+    assert isinstance(faithful(goal, goal), bool)
+
+
+HOSTILE = [
+    "list ", '"', "'", "а", "a", " ", "\n", ".", "/", "./", "../", ",", "and ", "then, ", "please ", "read a.md and ",
+    "list the files in ", "'a'", "«", "«а»", "的", "列出", "并", "a.", "a/", "\ue000", "don't ", "! ", "?", "what ",
+    "find ", "list the files in the folder ", "read '", "a.b/", "then", "。",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1_000, 65_536])
+@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.parametrize("end", ["", "x"])
+def test_hostile_texts_take_no_time(piece: str, size: int, end: str) -> None:
+    text = (piece * size)[: size - 1] + end
+    took = min(_seconds(text) for _ in range(3))
+    assert took < 0.05
+
+
+def _seconds(text: str) -> float:
+    begun = time.perf_counter()
+    recognise(text)
+    faithful(text, text)
+    return time.perf_counter() - begun
+
+
+def test_every_pattern_of_the_data_compiles_with_at_most_one_path() -> None:
+    for rules in RULES.call:
+        for text in rules.patterns:
+            assert pattern(text).groups == (0 if rules.needs in ("nothing", "alone") else 1)
+
+
+@pytest.mark.parametrize(
+    ("goal", "restated"),
+    [
+        ("Show me the errors on the login page and fix them", "Find and fix the errors on the login page."),
+        ("Найди ошибки на странице входа и исправь", "Найти и исправить ошибки на странице входа."),
+        ("找出登录页面上的错误并修复", "查找并修复登录页面的错误。"),
+        ("Summarise README.md", "Write a summary of README.md."),
+        ("do not delete the file 'a b.txt'", "Keep the file 'a b.txt': it must not be deleted."),
+        ("2+2?", "Compute 2+2."),
+        ("Explain what consumers/topology.py does", "Explain what the file consumers/topology.py does."),
+    ],
+)
+def test_a_faithful_restatement_is_kept(goal: str, restated: str) -> None:
+    assert faithful(goal, restated)
+
+
+@pytest.mark.parametrize(
+    ("goal", "restated"),
+    [
+        ("Fix the login page", ""),
+        ("Fix the login page", "  \n"),
+        ("Fix the login page", "The weather is nice today."),
+        ("Fix the login page", "Fix the login page. " * 3),
+        ("Fix the login page", "Fix the login page " + "very " * 100),
+        ("Fix the login page", "修复登录页面"),
+        ("Исправь страницу входа", "Fix the login page."),
+        ("找出登录页面上的错误", "Find the errors on the login page."),
+        ("找出登录页面上的错误", "今天天气很好"),
+        ("Summarise README.md for me", "Summarise the document for me."),
+        ("Explain 'blue green' deployment", "Explain deployment of green and blue things."),
+        ("Do not delete the old logs", "Delete the old logs."),
+        ("Удали старые логи", "Не удаляй старые логи."),
+        ("不要删除旧日志", "删除旧日志"),
+    ],
+)
+def test_a_restatement_that_changed_the_meaning_is_rejected(goal: str, restated: str) -> None:
+    assert not faithful(goal, restated)
+
+
+def test_a_long_goal_may_be_summed_up() -> None:
+    goal = "Fix the login page. " + " ".join(str(1000 + number) for number in range(300))
+    assert not faithful(goal, "Fix the page.")
+    assert faithful(
+        "Fix the login page. " + "Traceback line again. " * 200, "Fix the login page and its traceback line."
+    )
+
+
+@pytest.mark.parametrize(("goal", "tool", "path"), ONE_CALL[:40:5])
+def test_a_goal_is_faithful_to_itself(goal: str, tool: str, path: str) -> None:
+    assert faithful(goal, goal), (tool, path)

@@ -1,0 +1,223 @@
+"""Effects: recorded before a handler sees them, and never done again."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import anyio
+import msgspec
+import pytest
+
+from schemas.errors import EffectFailed, NotReachable, OutcomeUnknown, ToolRefused
+from schemas.events import Event, GoalSubmitted, InferenceRequested
+from schemas.inference import Question
+from schemas.plan import Usage
+from streams.journal import Journal, Record, request_hash
+from streams.outcome import DeadLetter
+from streams.stage import AnyStage, Effects, Stage
+from tests.workshop import QUICK, TERMS, Workshop, eventually, intake_stage, understood
+
+
+async def ended(workshop: Workshop) -> bool:
+    return bool(await workshop.entries("results") or await workshop.entries("dead"))
+
+
+async def only_letter(workshop: Workshop) -> DeadLetter:
+    (entry,) = await workshop.entries("dead")
+    return msgspec.json.decode(entry.text, type=DeadLetter)
+
+
+async def test_an_action_is_done_once_though_its_handler_runs_again(workshop: Workshop) -> None:
+    done: list[str] = []
+    tries: list[int] = []
+
+    async def act(request: str, key: str) -> str:
+        done.append(key)
+        return request.upper()
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        result = await ctx.call("shout", act, event.goal, str)
+        tries.append(1)
+        if len(tries) < 3:
+            raise ValueError("after the action")
+        return [understood(result)]
+
+    async with workshop.working(intake_stage(handle)):
+        (run,) = await workshop.publish("hello")
+        await eventually(lambda: ended(workshop))
+    assert len(done) == 1
+    (body,) = await workshop.bodies("results")
+    assert '"HELLO"' in msgspec.json.encode(body).decode()
+    assert list(await Journal(workshop.client, workshop.keys).everything(run)) == done
+
+
+async def test_asking_for_something_else_under_the_same_name_is_a_loud_error(workshop: Workshop) -> None:
+    tries: list[int] = []
+
+    async def act(request: int, _key: str) -> int:
+        return request
+
+    async def fickle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        tries.append(1)
+        await ctx.call("number", act, len(tries), int)
+        raise ValueError("again, please")
+
+    async with workshop.working(intake_stage(fickle)):
+        await workshop.publish("x")
+        await eventually(lambda: ended(workshop))
+    assert (await only_letter(workshop)).error.code == "journal.changed"
+
+
+@pytest.mark.parametrize(("effects", "times"), [("none", 2), ("repeat", 2), ("unknown", 1)])
+async def test_after_a_crash_in_mid_action_its_policy_decides(workshop: Workshop, effects: Effects, times: int) -> None:
+    keys: list[str] = []
+    verdicts: list[str] = []
+
+    async def act(_request: str, key: str) -> str:
+        keys.append(key)
+        if len(keys) == 1:
+            raise RuntimeError("the process dies here, with the action done and nothing recorded")
+        return "done"
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        try:
+            await ctx.call("pay", act, event.goal, str, effects=effects)
+        except OutcomeUnknown as problem:
+            verdicts.append(problem.code)
+        return [understood(event.goal)]
+
+    async with workshop.working(intake_stage(handle)):
+        await workshop.publish("once")
+        await eventually(lambda: ended(workshop))
+    assert len(keys) == times
+    assert len(set(keys)) == 1, "every repeat carries the same idempotency key"
+    assert verdicts == (["effect.unknown"] if effects == "unknown" else [])
+
+
+async def test_a_final_error_of_an_action_is_recorded_and_raised_alike_again(workshop: Workshop) -> None:
+    calls: list[int] = []
+    caught: list[str] = []
+
+    async def refuse(_request: str, _key: str) -> str:
+        calls.append(1)
+        raise ToolRefused("path.outside", "No.", "Stay inside.")
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        try:
+            await ctx.call("read", refuse, event.goal, str)
+        except EffectFailed as problem:
+            caught.append(f"{problem.code} {problem.hint}")
+        if len(caught) < 2:
+            raise ValueError("again")
+        return [understood("x")]
+
+    async with workshop.working(intake_stage(handle)):
+        await workshop.publish("x")
+        await eventually(lambda: ended(workshop))
+    assert (len(calls), caught) == (1, ["path.outside Stay inside."] * 2)
+
+
+async def test_a_passing_error_of_an_action_is_not_recorded_and_the_retry_does_it_again(workshop: Workshop) -> None:
+    calls: list[int] = []
+
+    async def flaky(_request: str, _key: str) -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise NotReachable("server.unreachable", "It is away.")
+        return "there"
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        return [understood(await ctx.call("get", flaky, event.goal, str))]
+
+    async with workshop.working(intake_stage(handle)):
+        await workshop.publish("x")
+        await eventually(lambda: ended(workshop))
+    assert len(calls) == 2
+    assert await workshop.entries("dead") == []
+
+
+class Verdict(msgspec.Struct):
+    score: Annotated[int, msgspec.Meta(ge=0, le=10)]
+
+
+QUESTION = Question(system="Judge.", user="<text>it works</text>", answer=Verdict)
+
+
+def asking() -> AnyStage:
+    async def handle(_event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        try:
+            verdict = await ctx.ask("judge", QUESTION)
+        except EffectFailed as problem:
+            return [understood(problem.code)]
+        return [understood(f"{verdict.score} {ctx.usage().calls} {ctx.trust}")]
+
+    return intake_stage(handle)
+
+
+def answering(workshop: Workshop, *texts: str) -> AnyStage:
+    """An inference stage with a fixed script instead of a model."""
+    journal, left = Journal(workshop.client, workshop.keys), list(texts)
+
+    async def handle(event: InferenceRequested, ctx: Any) -> Sequence[Event]:
+        result = msgspec.Raw(msgspec.json.encode(left.pop(0)))
+        record = Record("ask", event.request, datetime.now(UTC), result, usage=Usage("script", 1, 10, 5))
+        await journal.answer(ctx.run_id, event.effect, record, event.reply_to)
+        return []
+
+    return Stage("infer.local", (InferenceRequested,), (), handle, "infer.local", QUICK)
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (['{"score": 7}'], "7 1 model"),
+        (['{"score": 70}', '{"score": 7}'], "7 2 model"),
+        (["what?", '{"score": "high"}'], "model.invalid"),
+    ],
+    ids=["right at once", "right after one repair", "never right"],
+)
+async def test_answers_are_checked_against_the_questions_type_and_repaired_once(
+    workshop: Workshop, texts: list[str], said: str
+) -> None:
+    stages = asking(), answering(workshop, *texts)
+    async with workshop.working(*stages, route=lambda _question: "infer.local"):
+        await workshop.publish("x")
+        await eventually(lambda: ended(workshop))
+    (body,) = await workshop.bodies("results")
+    assert getattr(body, "restated", None) == said
+
+
+async def test_an_answer_that_came_while_the_stage_was_dead_is_used_and_the_question_put_once(
+    workshop: Workshop,
+) -> None:
+    with anyio.move_on_after(0.5):
+        async with workshop.working(
+            asking(), route=lambda _question: "infer.local", terms=type(TERMS)(lease=TERMS.lease, grace=0.0)
+        ):
+            await workshop.publish("x")
+            await anyio.sleep_forever()
+    stages = asking(), answering(workshop, '{"score": 3}')
+    async with workshop.working(*stages, route=lambda _question: "infer.local"):
+        await eventually(lambda: ended(workshop))
+    (body,) = await workshop.bodies("results")
+    assert getattr(body, "restated", None) == "3 1 model"
+    assert len(await workshop.entries("infer.local", "infer")) == 1
+
+
+async def test_no_model_and_no_answer_in_time_are_typed_failures_that_stay(workshop: Workshop) -> None:
+    hurried = type(TERMS)(lease=TERMS.lease, grace=TERMS.grace, model_timeout=0.2)
+    async with workshop.working(asking(), route=lambda _question: "infer.local", terms=hurried):
+        (run,) = await workshop.publish("x")
+        await eventually(lambda: ended(workshop))
+    (body,) = await workshop.bodies("results")
+    assert getattr(body, "restated", None) == "model.timeout"
+    # The answer that comes too late changes nothing.
+    journal = Journal(workshop.client, workshop.keys)
+    ((effect, before),) = (await journal.everything(run)).items()
+    late = Record("ask", before.request, datetime.now(UTC), msgspec.Raw(b'"late"'))
+    assert await journal.write(run, effect, late) == before
+
+
+def test_the_same_request_has_the_same_hash_and_another_has_another() -> None:
+    assert request_hash({"a": 1, "b": 2}) == request_hash({"b": 2, "a": 1})
+    assert request_hash({"a": 1}) != request_hash({"a": 2})

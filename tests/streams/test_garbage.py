@@ -1,0 +1,71 @@
+"""Whatever anybody writes to a stream by hand becomes a dead letter with the reason, and the worker goes on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas.events import Event, GoalSubmitted
+from streams.outcome import DeadLetter
+from tests.workshop import Workshop, eventually, intake_stage, understood
+
+ENVELOPE = {"id": "e1", "run": "r1", "v": 1, "at": "2026-01-01T00:00:00Z", "trust": "user", "body": {"goal": "x"}}
+
+
+def json(**changes: Any) -> bytes:
+    return msgspec.json.encode({**ENVELOPE, **changes})
+
+
+GARBAGE: dict[str, tuple[dict[str, bytes], str]] = {
+    "no event at all": ({"hello": b"world"}, "entry.malformed"),
+    "no type": ({"event": json()}, "entry.malformed"),
+    "no event field": ({"type": b"GoalSubmitted"}, "entry.malformed"),
+    "unknown type": ({"type": b"Nonsense", "event": json()}, "event.unknown_type"),
+    "type that is not text": ({"type": b"\xff\xfe", "event": json()}, "entry.malformed"),
+    "not JSON": ({"type": b"GoalSubmitted", "event": b"{oops"}, "event.malformed"),
+    "bytes that are not UTF-8": ({"type": b"GoalSubmitted", "event": b'{"id": "\xff"}'}, "event.malformed"),
+    "JSON of another shape": ({"type": b"GoalSubmitted", "event": b"[1, 2, 3]"}, "event.malformed"),
+    "a field of the wrong type": ({"type": b"GoalSubmitted", "event": json(body={"goal": 7})}, "event.malformed"),
+    "a missing field": ({"type": b"GoalSubmitted", "event": json(body={})}, "event.malformed"),
+    "a run id that would be no key": ({"type": b"GoalSubmitted", "event": json(run="a}b c")}, "event.malformed"),
+    "an old version nobody knows": ({"type": b"GoalSubmitted", "event": json(v=0)}, "event.malformed"),
+    "a version from the future": ({"type": b"GoalSubmitted", "event": json(v=99)}, "event.newer_version"),
+    "a version that is no number": ({"type": b"GoalSubmitted", "event": json(v="1")}, "event.malformed"),
+    "an attempt that is no number": (
+        {"type": b"GoalSubmitted", "event": json(), "attempt": b"many"},
+        "entry.malformed",
+    ),
+    "an event of another stage": (
+        {"type": b"StageFailed", "event": json(body={"stage": "s", "error": {"code": "c", "message": "m"}})},
+        "event.unexpected",
+    ),
+    "deep nesting": ({"type": b"GoalSubmitted", "event": b"[" * 100_000}, "event.malformed"),
+}
+
+
+async def echo(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+    return [understood(event.goal)]
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+async def test_garbage_becomes_a_dead_letter_with_the_reason_and_the_next_goal_is_handled(
+    workshop: Workshop, kind: str
+) -> None:
+    fields, code = GARBAGE[kind]
+    await workshop.client.xadd(workshop.keys.stream("0", "intake"), fields)  # pyright: ignore[reportArgumentType] - bytes are fine
+    await workshop.publish("a real goal")
+    stage = intake_stage(echo)
+
+    async def both() -> bool:
+        return len(await workshop.entries("dead")) == 1 and len(await workshop.entries("results")) == 1
+
+    async with workshop.working(stage):
+        await eventually(both)
+
+    letter = msgspec.json.decode((await workshop.entries("dead"))[0].text, type=DeadLetter)
+    assert letter.error.code == code
+    assert letter.error.message
+    assert letter.error.hint
+    assert letter.stream == "intake"
+    assert await workshop.pending(stage) == 0

@@ -1,0 +1,195 @@
+"""What a user can rely on when an event is handled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from schemas.errors import ErrorInfo, InvalidInput
+from schemas.events import Event, GoalSubmitted, GoalUnderstood, RunFinished, StageFailed
+from streams.outcome import DeadLetter
+from streams.stage import Policy, Reject, Snooze
+from tests.workshop import QUICK, TERMS, Workshop, eventually, intake_stage, understood
+
+
+async def echo(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+    return [understood(event.goal)]
+
+
+async def dead_letters(workshop: Workshop) -> list[DeadLetter]:
+    return [msgspec.json.decode(entry.text, type=DeadLetter) for entry in await workshop.entries("dead")]
+
+
+async def test_each_event_is_answered_once_and_acknowledged(workshop: Workshop) -> None:
+    stage = intake_stage(echo)
+    goals = [f"goal {n}" for n in range(500)]
+    async with workshop.working(stage):
+        runs = await workshop.publish(*goals)
+        await eventually(lambda: said(workshop, 500))
+    entries = await workshop.entries("results")
+    assert sorted(e.envelope.run for e in entries if e.envelope) == sorted(runs)
+    assert await workshop.pending(stage) == 0
+
+
+async def said(workshop: Workshop, count: int) -> bool:
+    return len(await workshop.entries("results")) >= count
+
+
+async def test_an_event_says_what_caused_it_and_keeps_its_id_however_often_it_is_handled(workshop: Workshop) -> None:
+    async with workshop.working(intake_stage(echo)):
+        await workshop.publish("once")
+        await eventually(lambda: said(workshop, 1))
+    (first,) = await workshop.entries("intake")
+    (second,) = await workshop.entries("results")
+    assert first.envelope
+    assert second.envelope
+    assert second.envelope.cause == first.envelope.id
+    # Handled again by a group that knows nothing of the first time, it would say the same under the same id.
+    await workshop.client.xgroup_destroy(workshop.keys.stream("0", "intake"), "understand")
+    async with workshop.working(intake_stage(echo)):
+        await eventually(lambda: said(workshop, 2))
+    again = (await workshop.entries("results"))[1]
+    assert again.envelope
+    assert again.envelope.id == second.envelope.id
+
+
+async def test_publishing_again_adds_nothing(workshop: Workshop) -> None:
+    await workshop.publish("the same")
+    await workshop.publish("the same")
+    assert len(await workshop.entries("intake")) == 1
+
+
+async def test_a_failing_handler_is_tried_again_later(workshop: Workshop) -> None:
+    tries: list[int] = []
+
+    async def third_time(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ValueError("not yet")
+        return [understood(event.goal)]
+
+    async with workshop.working(intake_stage(third_time)):
+        await workshop.publish("patience")
+        await eventually(lambda: said(workshop, 1))
+    assert len(tries) == 3
+    assert await workshop.entries("dead") == []
+
+
+async def test_a_handler_that_always_fails_ends_as_a_dead_letter_and_its_run_hears_of_it(workshop: Workshop) -> None:
+    async def never(_event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        raise ValueError("broken for good")
+
+    def on_dead(_event: GoalSubmitted, error: ErrorInfo) -> Sequence[Event]:
+        return [StageFailed(stage="understand", error=error)]
+
+    stage = intake_stage(never, on_dead=on_dead)
+    topology = workshop.topology
+    workshop.topology = lambda *stages: type(topology(*stages))(  # StageFailed goes to results in this test
+        stages, {GoalSubmitted: "intake"}, frozenset({StageFailed, GoalUnderstood, RunFinished})
+    )
+    async with workshop.working(stage):
+        await workshop.publish("hopeless")
+        await eventually(lambda: said(workshop, 1))
+    (letter,) = await dead_letters(workshop)
+    assert (letter.stage, letter.attempts, letter.error.code) == ("understand", 3, "stage.error")
+    assert "broken for good" in letter.error.message
+    assert "hopeless" in letter.event
+    (failed,) = await workshop.bodies("results")
+    assert isinstance(failed, StageFailed)
+
+
+async def test_snooze_brings_the_event_back_without_counting_an_attempt(workshop: Workshop) -> None:
+    seen: list[int] = []
+
+    async def sleepy(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        seen.append(1)
+        if len(seen) <= QUICK.attempts + 1:
+            raise Snooze(0.01)
+        return [understood(event.goal)]
+
+    async with workshop.working(intake_stage(sleepy)):
+        await workshop.publish("later")
+        await eventually(lambda: said(workshop, 1))
+    assert await workshop.entries("dead") == []
+
+
+async def test_reject_and_final_errors_make_dead_letters_at_once(workshop: Workshop) -> None:
+    async def refuse(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        raise Reject("no such thing") if event.goal == "a" else InvalidInput("goal.bad", "It is bad.", "Mend it.")
+
+    async with workshop.working(intake_stage(refuse)):
+        await workshop.publish("a", "b")
+        await eventually(lambda: two_dead(workshop))
+    letters = await dead_letters(workshop)
+    assert {letter.error.code for letter in letters} == {"stage.rejected", "goal.bad"}
+    assert {letter.attempts for letter in letters} == {1}
+
+
+async def two_dead(workshop: Workshop) -> bool:
+    return len(await workshop.entries("dead")) >= 2
+
+
+async def test_a_handler_over_its_time_is_stopped_and_others_go_on(workshop: Workshop) -> None:
+    async def slow(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        if event.goal == "stuck":
+            await anyio.sleep(60)
+        return [understood(event.goal)]
+
+    policy = Policy(attempts=1, timeout=0.2, concurrency=2)
+    async with workshop.working(intake_stage(slow, policy)):
+        await workshop.publish("stuck", "fine", "fine too")
+        await eventually(lambda: said(workshop, 2))
+        await eventually(lambda: one_dead(workshop))
+    (letter,) = await dead_letters(workshop)
+    assert letter.error.code == "stage.timeout"
+
+
+async def one_dead(workshop: Workshop) -> bool:
+    return len(await workshop.entries("dead")) >= 1
+
+
+async def test_saying_an_event_that_is_not_declared_is_an_error_not_a_loss(workshop: Workshop) -> None:
+    async def wrong(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        return [GoalSubmitted(goal=event.goal)]
+
+    async with workshop.working(intake_stage(wrong)):
+        await workshop.publish("loop")
+        await eventually(lambda: one_dead(workshop))
+    (letter,) = await dead_letters(workshop)
+    assert letter.error.code == "stage.undeclared"
+
+
+async def test_a_stopping_worker_finishes_what_it_holds(workshop: Workshop) -> None:
+    release = anyio.Event()
+
+    async def slow(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        await release.wait()
+        return [understood(event.goal)]
+
+    stage = intake_stage(slow)
+    async with workshop.working(stage) as worker:
+        await workshop.publish("one", "two")
+        await eventually(lambda: workshop.pending(stage))
+        worker.stop()
+        release.set()
+    assert len(await workshop.entries("results")) == 2
+    assert await workshop.pending(stage) == 0
+    consumers: Any = await workshop.client.xinfo_consumers(workshop.keys.stream("0", "intake"), "understand")
+    assert consumers == []
+
+
+async def test_what_a_worker_can_not_finish_in_time_another_takes_over_at_once(workshop: Workshop) -> None:
+    async def stuck(_event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        await anyio.sleep(60)
+        return []
+
+    stage = intake_stage(stuck)
+    short = type(TERMS)(lease=TERMS.lease, grace=0.1, model_timeout=1.0)
+    async with workshop.working(stage, terms=short):
+        await workshop.publish("heavy")
+        await eventually(lambda: workshop.pending(stage))
+    assert await workshop.pending(stage) == 1
+    async with workshop.working(intake_stage(echo)):
+        await eventually(lambda: said(workshop, 1))
+    assert await workshop.pending(stage) == 0
