@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import InvalidInput
+from streams.connection import masked
 
 
 class More(NamedTuple):
@@ -73,16 +74,7 @@ def shown(key: str, value: Any) -> str:
     """A value as text for people: passwords in URLs masked, booleans as they are written in TOML."""
     if isinstance(value, bool):
         return str(value).lower()
-    return mask(str(value)) if key.endswith("_url") else str(value)
-
-
-def mask(url: str) -> str:
-    """`url` without what may be a password in it, however malformed it is."""
-    head, at, tail = url.rpartition("@")
-    if at and not re.match(r"[\w+.-]+:///", head):  # no host part: an @ in a socket's path
-        start = re.match(r"[\w+.-]+://(?:[^:/@]*:)?", head)
-        url = f"{start[0] if start else ''}***@{tail}"
-    return re.sub(r"(?i)(password=)('[^']*'|[^&\s]*)", r"\1***", url)
+    return masked(str(value)) if key.endswith("_url") else str(value)
 
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}

@@ -1,9 +1,9 @@
 """Connections to the server, and its errors as ours."""
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions as refused
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -42,11 +42,12 @@ def connect(url: str) -> Client:
 
 
 def masked(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
+    """`url` without what may be a password in it, however malformed it is."""
+    head, at, tail = url.rpartition("@")
+    if at and not re.match(r"[\w+.-]+:///", head):  # no host part: an @ in a socket's path
+        start = re.match(r"[\w+.-]+://(?:[^:/@]*:)?", head)
+        url = f"{start[0] if start else ''}***@{tail}"
+    return re.sub(r"(?i)(password=)('[^']*'|[^&\s]*)", r"\1***", url)
 
 
 @contextmanager
