@@ -15,10 +15,10 @@ from schemas.errors import InvalidInput
 from schemas.events import CATALOGUE, Event
 from schemas.plan import Trust
 
-B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
 
 
-class Envelope(msgspec.Struct, Generic[B], frozen=True, omit_defaults=True):
+class Envelope(msgspec.Struct, Generic[B_co], frozen=True, omit_defaults=True):
     """One event on its way.
 
     `id` identifies it for ever: derived from what caused it, so doing a thing again yields the same id. `cause` is
@@ -30,7 +30,7 @@ class Envelope(msgspec.Struct, Generic[B], frozen=True, omit_defaults=True):
     v: int
     at: datetime
     trust: Trust
-    body: B
+    body: B_co
     cause: str = ""
     traceparent: str = ""
 

@@ -30,7 +30,7 @@ class Publisher:
         pipeline: Any = self._client.pipeline(transaction=False)
         for run_id, event in events:
             partition = self._keys.of_run(run_id)
-            envelope = Envelope[Event](
+            envelope = Envelope(
                 id=derived_id(run_id, type(event).__name__),
                 run=run_id,
                 v=event.version,

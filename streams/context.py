@@ -116,7 +116,7 @@ class LiveContext:
 
     async def _wait(self, stream: str, asked: InferenceRequested) -> Record:
         effector = self._effector
-        envelope = Envelope[Event](
+        envelope = Envelope(
             id=derived_id(asked.effect, asked.request),
             run=self.run_id,
             v=InferenceRequested.version,

@@ -1,9 +1,9 @@
 """One delivered stream entry, and its way into the settle script's arguments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
@@ -73,6 +73,14 @@ class Entry:
         )
 
 
+class Output(NamedTuple):
+    """One event on its way to one stream of the entry's partition."""
+
+    stream: str
+    type: str
+    event: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class NewState:
     """A run's state as it was found (`version`) and as a handler left it."""
@@ -83,19 +91,41 @@ class NewState:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """An entry with its outcome, ready to be settled."""
+    """An entry with its outcome and all that follows from it, ready to be settled."""
 
     entry: Entry
     outcome: Outcome
-    trust: Trust = "operator"
+    outputs: Sequence[Output] = ()
     state: NewState | None = None
+
+
+def outputs(
+    cause: Envelope[Event], events: Sequence[Event], stage: AnyStage, topology: Topology, trust: Trust
+) -> list[Output]:
+    """What a handler said, encoded for every stream it goes to. Raises where an event can't be encoded."""
+    now = datetime.now(UTC)
+    found: list[Output] = []
+    for position, event in enumerate(events):
+        envelope = Envelope(
+            id=derived_id(cause.id, stage.name, position),
+            run=cause.run,
+            v=event.version,
+            at=now,
+            trust=trust,
+            body=event,
+            cause=cause.id,
+            traceparent=cause.traceparent,
+        )
+        payload, name = encode(envelope), type(event).__name__
+        found += [Output(stream, name, payload) for stream in topology.routes[type(event)]]
+    return found
 
 
 class Settlement:
     """Collects handled entries of one partition as keys and arguments of scripts/settle.lua."""
 
-    def __init__(self, stage: AnyStage, topology: Topology, keys: Keys, partition: str) -> None:
-        self._stage, self._topology, self._names, self._partition = stage, topology, keys, partition
+    def __init__(self, stage: AnyStage, keys: Keys, partition: str) -> None:
+        self._stage, self._names, self._partition = stage, keys, partition
         self.keys = [
             keys.stream(partition, stage.reads),
             keys.delayed(partition, stage.reads),
@@ -113,47 +143,21 @@ class Settlement:
 
     def add(self, handled: Handled) -> None:
         """Append one entry's arguments."""
-        entry, args = handled.entry, self.args
-        match handled.outcome:
-            case Emitted(events):
-                kind = "state" if handled.state else "ack"
-            case Dead(_, events):
-                kind = "dead"
-            case Again():
-                events, kind = (), "retry"
-        outputs = self._outputs(handled, events)
-        args += (entry.id, kind, len(outputs) // 3)
-        args += outputs
+        entry, state, args = handled.entry, handled.state, self.args
+        said: list[Arg] = []
+        for output in handled.outputs:
+            said += (self._key(self._names.stream(self._partition, output.stream)), output.type, output.event)
         match handled.outcome:
             case Again(delay, attempt):
                 again = [entry.text(b"type"), entry.text(b"event"), attempt]
-                args += (int(delay * 1000), msgspec.json.encode(again))
+                args += (entry.id, "retry", 0, int(delay * 1000), msgspec.json.encode(again))
             case Dead(error):
-                args.append(msgspec.json.encode(entry.letter(self._stage, error)))
+                letter = msgspec.json.encode(entry.letter(self._stage, error))
+                args += (entry.id, "dead", len(handled.outputs), *said, letter)
+            case Emitted() if state and entry.envelope:
+                run = self._key(self._names.run(self._partition, entry.envelope.run))
+                version = int(state.version)
+                args += (entry.id, "state", len(handled.outputs), *said)
+                args += (run, self._stage.name, version, version + 1, state.data)
             case Emitted():
-                if handled.state and entry.envelope:
-                    run = self._key(self._names.run(self._partition, entry.envelope.run))
-                    version = handled.state.version
-                    args += (run, self._stage.name, version, int(version) + 1, handled.state.data)
-
-    def _outputs(self, handled: Handled, events: Any) -> list[Arg]:
-        cause = handled.entry.envelope
-        if not cause or not events:
-            return []
-        outputs: list[Arg] = []
-        now = datetime.now(UTC)
-        for position, event in enumerate(events):
-            envelope = Envelope[Event](
-                id=derived_id(cause.id, self._stage.name, position),
-                run=cause.run,
-                v=event.version,
-                at=now,
-                trust=handled.trust,
-                body=event,
-                cause=cause.id,
-                traceparent=cause.traceparent,
-            )
-            payload, name = encode(envelope), type(event).__name__
-            for stream in self._topology.routes[type(event)]:
-                outputs += (self._key(self._names.stream(self._partition, stream)), name, payload)
-        return outputs
+                args += (entry.id, "ack", len(handled.outputs), *said)

@@ -22,8 +22,8 @@ from redis.exceptions import ResponseError
 from schemas.errors import ErrorInfo
 from streams.connection import TROUBLE, Client
 from streams.context import Effector, LiveContext
-from streams.entry import Entry, Handled, NewState, Settlement
-from streams.outcome import Dead, Emitted, failed
+from streams.entry import Entry, Handled, NewState, Output, Settlement, outputs
+from streams.outcome import Dead, Emitted, failed, undeclared
 from streams.scripts import Scripts
 from streams.stage import AnyStage, Snooze
 from streams.topology import Topology
@@ -76,7 +76,10 @@ class Hop:
             readers.cancel()
             # A read that was cancelled may have been answered: what it delivered is still ours to do.
             for partition in self.partitions:
-                await self._catch_up(partition)
+                try:
+                    await self._catch_up(partition)
+                except TROUBLE as problem:
+                    _log.warning("hop.read_failed", stage=self.stage.name, error=str(problem))
             while self._held:
                 self._settled.clear()
                 await self._settled.wait()
@@ -178,37 +181,38 @@ class Hop:
             self._outboxes[entry.partition].put_nowait(handled)
 
     async def _handle(self, entry: Entry) -> Handled:
+        """What becomes of an entry. Nothing a handler does, says or raises gets past here."""
         stage, envelope = self.stage, entry.envelope
         if entry.problem or not envelope:
-            error = entry.problem or ErrorInfo("entry.empty", "The entry has no payload.")
-            return Handled(entry, self._dead(entry, error))
-        context: LiveContext | None = None
+            return self._dead(entry, entry.problem or ErrorInfo("entry.empty", "The entry has no payload."))
         try:
             async with asyncio.timeout(stage.policy.timeout):
-                state, version = await self._state(entry.partition, envelope.run)
-                context = LiveContext(envelope, entry.arrived, state, self._effector)
+                before, version = await self._state(entry.partition, envelope.run)
+                context = LiveContext(envelope, entry.arrived, before, self._effector)
                 events = await stage.handle(envelope.body, context)
+            for event in events:
+                if not isinstance(event, stage.emits):
+                    return self._dead(entry, undeclared(stage, event))
+            said = outputs(envelope, events, stage, self._topology, context.trust)
+            changed = stage.state and context.state is not before
+            after = NewState(version, msgspec.json.encode(context.state)) if changed else None
         except Exception as problem:
-            outcome = failed(problem, entry.attempt, stage.policy, random())  # noqa: S311  # jitter, not a secret
             if not isinstance(problem, Snooze):
                 _log.warning("hop.failed", stage=stage.name, run=envelope.run, event_id=envelope.id, exc_info=problem)
-            if isinstance(outcome, Dead):
-                outcome = self._dead(entry, outcome.error)
-            return Handled(entry, outcome, context.trust if context else envelope.trust)
-        if undeclared := {type(event).__name__ for event in events if not isinstance(event, stage.emits)}:
-            problem = f"{stage.name!r} said {', '.join(sorted(undeclared))}, which its `emits` does not declare."
-            return Handled(entry, self._dead(entry, ErrorInfo("stage.undeclared", problem)))
-        if stage.state and context.state is not state:
-            new = NewState(version, msgspec.json.encode(context.state))
-            return Handled(entry, Emitted(events), context.trust, new)
-        return Handled(entry, Emitted(events), context.trust)
+            outcome = failed(problem, entry.attempt, stage.policy, random())  # noqa: S311  # jitter, not a secret
+            return self._dead(entry, outcome.error) if isinstance(outcome, Dead) else Handled(entry, outcome)
+        return Handled(entry, Emitted(), said, after)
 
-    def _dead(self, entry: Entry, error: ErrorInfo) -> Dead:
+    def _dead(self, entry: Entry, error: ErrorInfo) -> Handled:
         """Give up on an entry, and let its run hear of it."""
-        events: Any = ()
+        said: list[Output] = []
         if self.stage.on_dead and entry.envelope:
-            events = self.stage.on_dead(entry.envelope.body, error)
-        return Dead(error, events)
+            try:
+                events = self.stage.on_dead(entry.envelope.body, error)
+                said = outputs(entry.envelope, events, self.stage, self._topology, entry.envelope.trust)
+            except Exception:
+                _log.exception("hop.on_dead_failed", stage=self.stage.name, run=entry.envelope.run)
+        return Handled(entry, Dead(error), said)
 
     async def _state(self, partition: str, run_id: str) -> tuple[Any, str]:
         """The run's state for this stage and its version; a fresh one if there is none."""
@@ -236,7 +240,7 @@ class Hop:
             self._room.set()
 
     async def _apply(self, partition: str, batch: list[Handled]) -> list[int]:
-        settlement = Settlement(self.stage, self._topology, self._keys, partition)
+        settlement = Settlement(self.stage, self._keys, partition)
         for handled in batch:
             settlement.add(handled)
         while True:

@@ -1,21 +1,17 @@
 """What becomes of a handled entry: decided here, purely; carried out by scripts/settle.lua."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 from redis.exceptions import RedisError
 
 from schemas.errors import ErrorInfo, VictoriaError
-from schemas.events import Event
-from streams.stage import Policy, Reject, Snooze
+from streams.stage import AnyStage, Policy, Reject, Snooze
 
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """Handled: these events follow."""
-
-    events: Sequence[Event]
+    """Handled: what the handler said follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +25,9 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """Given up: a dead letter, and what the run must hear of it."""
+    """Given up: a dead letter."""
 
     error: ErrorInfo
-    events: Sequence[Event] = ()
 
 
 Outcome = Emitted | Again | Dead
@@ -65,6 +60,11 @@ def described(problem: BaseException) -> ErrorInfo:
     if isinstance(problem, TimeoutError):
         return ErrorInfo("stage.timeout", "The stage took longer than its policy allows.")
     return ErrorInfo("stage.error", f"{type(problem).__name__}: {problem}"[:1000])
+
+
+def undeclared(stage: AnyStage, event: object) -> ErrorInfo:
+    """The error of a stage that says what its `emits` does not declare."""
+    return ErrorInfo("stage.undeclared", f"{stage.name!r} said {type(event).__name__}, which it does not declare.")
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
