@@ -1,7 +1,6 @@
 # Victoria needs nothing but Python 3.11 or newer: every target sets up what it uses in .venv.
 
 .DEFAULT_GOAL := help
-PYTHON ?= python3
 GOAL ?= List the files in the folder consumers, then explain what an event-driven pipeline is
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,8 +33,11 @@ clean: ## Remove what the other targets made here
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info build
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Victoria needs Python 3.11 or newer: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "Making $(VENV) with $$python ..." >&2; exec $$python -m venv $(VENV); \
+		fi; \
+	done; echo "Victoria needs Python 3.11 or newer; name it: make PYTHON=/path/to/python" >&2; exit 1
 
 # uv holds what it installs to the hashes of the lock, and is itself installed by its hash there.
 $(BIN)/uv: requirements.lock | $(BIN)/python

@@ -6,7 +6,8 @@
 - a path (it has a slash, or starts with `~` or `.`), whose last part is the name,
 - a name: the root folder if that is its name, else the folder of that name in the root or beside it, else none.
 
-Relative paths start at the root. The main project is always allowed; by default it is the root folder.
+Relative paths start at the root. The main project is always allowed; by default it is the root folder, which a main
+project's bare name also means where no folder has that name: a checkout may be called anything.
 """
 
 import os
@@ -31,6 +32,8 @@ class Projects(msgspec.Struct, frozen=True):
         root = root.resolve()
         item = settings.main_project.strip()
         main, folder, explicit = _parse(item, root) if item else (_name(root), root, True)
+        if not explicit:
+            folder = folder or root
         folders = {main: folder}
         explicits = {main} if explicit else set[str]()
         for item in filter(None, (part.strip() for part in settings.allowed_projects.split(","))):

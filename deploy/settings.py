@@ -84,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 4
     local_context: Annotated[
         int, Meta(description="Tokens of context of each of the local model's slots.", ge=512, le=1_048_576)
-    ] = 8192
+    ] = 4096
     model_timeout: Annotated[float, Meta(description="Seconds to wait for a model's answer.", gt=0, le=86_400)] = 300
     main_project: Annotated[
         str,

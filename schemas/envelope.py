@@ -26,7 +26,7 @@ class Envelope(msgspec.Struct, Generic[B_co], frozen=True, omit_defaults=True):
     """
 
     id: str
-    run: Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z_.-]{1,80}$")]
+    run: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
     v: int
     at: datetime
     trust: Trust

@@ -5,6 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import hiredis
 from redis import exceptions as refused
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -22,13 +23,22 @@ ANSWER_WITHIN = 15.0
 OLDEST = (7, 0)
 
 
+class Packed:
+    """Lets hiredis write commands as well as read replies, which the client's async connections do in Python."""
+
+    def pack_command(self, *args: str | bytes | float) -> list[bytes]:
+        """One command in the server's protocol; the client gives words such as `SCRIPT LOAD` as one argument."""
+        pack = cast("Any", hiredis).pack_command  # its stub takes one-element commands only
+        return [pack((*str(args[0]).split(" "), *args[1:]))]
+
+
 def connect(url: str) -> Client:
     """A client for `url` (redis://, rediss://, unix://); nothing is sent yet.
 
     The client never repeats a command by itself: a repeated XREADGROUP would lose sight of what the first one
     delivered. Each caller knows how to try again.
     """
-    pool = cast("Any", BlockingConnectionPool).from_url(
+    pool: Any = cast("Any", BlockingConnectionPool).from_url(
         url,
         max_connections=CONNECTIONS,
         timeout=None,
@@ -38,6 +48,7 @@ def connect(url: str) -> Client:
         socket_timeout=ANSWER_WITHIN,
         protocol=2,
     )
+    pool.connection_class = type("PackedConnection", (Packed, pool.connection_class), {})
     return Redis.from_pool(pool)
 
 

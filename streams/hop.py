@@ -12,6 +12,7 @@ under load calls are big, when idle nothing waits.
 import asyncio
 from collections.abc import Mapping
 from random import random
+from time import monotonic
 from typing import Any, cast
 
 import msgspec
@@ -54,7 +55,8 @@ class Hop:
         self._room = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._busy = 0
+        self._busy: dict[asyncio.Task[Any], float] = {}
+        self._overdue: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         """Work until stopped; returns once everything in hand is settled."""
@@ -72,6 +74,7 @@ class Hop:
                 tasks.start_soon(self._settle, partition)
             for _ in range(self.stage.policy.concurrency):
                 tasks.start_soon(self._lane)
+            tasks.start_soon(self._watch)
             await self._stopping.wait()
             readers.cancel()
             # A read that was cancelled may have been answered: what it delivered is still ours to do.
@@ -105,7 +108,7 @@ class Hop:
 
     async def has_room(self) -> int:
         """Wait until this worker can take entries in hand; how many."""
-        while (room := self.stage.policy.concurrency - self._ready.qsize() - self._busy) <= 0:
+        while (room := self.stage.policy.concurrency - self._ready.qsize() - len(self._busy)) <= 0:
             self._room.clear()
             await self._room.wait()
         return room
@@ -170,15 +173,35 @@ class Hop:
                 _log.warning("hop.recover_failed", stage=self.stage.name, error=str(again))
 
     async def _lane(self) -> None:
+        lane = asyncio.current_task()
+        assert lane  # noqa: S101 - a coroutine that runs is in a task
         while True:
             entry = await self._ready.get()
-            self._busy += 1
+            self._busy[lane] = monotonic()
             try:
                 handled = await self._handle(entry)
             finally:
-                self._busy -= 1
+                del self._busy[lane]
                 self._room.set()
             self._outboxes[entry.partition].put_nowait(handled)
+
+    async def _watch(self) -> None:
+        """Stop handlers that take too long. A look at all lanes now and then costs less than a timer for each event."""
+        limit = self.stage.policy.timeout
+        while True:
+            await asyncio.sleep(min(1.0, limit / 10))
+            for lane, since in self._busy.items():
+                if monotonic() - since > limit and lane not in self._overdue:
+                    self._overdue.add(lane)
+                    lane.cancel()
+
+    def _was_overdue(self) -> bool:
+        """In a lane that is being cancelled: was it for its time? Then the lane itself lives on."""
+        lane = asyncio.current_task()
+        if lane not in self._overdue:
+            return False
+        self._overdue.discard(lane)
+        return lane.uncancel() == 0
 
     async def _handle(self, entry: Entry) -> Handled:
         """What becomes of an entry. Nothing a handler does, says or raises gets past here."""
@@ -186,17 +209,21 @@ class Hop:
         if entry.problem or not envelope:
             return self._dead(entry, entry.problem or ErrorInfo("entry.empty", "The entry has no payload."))
         try:
-            async with asyncio.timeout(stage.policy.timeout):
-                before, version = await self._state(entry.partition, envelope.run)
-                context = LiveContext(envelope, entry.arrived, before, self._effector)
-                events = await stage.handle(envelope.body, context)
+            before, version = await self._state(entry.partition, envelope.run)
+            context = LiveContext(envelope, entry.arrived, before, self._effector)
+            events = await stage.handle(envelope.body, context)
             for event in events:
                 if not isinstance(event, stage.emits):
                     return self._dead(entry, undeclared(stage, event))
             said = outputs(envelope, events, stage, self._topology, context.trust)
             changed = stage.state and context.state is not before
             after = NewState(version, msgspec.json.encode(context.state)) if changed else None
-        except Exception as problem:
+        except (Exception, asyncio.CancelledError) as raised:
+            problem: BaseException = raised
+            if isinstance(raised, asyncio.CancelledError):
+                if not self._was_overdue():
+                    raise
+                problem = TimeoutError()
             if not isinstance(problem, Snooze):
                 _log.warning("hop.failed", stage=stage.name, run=envelope.run, event_id=envelope.id, exc_info=problem)
             outcome = failed(problem, entry.attempt, stage.policy, random())  # noqa: S311  # jitter, not a secret

@@ -74,3 +74,8 @@ def test_what_names_no_project_is_refused(root: Path, item: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         projects(root, allowed=item)
     assert caught.value.code == "project.invalid"
+
+
+def test_a_main_project_named_like_no_folder_is_the_root_folder_itself(root: Path) -> None:
+    found = projects(root, "another-name")
+    assert (found.main, found.folder("another-name")) == ("another-name", root)
