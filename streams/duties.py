@@ -6,8 +6,8 @@ import anyio
 import msgspec
 import structlog
 
-from schemas.errors import ErrorInfo
 from streams.connection import TROUBLE
+from streams.entry import LOST
 from streams.hop import Hop
 from streams.keys import Keys
 from streams.outcome import DeadLetter
@@ -75,9 +75,6 @@ class Duties:
         stage = self._hop.stage
         while True:
             room = min(await self._hop.has_room(), RECLAIM_AT_MOST)
-            lost = ErrorInfo(
-                "entry.lost", "The entry was deleted before it was handled.", "Check what trims the stream."
-            )
             reclaimed = await self._scripts.reclaim(
                 self._keys.stream(partition, stage.reads),
                 self._keys.leases(partition, stage.name),
@@ -85,7 +82,7 @@ class Duties:
                 stage.name,
                 self._hop.consumer,
                 room,
-                msgspec.json.encode(DeadLetter(stage=stage.name, stream=stage.reads, entry="ENTRY", error=lost)),
+                msgspec.json.encode(DeadLetter(stage=stage.name, stream=stage.reads, entry="ENTRY", error=LOST)),
             )
             if reclaimed.entries or reclaimed.lost:
                 _log.info("worker.reclaimed", stage=stage.name, entries=len(reclaimed.entries), lost=reclaimed.lost)

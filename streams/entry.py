@@ -17,6 +17,8 @@ from streams.scripts import Arg
 from streams.stage import AnyStage
 from streams.topology import Topology
 
+LOST = ErrorInfo("entry.lost", "The entry was deleted before it was handled.", "Check what trims the stream.")
+
 
 class Entry:
     """What was delivered: decoded once, or with the problem that makes it a dead letter."""
@@ -28,6 +30,9 @@ class Entry:
         self.attempt = 1
         self.envelope: Envelope[Event] | None = None
         self.problem: ErrorInfo | None = None
+        if not fields:
+            self.problem = LOST
+            return
         try:
             self.attempt = int(fields.get(b"attempt", 1))
             envelope = decode(fields[b"type"].decode(), fields[b"event"])

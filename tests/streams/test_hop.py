@@ -193,3 +193,14 @@ async def test_what_a_worker_can_not_finish_in_time_another_takes_over_at_once(w
     async with workshop.working(intake_stage(echo)):
         await eventually(lambda: said(workshop, 1))
     assert await workshop.pending(stage) == 0
+
+
+async def test_an_entry_is_readable_on_the_wire_a_type_and_json_in_plain_utf_8(workshop: Workshop) -> None:
+    await workshop.publish("Покажи файлы в папке 数据")
+    found: Any = await workshop.client.xrange(workshop.keys.stream("0", "intake"))
+    ((_, fields),) = found
+    assert list(fields) == [b"type", b"event"]
+    assert fields[b"type"] == b"GoalSubmitted"
+    assert "Покажи файлы в папке 数据" in fields[b"event"].decode()
+    envelope = msgspec.json.decode(fields[b"event"])
+    assert set(envelope) == {"id", "run", "v", "at", "trust", "body"}
