@@ -66,13 +66,12 @@ def reachable(url: str) -> Generator[None]:
     """Turn connection trouble inside into NotReachable, naming the server."""
     try:
         yield
-    except refused.AuthenticationError as cause:
-        raise NotReachable(
-            "server.denied",
-            f"{masked(url)} refuses the login: {cause}",
-            "Check the user and password in the URL.",
-        ) from cause
     except (refused.ConnectionError, refused.TimeoutError, OSError) as cause:
+        # The client reports a refused login as a broken connection.
+        if re.search(r"\bAUTH\b|WRONGPASS|NOAUTH|invalid username", str(cause)):
+            raise NotReachable(
+                "server.denied", f"{masked(url)} refuses the login: {cause}", "Check the user and password in the URL."
+            ) from cause
         raise NotReachable(
             "server.unreachable",
             f"No server answers at {masked(url)}: {cause}",

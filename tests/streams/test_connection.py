@@ -1,0 +1,56 @@
+"""The server's errors are ours: typed, with a hint, and without passwords."""
+
+from typing import Any
+
+import pytest
+
+from schemas.errors import CouldNotStart, NotReachable
+from streams.connection import Client, connect, masked, reachable, server_info
+
+
+async def test_a_server_that_is_not_there_is_a_typed_error_that_names_it_without_its_password() -> None:
+    url = "redis://user:secret@127.0.0.1:1/0"
+    client = connect(url)
+    with pytest.raises(NotReachable) as refusal, reachable(url):
+        await server_info(client)
+    await client.aclose()
+    assert (refusal.value.code, refusal.value.exit_code) == ("server.unreachable", 5)
+    assert "127.0.0.1:1" in refusal.value.message
+    assert "secret" not in str(refusal.value)
+    assert "VICTORIA_REDIS_URL" in refusal.value.hint
+
+
+async def test_a_wrong_password_is_said_as_such(redis_url: str) -> None:
+    url = redis_url.replace("://", "://:wrong@") if "@" not in redis_url else redis_url
+    client = connect(url)
+    with pytest.raises(NotReachable) as refusal, reachable(url):
+        await server_info(client)
+    await client.aclose()
+    assert refusal.value.code == "server.denied"
+    assert ":wrong@" not in str(refusal.value)
+
+
+async def test_a_real_server_is_accepted_and_an_old_one_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = await server_info(client)
+    assert "redis_version" in info
+
+    async def old() -> dict[str, Any]:
+        return {"redis_version": "6.2.14"}
+
+    monkeypatch.setattr(client, "info", old)
+    with pytest.raises(CouldNotStart, match=r"6\.2\.14") as refusal:
+        await server_info(client)
+    assert refusal.value.code == "server.too_old"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://:secret@host:1", "redis://:***@host:1"),
+        ("rediss://me:secret@host:1/2", "rediss://me:***@host:1/2"),
+        ("unix:///run/a@b.sock?password=secret", "unix:///run/a@b.sock?password=***"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    assert masked(url) == shown
