@@ -62,6 +62,10 @@ class LocalModel:
         path = await to_thread.run_sync(ensure_model, s.cache_dir, s.local_model, self.progress)
         return await LocalEngine.load(path, slots=s.local_slots, context=s.local_context)
 
+    def use(self, engine: Engine) -> None:
+        """Take this engine instead of loading one."""
+        self._engine = engine
+
     async def close(self) -> None:
         """Free it, if it was loaded."""
         if self._engine:
