@@ -1,7 +1,7 @@
 # Victoria needs nothing but Python 3.11 or newer: every target sets up what it uses in .venv.
 
 .DEFAULT_GOAL := help
-GOAL ?= List the files in the folder consumers, then explain what an event-driven pipeline is
+GOAL ?= List the files in the folder consumers. And what is an event-driven pipeline?
 VENV := .venv
 BIN := $(VENV)/bin
 

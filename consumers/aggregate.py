@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from consumers import run_state as run
 from consumers.run_state import RunState
 from llm.prompts import prompt
-from schemas.errors import EffectFailed
+from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import Event, PlanProposed, RunFinished, RunProgressed, StageFailed, StepFinished, StepReady
 from schemas.plan import least_trusted
 from streams.stage import Context, Policy, Stage
@@ -46,13 +46,20 @@ async def handle(event: PlanProposed | StepFinished | StageFailed, ctx: Context[
 async def _output(state: RunState, ctx: Context[RunState]) -> str:
     """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other."""
     plain = run.concatenated(state)
-    if state.plan and state.plan.aggregate and len(run.answers(state)) > 1:
+    several = len(run.answers(state))
+    if state.plan and state.plan.aggregate and several > 1:
+        # Each answer is cut by itself: a long one must not push the others out.
+        cut = run.concatenated(state, FUSED_CHARACTERS // several)
         try:
-            question = FUSE.question(str, max_tokens=400, goal=state.goal, answers=plain[:FUSED_CHARACTERS])
-            return await ctx.ask("fuse", question)
+            return await ctx.ask("fuse", FUSE.question(str, max_tokens=400, goal=state.goal[:4000], answers=cut))
         except EffectFailed:
             return plain
     return plain
+
+
+def _given_up(event: PlanProposed | StepFinished | StageFailed, error: ErrorInfo) -> list[Event]:
+    """A run whose own event was given up ends as failed; of that end itself nothing more can be said."""
+    return [] if isinstance(event, StageFailed) else [StageFailed(stage=NAME, error=error)]
 
 
 def stage() -> Stage[PlanProposed | StepFinished | StageFailed, RunState]:
@@ -61,8 +68,9 @@ def stage() -> Stage[PlanProposed | StepFinished | StageFailed, RunState]:
         name=NAME,
         reads=NAME,
         accepts=(PlanProposed, StepFinished, StageFailed),
-        emits=(StepReady, RunProgressed, RunFinished),
+        emits=(StepReady, RunProgressed, RunFinished, StageFailed),
         handle=handle,
         policy=Policy(concurrency=32),
         state=RunState,
+        on_dead=_given_up,
     )

@@ -12,7 +12,7 @@ def goal_submitted(
 ) -> GoalSubmitted:
     """A GoalSubmitted of checked parts; of `history` the last 30 pairs are kept.
 
-    Raises InvalidInput with code `goal.empty` or `goal.too_large`.
+    Raises InvalidInput with code `goal.empty`, `goal.too_large` or `goal.encoding`.
     """
     text = goal.strip()
     if not text:
@@ -24,8 +24,18 @@ def goal_submitted(
             f"The goal has {size:,} bytes; at most {GOAL_BYTES:,} are taken.",
             "Put long material into a file of the project and name the file.",
         )
+    history = history[-HISTORY_PAIRS:]
+    _check_unicode("goal", text)
+    _check_unicode("project", project)
+    _check_unicode("session", session)
+    _check_unicode("history", *(part for turn in history for part in (turn.user, turn.assistant)))
+    return GoalSubmitted(goal=text, project=project, session=session, history=history)
+
+
+def _check_unicode(what: str, *texts: str) -> None:
+    """Refuse lone surrogates, which come from bytes that are not UTF-8: no event could carry them."""
     try:
-        text.encode()
+        for text in texts:
+            text.encode()
     except UnicodeEncodeError as cause:
-        raise InvalidInput("goal.encoding", "The goal is not valid Unicode text.", "Send it as UTF-8.") from cause
-    return GoalSubmitted(goal=text, project=project, session=session, history=history[-HISTORY_PAIRS:])
+        raise InvalidInput("goal.encoding", f"The {what} is not valid Unicode text.", "Send it as UTF-8.") from cause

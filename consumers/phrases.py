@@ -57,6 +57,13 @@ class Parts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: str
 
 
+class Rest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How what is left beside calls begins where it stands alone, and which words tie it to what the calls give."""
+
+    opens: str
+    refers: str
+
+
 class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which words are paths, and which only look so."""
 
@@ -93,6 +100,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call: tuple[CallRules, ...]
     sentences: dict[str, Sentences]
     parts: Parts
+    rest: Rest
     names: Names
     kinds: dict[TaskKind, str]
     categories: Categories

@@ -7,9 +7,10 @@ the rest a model decomposes, and where it can't, one step does the whole.
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from consumers.failure import stage_failed
-from consumers.plan_check import MAX_STEPS, checked
+from consumers.plan_check import MAX_STEPS, checked, renumbered
 from consumers.tools.registry import describe_tools
 from llm.prompts import prompt
 from schemas.errors import EffectFailed
@@ -43,7 +44,7 @@ class Decomposition(msgspec.Struct, frozen=True):
 async def handle(event: GoalUnderstood, ctx: Context[None]) -> list[Event]:
     """One understood goal in, its plan out."""
     if event.calls:
-        plan = of_calls(event.calls, event.question)
+        plan = of_calls(event.calls, event.question, alone=event.question_alone)
     elif event.category == "simple":
         plan = Plan("simple", (Step("1", "answer", event.restated),))
     else:
@@ -59,15 +60,19 @@ async def handle(event: GoalUnderstood, ctx: Context[None]) -> list[Event]:
     return [proposed, RunProgressed(kind="plan", stage=NAME, text=titles or "; ".join(plan.notes), plan=plan)]
 
 
-def of_calls(calls: tuple[ToolCall, ...], question: str) -> Plan:
-    """A plan of sure tool calls, side by side, and of a question about their results, if one is left."""
+def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False) -> Plan:
+    """A plan of sure tool calls, side by side, and of the question that is left, if any: about their results, or alone.
+
+    A question that stands alone gets no results: a small model would talk about them instead of answering.
+    """
     steps = [
         Step(str(number), " ".join((call.tool, *call.arguments.values()))[:120], call.tool, call=call, final=True)
         for number, call in enumerate(calls, 1)
     ]
     if not question:
         return Plan("rules", tuple(steps))
-    last = Step(str(len(steps) + 1), question[:120], question, depends_on=tuple(step.id for step in steps))
+    needs = () if alone else tuple(step.id for step in steps)
+    last = Step(str(len(steps) + 1), question[:120], question, depends_on=needs)
     return Plan("simple", (*steps, last))
 
 
@@ -79,7 +84,8 @@ async def _decomposed(event: GoalUnderstood, ctx: Context[None]) -> Plan:
     except EffectFailed as problem:
         return Plan("react", (whole,), notes=(f"One step for the whole: {problem}",))
     steps = tuple(Step(s.id, s.title, s.instruction, depends_on=s.depends_on) for s in proposal.steps)
-    return checked(Plan("react", steps, aggregate=len(steps) > 1))
+    plan = checked(Plan("react", steps))
+    return renumbered(replace(plan, aggregate=len(plan.steps) > 1))
 
 
 def stage() -> Stage[GoalUnderstood, None]:

@@ -11,7 +11,8 @@ def checked(plan: Plan) -> Plan:
     """The plan with unique ids, known dependencies and no cycle; `notes` name every repair.
 
     Steps beyond MAX_STEPS and steps with an id that was used before are left out; dependencies on unknown steps and
-    on a step itself are removed; a cycle is broken at the step that closes it, in plan order.
+    on a step itself are removed; a cycle is broken at the step that closes it, in plan order. A dependency that is
+    named twice is named once: that changes nothing, so no note says it.
     """
     notes = list(plan.notes)
     steps: dict[str, Step] = {}
@@ -39,6 +40,21 @@ def checked(plan: Plan) -> Plan:
         plan,
         steps=tuple(replace(step, depends_on=needs[step.id]) for step in steps.values()),
         notes=tuple(notes),
+    )
+
+
+def renumbered(plan: Plan) -> Plan:
+    """A checked plan with its steps called "1", "2", ... in order. Where notes use other ids, one explains them."""
+    numbers = {step.id: str(number) for number, step in enumerate(plan.steps, 1)}
+    changed = [f"{old!r} is step {new}" for old, new in numbers.items() if old != new]
+    key = (f"In these notes {', '.join(changed)}.",) if plan.notes and changed else ()
+    return replace(
+        plan,
+        steps=tuple(
+            replace(step, id=numbers[step.id], depends_on=tuple(numbers[other] for other in step.depends_on))
+            for step in plan.steps
+        ),
+        notes=(*plan.notes, *key),
     )
 
 

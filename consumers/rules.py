@@ -36,6 +36,7 @@ _CLOSING = re.compile(r"(?:(?<=[^\s./])\.+|[\s,;:!?。！？，；：…]+|(?<=\
 _KINDS: tuple[tuple[TaskKind, re.Pattern[str]], ...] = tuple(
     (kind, pattern(text)) for kind, text in RULES.kinds.items()
 )
+_OPENS, _REFERS = pattern(RULES.rest.opens), pattern(RULES.rest.refers)
 _QUESTION_START, _ACTION = pattern(RULES.categories.question), pattern(RULES.categories.action)
 _QUESTION_END = pattern(RULES.categories.question_end)
 _INVESTIGATE, _SEVERAL = pattern(RULES.categories.investigate), pattern(RULES.categories.several)
@@ -44,9 +45,10 @@ _INVESTIGATE, _SEVERAL = pattern(RULES.categories.investigate), pattern(RULES.ca
 class Recognised(msgspec.Struct, frozen=True):
     """What rules make of a goal.
 
-    `calls` are sure, in order; `rest` is the part of the goal they don't cover, "" if none. `restated` is the goal in
-    one sentence of its language. `confidence`, 0 to 1: 0.9 and more, the calls are all of it; 0.8, with a rest; below,
-    no calls. `first_step` is the first call as text ("list_directory schemas"), "" if none.
+    `calls` are sure, in order; `rest` is the part of the goal they don't cover, "" if none; `rest_alone` says that it
+    needs nothing of what they give. `restated` is the goal in one sentence of its language. `confidence`, 0 to 1: 0.9
+    and more, the calls are all of it; 0.8, with a rest; below, no calls. `first_step` is the first call as text
+    ("list_directory schemas"), "" if none.
     """
 
     restated: str
@@ -55,6 +57,7 @@ class Recognised(msgspec.Struct, frozen=True):
     confidence: float
     calls: tuple[ToolCall, ...] = ()
     rest: str = ""
+    rest_alone: bool = False
     first_step: str = ""
 
 
@@ -81,6 +84,7 @@ def recognise(goal: str) -> Recognised:
         confidence=confidence,
         calls=tuple(ToolCall(call.tool, {"path": call.path}) for call in calls),
         rest=rest,
+        rest_alone=_stands_alone(rest, calls),
         first_step=f"{calls[0].tool} {calls[0].path}",
     )
 
@@ -145,6 +149,19 @@ def _path(quotes: Quotes, found: re.Match[str], rules: CallRules) -> str:
     around = found.string[: found.start(1)][-1:], found.string[found.end(1) :][:1]
     apart = all(character in ("", " ") for character in around)
     return cleaned(path) if path and fits(path, rules.needs, quoted=inside is not None, apart=apart) else ""
+
+
+def _stands_alone(rest: str, calls: list[_Call]) -> bool:
+    """Whether a rest surely asks for nothing that the calls give: taken for dependent, it only waits for them.
+
+    It may stand alone beside listed folders only, for what follows a file that was read is mostly about that file.
+    """
+    if any(call.tool != "list_directory" for call in calls) or not _OPENS.match(rest) or _REFERS.search(rest):
+        return False
+    said = rest.casefold()
+    names = {name for call in calls for name in re.findall(r"\w{3,}", call.path.casefold())}
+    parts = _SEQUENCE.split(rest)[:_MOST_SPLITS]
+    return not any(name in said for name in names) and not any(_ACTION.match(_trimmed(part)) for part in parts)
 
 
 def _trimmed(text: str) -> str:

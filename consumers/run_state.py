@@ -27,6 +27,8 @@ AT_ONCE = 3
 """Steps of one run that may be under way at the same time."""
 UNLOCKS = ("ok", "partial")
 """Statuses that let dependants go on."""
+OPEN = ("pending", "running", "waiting")
+"""Statuses of steps that have not ended."""
 
 
 class StepState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,13 +75,15 @@ def record(state: RunState, event: StepFinished, now: datetime) -> tuple[RunStat
     before = state.steps.get(event.step_id)
     if before is None or before.status != "running":
         return state, []
-    spent = event.spent
+    spent, status, error = event.spent, event.status, event.error
+    if status in OPEN:
+        status, error = "failed", error or ErrorInfo("step.status", f"It was said to have ended as {event.status}.")
     after = StepState(
-        status=event.status,
+        status=status,
         output=event.output,
         method=event.method,
         tools=event.tools,
-        error=event.error,
+        error=error,
         usage=spent.usage if spent else Usage(),
         seconds=(now - spent.at).total_seconds() if spent else 0.0,
     )
@@ -87,8 +91,8 @@ def record(state: RunState, event: StepFinished, now: datetime) -> tuple[RunStat
         kind="task_end",
         stage=STAGE,
         step_id=event.step_id,
-        status=event.status,
-        text=event.error.message if event.error else "",
+        status=status,
+        text=error.message if error else "",
     )
     return replace(state, steps={**state.steps, event.step_id: after}), [ended]
 
@@ -106,8 +110,7 @@ def release(state: RunState, now: datetime) -> tuple[RunState, list[Event]]:
             if sum(s.status == "running" for s in steps.values()) < AT_ONCE:
                 steps[step.id] = StepState("running")
                 events += _start(state, step)
-        elif any(status in ("failed", "blocked", "skipped") for status in needed):
-            failed = next(other for other in step.depends_on if steps[other].status not in (*UNLOCKS, "pending"))
+        elif failed := next((o for o in step.depends_on if steps[o].status not in (*UNLOCKS, *OPEN)), None):
             why = ErrorInfo("step.blocked", f"It needs step {failed!r}, which ended as {steps[failed].status}.")
             steps[step.id] = StepState("blocked", error=why)
             events.append(
@@ -141,7 +144,7 @@ def _start(state: RunState, step: Step) -> list[Event]:
 
 def is_over(state: RunState) -> bool:
     """Whether every step has its final status."""
-    return all(step.status not in ("pending", "running", "waiting") for step in state.steps.values())
+    return all(step.status not in OPEN for step in state.steps.values())
 
 
 def answers(state: RunState) -> list[tuple[Step, str]]:
@@ -150,12 +153,12 @@ def answers(state: RunState) -> list[tuple[Step, str]]:
     return [(s, state.steps[s.id].output) for s in steps if state.steps[s.id].status in UNLOCKS]
 
 
-def concatenated(state: RunState) -> str:
-    """All answers, in plan order, under their steps' titles where there are several."""
+def concatenated(state: RunState, each: int | None = None) -> str:
+    """All answers, of each at most `each` characters, in plan order, under their steps' titles if there are several."""
     found = answers(state)
     if len(found) == 1:
-        return found[0][1]
-    return "\n\n".join(f"## {step.title}\n\n{output}" for step, output in found)
+        return found[0][1][:each]
+    return "\n\n".join(f"## {step.title}\n\n{output[:each]}" for step, output in found)
 
 
 def finish(state: RunState, output: str, fused: Usage, now: datetime) -> RunState:
@@ -172,7 +175,9 @@ def finish(state: RunState, output: str, fused: Usage, now: datetime) -> RunStat
 
 
 def fail(state: RunState, event: StageFailed, now: datetime) -> RunState:
-    """The run's one end when a stage gave up on it; what is there already is its output."""
+    """The run's one end when a stage gave up on it; what is there already is its output, what isn't is skipped."""
+    steps = {id_: replace(s, status="skipped") if s.status in OPEN else s for id_, s in state.steps.items()}
+    state = replace(state, steps=steps)
     return _ended(state, "failed", concatenated(state), event.error, Usage(), now)
 
 

@@ -16,7 +16,8 @@ NAME = "step-execute"
 ANSWER, ACT = prompt("answer"), prompt("act")
 REPEATS = 3
 """The same call this often ends a loop."""
-INPUT_CHARACTERS = 3_000
+INPUT_CHARACTERS = 6_000
+"""Of all inputs of a step together, what a model sees, in equal shares; and of one at most half of it."""
 OBSERVATION_CHARACTERS = 1_500
 OBSERVATIONS = 4
 """How many of the last observations a model sees."""
@@ -55,7 +56,7 @@ class Executor:
         return StepFinished(step_id=event.step.id, status="ok", output=output, tools=(call.tool,))
 
     async def _answer(self, event: StepReady, ctx: Context[None]) -> StepFinished:
-        inputs = "\n\n".join(f"{output[:INPUT_CHARACTERS]}" for output in event.inputs.values())
+        inputs = "\n\n".join(_inputs(event))
         question = ANSWER.question(str, max_tokens=300, goal=event.step.instruction[:4000], inputs=inputs)
         try:
             output = await ctx.ask("answer", question)
@@ -64,6 +65,7 @@ class Executor:
         return StepFinished(step_id=event.step.id, status="ok", output=output, method="simple")
 
     async def _react(self, event: StepReady, ctx: Context[None]) -> StepFinished:
+        given = [f"an earlier step: {text}" for text in _inputs(event)]
         observations: list[str] = []
         calls: list[ToolArguments] = []
         used: dict[str, None] = {}
@@ -75,7 +77,7 @@ class Executor:
                 goal=event.step.instruction[:4000],
                 hint=event.step.expected,
                 tools=describe_tools(),
-                observations="\n".join(observations[-OBSERVATIONS:]),
+                observations="\n".join([*given, *observations[-OBSERVATIONS:]]),
             )
             try:
                 action = await ctx.ask(f"act-{number}", question)
@@ -114,6 +116,12 @@ class Executor:
             return await request.run(self._workspaces(event.project))
 
         return await ctx.call(name, act, arguments, returns=str, effects=arguments.effects)
+
+
+def _inputs(event: StepReady) -> list[str]:
+    """What earlier steps gave, cut so that all of it together is bounded."""
+    share = INPUT_CHARACTERS // max(2, len(event.inputs))
+    return [text[:share] for text in event.inputs.values()]
 
 
 def _by_rules(event: StepReady, error: ErrorInfo) -> StepFinished:

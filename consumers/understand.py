@@ -50,11 +50,10 @@ async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
         except EffectFailed:
             pass  # the failure is in the journal; the rules' reading goes on
         else:
-            source = "model"
             if faithful(event.goal, answer.restated):
-                restated = answer.restated
+                restated, source = answer.restated.strip(), "model"
             if rules.confidence < CLEAR:
-                category, first_step = answer.category, answer.first_step
+                category, first_step, source = answer.category, answer.first_step, "model"
     understood = GoalUnderstood(
         restated=restated,
         category=category,
@@ -64,6 +63,7 @@ async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
         session=event.session,
         calls=rules.calls,
         question=rules.rest,
+        question_alone=rules.rest_alone,
         confidence=rules.confidence,
         source="model" if source == "model" else "rules",
         spent=(Spent(NAME, ctx.now(), ctx.usage()),),

@@ -1,19 +1,21 @@
 """The command `victoria`."""
 
+import os
 import sys
-from collections.abc import Iterable
+from io import TextIOWrapper
+from typing import Annotated
 
-import typer
-from rich.console import Console
+try:
+    import typer
 
-from gateway import config, doctor, events, publish, run, status, tail, work
-from schemas.errors import VictoriaError
+    from gateway import config, doctor, events, publish, run, status, tail, work
+    from gateway.complain import complain, wants_json
+except KeyboardInterrupt:  # importing all this takes half a second
+    sys.exit(130)
 
 app = typer.Typer(
     name="victoria",
-    help="Event-driven orchestration of language-model agents on Redis Streams.",
     epilog='Example: victoria run "List the files in the folder schemas"',
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -28,38 +30,43 @@ app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 
 
+@app.callback(invoke_without_command=True)
+def victoria(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", metavar="", help="Show the version and exit.")] = False,
+) -> None:
+    """Event-driven orchestration of language-model agents on Redis Streams."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"victoria {version_of('victoria-streams')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
 def main() -> None:
-    """Run the command line. Typed errors become a message with code and hint, and their exit code."""
+    """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know fewer characters
     try:
-        app()
-    except* VictoriaError as problems:
-        problem = next(iter(_leaves(problems)))
-        complain(problem)
-        sys.exit(problem.exit_code)
-    except* BrokenPipeError:
-        # Whoever read our output has enough, as `head` does.
-        sys.stderr.close()
-        sys.exit(0)
+        code = app(prog_name="victoria", standalone_mode=False)
+    except SystemExit:
+        raise
+    except BaseException as problem:  # also Ctrl-C, and what comes in groups
+        code = complain(problem, wants_json(sys.argv[1:]))
+    _end(code or 0)
 
 
-def _leaves(problems: BaseExceptionGroup[VictoriaError]) -> Iterable[VictoriaError]:
-    for problem in problems.exceptions:
-        if isinstance(problem, BaseExceptionGroup):
-            yield from _leaves(problem)
-        else:
-            yield problem
-
-
-def complain(problem: VictoriaError) -> None:
-    """Print an error for people on standard error."""
-    console = Console(stderr=True, highlight=False)
-    console.print(f"[bold red]error[/] {_plain(problem.message)} [dim]\\[{_plain(problem.code)}][/]", soft_wrap=True)
-    if problem.hint:
-        console.print(f"hint  {_plain(problem.hint)}", soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def _end(code: int) -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more on its way out: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,26 @@
 """`victoria config`: every setting, its value, and where that comes from."""
 
-import msgspec
-import typer
-from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 
-from deploy.settings import describe
-from gateway.options import Json, Model, RedisUrl, Set, loaded_settings
+from deploy.settings import Loaded, describe
+from gateway.options import Json, configured
+from gateway.screen import OUT, emit, styled
 
 
-def config(as_json: Json = False, redis_url: RedisUrl = None, model: Model = None, more: Set = None) -> None:
+@configured
+def config(loaded: Loaded, as_json: Json = False) -> None:
     """Show every setting, its value and where that comes from; passwords are masked.
 
     Example: VICTORIA_MODEL=none victoria config
     """
-    loaded = loaded_settings(redis_url, model, more)
     values = loaded.settings.shown()
     if as_json:
-        rows = {key: {"value": value, "origin": loaded.origins[key]} for key, value in values.items()}
-        typer.echo(msgspec.json.encode(rows).decode())
+        emit({key: {"value": value, "origin": loaded.origins[key]} for key, value in values.items()})
         return
-    table = Table("setting", "value", "from", "environment", "meaning", box=None, pad_edge=False)
     for setting in describe():
-        origin = loaded.origins[setting.key]
-        table.add_row(
-            setting.key,
-            values[setting.key],
-            origin,
-            setting.environment[0],
-            setting.description,
-            style="" if origin == "default" else "bold",
+        value, origin = values[setting.key], loaded.origins[setting.key]
+        given = "" if origin == "default" else "bold"
+        OUT.print(styled((f"{setting.key} = {value}".rstrip(), given), (f"  ({origin})", "dim")), soft_wrap=True)
+        OUT.print(
+            Padding(styled((f"{setting.description} {setting.environment[0]}", "dim")), (0, 0, 0, 4), expand=False)
         )
-    Console().print(table)

@@ -7,18 +7,22 @@ from typing import Any, Literal
 
 import msgspec
 import typer
-from rich.console import Console
 
 from deploy.embedded import find
-from deploy.settings import Loaded
-from deploy.wiring import Victoria, opened
-from gateway.options import Json, Model, RedisUrl, Set, event_loop, loaded_settings
-from llm.fetch import SMOLLM2
-from schemas.errors import VictoriaError
+from deploy.keeper import server_binary
+from deploy.projects import Projects
+from deploy.settings import Loaded, Settings
+from deploy.wiring import Victoria
+from gateway.complain import leaves
+from gateway.options import Json, configured, connected, event_loop
+from gateway.screen import OUT, emit, styled
+from llm.fetch import SMOLLM2, check_gguf
+from schemas.errors import CouldNotStart, VictoriaError
 from streams.connection import masked
+from streams.keys import INFERENCE
 
 Verdict = Literal["ok", "warning", "failed"]
-MARKS: dict[Verdict, str] = {"ok": "✓", "warning": "!", "failed": "✗"}
+MARKS: dict[Verdict, tuple[str, str]] = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -29,53 +33,78 @@ class Check(msgspec.Struct, frozen=True):
     found: str
     hint: str = ""
 
+    def print(self) -> None:
+        """One line; its hint below it."""
+        OUT.print(styled(MARKS[self.verdict], f" {self.name:<10} {self.found}"), soft_wrap=True)
+        if self.hint:
+            OUT.print(styled((" " * 13 + self.hint, "dim")), soft_wrap=True)
 
-def doctor(as_json: Json = False, redis_url: RedisUrl = None, model: Model = None, more: Set = None) -> None:
+
+@configured
+def doctor(loaded: Loaded, as_json: Json = False) -> None:
     """Check server, workers, model and project; starts and changes nothing.
 
     Exit code 1 if a check failed, 5 if the configured server does not answer.
 
     Example: victoria doctor --json
     """
-    loaded = loaded_settings(redis_url, model, more)
-    checks, exit_code = event_loop(_all_checks, loaded)
+    checks, exit_code = event_loop(lambda: _all(loaded))
     if as_json:
-        typer.echo(msgspec.json.encode(checks).decode())
+        emit(checks)
     else:
-        console = Console(highlight=False)
         for check in checks:
-            hint = f" — {check.hint}" if check.hint else ""
-            console.print(f"{MARKS[check.verdict]} {check.name:<10} {check.found}{hint}", markup=False, soft_wrap=True)
+            check.print()
     if exit_code:
         raise typer.Exit(exit_code)
 
 
-async def _all_checks(loaded: Loaded) -> tuple[list[Check], int]:
+async def _all(loaded: Loaded) -> tuple[list[Check], int]:
     settings = loaded.settings
-    checks = [Check("python", "ok", platform.python_version()), _model(loaded)]
-    url = settings.redis_url or find(settings.state_dir)
-    if url is None:
-        found = f"the embedded one, not running now ({settings.state_dir})"
-        return [*checks, Check("server", "ok", found, "It starts with the first command that needs it.")], 0
-    try:
-        async with opened(loaded, url) as victoria:
-            checks += [check async for check in _server(victoria)]
-    except VictoriaError as problem:
-        return [*checks, Check("server", "failed", problem.message, problem.hint)], problem.exit_code
-    return checks, 1 if any(check.verdict == "failed" for check in checks) else 0
+    checks = [Check("python", "ok", platform.python_version()), _model(settings), _projects(loaded)]
+    exit_code = 0
+    if url := settings.redis_url or find(settings.state_dir):
+        try:
+            async with connected(loaded, url) as victoria:
+                checks += [check async for check in _server(victoria)]
+        except* VictoriaError as problems:
+            problem = next(leaves(problems, VictoriaError))
+            checks.append(Check("server", "failed", problem.message, problem.hint))
+            exit_code = problem.exit_code
+    else:
+        checks.append(_embedded(settings))
+    return checks, exit_code or any(check.verdict == "failed" for check in checks)
 
 
-def _model(loaded: Loaded) -> Check:
-    settings = loaded.settings
+def _model(settings: Settings) -> Check:
     if settings.model == "none":
         return Check("model", "warning", "none: rules alone answer", "Unset VICTORIA_MODEL to use a model.")
     bundled = settings.cache_dir / "models" / SMOLLM2.filename
     path = Path(settings.local_model).expanduser() if settings.local_model else bundled
-    if path.exists():
-        return Check("model", "ok", str(path))
-    if settings.local_model:
-        return Check("model", "failed", f"{path} does not exist", "Correct VICTORIA_LOCAL_MODEL, or unset it.")
-    return Check("model", "ok", "the embedded one, not fetched yet", "The first run fetches it (93 MB), once.")
+    if not settings.local_model and not path.exists():
+        return Check("model", "ok", "the embedded one, not fetched yet", "The first run fetches it (93 MB), once.")
+    try:
+        check_gguf(path)
+    except CouldNotStart as problem:
+        return Check("model", "failed", problem.message, problem.hint)
+    return Check("model", "ok", str(path))
+
+
+def _projects(loaded: Loaded) -> Check:
+    folders = Projects.from_settings(loaded.settings, loaded.root).folders
+    names = ", ".join(f"{name} ({folder or 'no folder here'})" for name, folder in folders.items())
+    if None in folders.values():
+        return Check("projects", "warning", names, "Name the missing folder: ALLOWED_PROJECTS=name=/path/to/folder.")
+    return Check("projects", "ok", names)
+
+
+def _embedded(settings: Settings) -> Check:
+    """The embedded server, where it is not running."""
+    try:
+        server_binary()
+    except OSError as problem:
+        return Check("server", "failed", f"No embedded server: {problem.strerror}", "Set VICTORIA_REDIS_URL to yours.")
+    found = f"the embedded one, not running now ({settings.state_dir})"
+    return Check("server", "ok", found, "It starts with the first command that needs it.")
 
 
 async def _server(victoria: Victoria) -> AsyncIterator[Check]:
@@ -95,10 +124,9 @@ async def _server(victoria: Victoria) -> AsyncIterator[Check]:
     live = await victoria.live()
     for stage in victoria.stages:
         workers = f"{live[stage]} worker{'' if live[stage] == 1 else 's'}"
-        hint = "" if live[stage] else f"Start one: victoria worker {stage}"
+        hint = "" if live[stage] else f"Start one: victoria worker {stage}; `victoria run` needs none."
         yield Check("stage", "ok" if live[stage] else "warning", f"{stage}: {workers}", hint)
-    names = [f"{name} ({folder or 'no folder'})" for name, folder in victoria.projects.folders.items()]
-    yield Check("projects", "ok", ", ".join(names))
     dead = sum([await victoria.client.xlen(victoria.keys.dead(p)) for p in victoria.keys.of_stream("intake")])
+    dead += await victoria.client.xlen(victoria.keys.dead(INFERENCE))
     if dead:
         yield Check("dead", "warning", f"{dead} dead letters", "Look at them: victoria tail dead")

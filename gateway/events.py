@@ -1,64 +1,87 @@
 """`victoria events`: the catalogue of events, made from the code."""
 
-from typing import Annotated, Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from deploy.wiring import catalogue_topology
 from gateway.options import Json
+from gateway.screen import OUT, emit, styled
 from schemas.errors import InvalidInput
 from schemas.events import CATALOGUE, Event
+from streams.topology import Topology
+
+
+def _completed(incomplete: str) -> list[str]:
+    return [name for name in CATALOGUE if name.startswith(incomplete)]
 
 
 def events(
-    name: Annotated[str, typer.Argument(help="One event's name, for its fields in full.")] = "", as_json: Json = False
+    name: Annotated[
+        str,
+        typer.Argument(metavar="TYPE", help="One type, for its fields in full.", autocompletion=_completed),
+    ] = "",
+    as_json: Json = False,
 ) -> None:
-    """Show every event: type, stream, fields, who emits it, who reads it.
+    """Show every event: who emits it, its stream, who reads it, its fields.
 
     Example: victoria events GoalSubmitted
     """
-    rows = [row(event) for event in CATALOGUE.values() if not name or event.__name__ == name]
+    topology = catalogue_topology()
+    rows = [row(event, topology) for event in CATALOGUE.values() if name in ("", event.__name__)]
     if not rows:
         raise InvalidInput("event.unknown_type", f"No event type is called {name!r}.", "`victoria events` lists them.")
     if as_json:
-        typer.echo(msgspec.json.encode(rows).decode())
+        emit(rows)
         return
-    console = Console()
-    if name:
-        console.print(f"{rows[0]['type']} (version {rows[0]['version']})\n{rows[0]['doc']}\n", markup=False)
-    table = Table("type", "stream", "fields", "emitted by", "read by", box=None, pad_edge=False)
-    for r in rows:
-        fields = "\n".join(f"{k}: {v}" for k, v in r["fields"].items()) if name else ", ".join(r["fields"])
-        table.add_row(r["type"], ", ".join(r["streams"]), fields, ", ".join(r["emitted_by"]), ", ".join(r["read_by"]))
-    console.print(table)
+    # Two columns, so that it can be read on 80: the type, and what is to be said about it.
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("", styled(("emitted by → stream → read by", "italic")))
+    for each in rows:
+        table.add_row(each["type"], _way(each))
+        if name:
+            table.add_row("", styled(("".join(("version ", str(each["version"]), "\n\n", each["doc"], "\n")), "dim")))
+            for field, kind in each["fields"].items():
+                table.add_row(f"  {field}", kind)
+        else:
+            table.add_row("", styled((", ".join(each["fields"]), "dim")))
+    OUT.print(table)
 
 
-def row(event: type[Event]) -> dict[str, Any]:
+def row(event: type[Event], topology: Topology) -> dict[str, Any]:
     """One event of the catalogue as data."""
-    topology = catalogue_topology()
     return {
         "type": event.__name__,
         "version": event.version,
         "doc": (event.__doc__ or "").strip(),
         "streams": list(topology.routes.get(event, ())),
-        "fields": {field.encode_name: _shown(field.type) for field in msgspec.structs.fields(event)},
+        "fields": {field.encode_name: shown(field.type) for field in msgspec.structs.fields(event)},
         "emitted_by": list(topology.emitters(event)),
         "read_by": list(topology.readers(event)),
     }
 
 
-def _shown(kind: Any) -> str:
+def _way(event: dict[str, Any]) -> str:
+    """Who says it, by which stream, to whom."""
+    return " → ".join(", ".join(event[part]) or "nobody" for part in ("emitted_by", "streams", "read_by"))
+
+
+def shown(kind: Any) -> str:
     """A field's type as people write it."""
-    arguments = get_args(kind)
-    if not arguments:
-        return kind.__name__ if isinstance(kind, type) else str(kind)
-    return (
-        str(kind)
-        .replace("typing.", "")
-        .replace("schemas.plan.", "")
-        .replace("schemas.errors.", "")
-        .replace("schemas.events.", "")
-    )
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is NoneType:
+        return "None"
+    if origin is Annotated:
+        return shown(arguments[0])
+    if origin is Literal:
+        return " | ".join(map(repr, arguments))
+    if origin in (Union, UnionType):
+        return " | ".join(map(shown, arguments))
+    name = getattr(origin or kind, "__name__", str(kind))
+    inside = ", ".join("..." if argument is ... else shown(argument) for argument in arguments)
+    return f"{name}[{inside}]" if inside else name

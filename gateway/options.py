@@ -1,38 +1,41 @@
 """Options that every command shares, and what they lead to: settings, a server, an opened Victoria."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 import typer
+from redis.exceptions import RedisError
 
 from deploy.settings import Loaded, load
 from deploy.wiring import Victoria, opened, server
-from gateway.logs import configure
+from gateway import logs
+from gateway.complain import leaves
 from schemas.errors import InvalidInput
+from streams.connection import reachable
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 RedisUrl = Annotated[
     str | None,
-    typer.Option(
-        "--redis-url", metavar="URL", help="The server to use; by default the embedded one.", show_default=False
-    ),
+    typer.Option(metavar="URL", help="The server to use; by default the embedded one.", show_default=False),
 ]
 Model = Annotated[
-    str | None,
-    typer.Option("--model", metavar="NAME", help="auto, local, or none for rules alone.", show_default=False),
+    str | None, typer.Option(metavar="NAME", help="auto, local, or none for rules alone.", show_default=False)
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Any other setting; `victoria config` lists them.", show_default=False
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; `victoria config` lists them."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, errors too.")]
 
 
-def loaded_settings(redis_url: str | None, model: str | None, more: list[str] | None) -> Loaded:
+def loaded_settings(redis_url: RedisUrl = None, model: Model = None, more: Set = None) -> Loaded:
     """Settings with these flags on top. Raises InvalidInput."""
     flags: dict[str, str | None] = {"redis_url": redis_url, "model": model}
     for item in more or []:
@@ -41,27 +44,55 @@ def loaded_settings(redis_url: str | None, model: str | None, more: list[str] | 
             raise InvalidInput("settings.invalid", f"--set {item!r} has no value.", "Write --set KEY=VALUE.")
         flags[key.strip()] = value
     loaded = load({key: value for key, value in flags.items() if value is not None})
-    configure(loaded.settings.log_level)
+    logs.configure(loaded.settings.log_level)
     return loaded
+
+
+def configured(command: Callable[Concatenate[Loaded, P], None]) -> Callable[..., None]:
+    """A command without its first parameter, the settings: they come from `loaded_settings`' options, added here."""
+    shared = inspect.signature(loaded_settings).parameters
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        loaded = loaded_settings(**{name: given.pop(name) for name in shared})
+        command(loaded, **given)  # pyright: ignore[reportCallIssue] - Typer gives exactly what the signature says
+
+    signature = inspect.signature(command)
+    own = list(signature.parameters.values())[1:]
+    with_options.__signature__ = signature.replace(  # pyright: ignore[reportAttributeAccessIssue]
+        parameters=[*own, *shared.values()]
+    )
+    return with_options
+
+
+def given_options(loaded: Loaded) -> list[str]:
+    """The shared options as they were given, for other processes."""
+    given = [key for key, origin in loaded.origins.items() if origin.startswith("flag ")]
+    return [f"--set={key}={getattr(loaded.settings, key)}" for key in given]
 
 
 def with_victoria(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]]) -> R:
     """Do `work` on an opened Victoria, with the embedded server running where no other is configured."""
+
+    async def do() -> R:
+        async with connected(loaded, url) as victoria:
+            return await work(victoria)
+
     with server(loaded.settings) as url:
-        return event_loop(_opened, loaded, url, work)
+        return event_loop(do)
 
 
-async def _opened(loaded: Loaded, url: str, work: Callable[[Victoria], Awaitable[R]]) -> R:
-    async with opened(loaded, url) as victoria:
-        return await work(victoria)
+@asynccontextmanager
+async def connected(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
+    """An opened Victoria whose server's errors are NotReachable."""
+    try:
+        async with opened(loaded, url) as victoria:
+            yield victoria
+    except* RedisError as problems:
+        with reachable(url):
+            raise next(leaves(problems, RedisError))  # noqa: B904 - the group says no more
 
 
-def event_loop(function: Callable[..., Awaitable[R]], *args: object) -> R:
+def event_loop(function: Callable[[], Awaitable[R]]) -> R:
     """Run an async function on the fast event loop where there is one."""
-    return anyio.run(function, *args, backend_options={"use_uvloop": _has_uvloop()})
-
-
-def _has_uvloop() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("uvloop") is not None
+    return anyio.run(function, backend_options={"use_uvloop": find_spec("uvloop") is not None})

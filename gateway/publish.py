@@ -1,31 +1,46 @@
 """`victoria publish`: put goals on the intake stream, one or many, and wait for them where wanted."""
 
 import sys
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from typing import Annotated
 
-import msgspec
+import anyio
 import typer
 
 from consumers.intake import goal_submitted
+from deploy.settings import Loaded
 from deploy.wiring import Victoria
-from gateway.options import Json, Model, RedisUrl, Set, loaded_settings, with_victoria
-from gateway.run import RunReport
-from gateway.submit import BATCH, Accepted, Refused, Results, accepted, read_lines
+from gateway.complain import Interrupted
+from gateway.interrupt import interruptible
+from gateway.lines import Line, batches, read
+from gateway.options import Json, configured, with_victoria
+from gateway.report import RunReport
+from gateway.screen import answer, emit, note
+from gateway.serve import absent_stages
+from gateway.submit import Accepted, Refused, Results, accepted
 from schemas.envelope import Envelope
-from schemas.errors import InvalidInput, VictoriaError
+from schemas.errors import InvalidInput
 from schemas.events import RunFinished
+from streams.connection import TROUBLE
+
+BATCH = 500
+"""How many goals one round trip takes."""
+TELL_AFTER = 3.0
+"""Seconds of waiting after which it is said which stages have no worker."""
 
 
+@configured
 def publish(
-    goal: Annotated[str | None, typer.Argument(help="What you want; or --stdin for many.", show_default=False)] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", help='Read NDJSON: {"goal": "..."} a line.')] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the answers; workers must run.")] = False,
-    project: Annotated[str, typer.Option(help="An allowed project; by default the main one.")] = "",
-    session: Annotated[str, typer.Option(help="A conversation this goal belongs to.")] = "",
+    loaded: Loaded,
+    goal: Annotated[
+        str | None, typer.Argument(metavar="GOAL", help="What you want; or --stdin for many.", show_default=False)
+    ] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", metavar="", help='Read NDJSON: {"goal": "..."} a line.')] = False,
+    wait: Annotated[bool, typer.Option("--wait", metavar="", help="Wait for the answers; workers must run.")] = False,
+    project: Annotated[str, typer.Option(metavar="NAME", help="An allowed project; by default the main one.")] = "",
+    session: Annotated[str, typer.Option(metavar="ID", help="A conversation this goal belongs to.")] = "",
     as_json: Json = False,
-    redis_url: RedisUrl = None,
-    model: Model = None,
-    more: Set = None,
 ) -> None:
     """Publish goals to the intake stream; prints each run's id.
 
@@ -33,53 +48,117 @@ def publish(
 
     Example: echo '{"goal": "List the files"}' | victoria publish --stdin --wait
     """
-    if stdin == (goal is not None):
+    if stdin == (goal is not None) or (stdin and sys.stdin is None):
         raise InvalidInput("publish.usage", "Give either a goal or --stdin.", 'victoria publish "List the files"')
-    loaded = loaded_settings(redis_url, model, more)
     if goal is not None:
-        goal_submitted(goal)
+        goal_submitted(goal)  # before anything is started
 
     async def work(victoria: Victoria) -> bool:
-        lines = read_lines(victoria, sys.stdin.buffer) if stdin else [accepted(victoria, goal or "", project, session)]
-        taken: list[Accepted] = []
-        good = True
-        for item in lines:
-            match item:
-                case Refused(line, error):
-                    good = False
-                    _refused(line, error, as_json)
-                case Accepted():
-                    taken.append(item)
-        results = await Results.from_now(victoria, [item.run_id for item in taken]) if wait else None
-        for start in range(0, len(taken), BATCH):
-            batch = taken[start : start + BATCH]
-            await victoria.submit([(item.run_id, item.goal) for item in batch])
-            if not results:
-                for item in batch:
-                    _say({"run_id": item.run_id, "status": "queued"}, item.run_id, as_json)
-        if results:
-            good &= await _wait(results, taken, as_json)
-        return good
+        if goal is not None:
+            return await _publish(victoria, _alone(accepted(victoria, goal, project, session)), wait, as_json)
+        if sys.stdin.isatty():
+            note('Type goals as {"goal": "..."}, one a line; Ctrl-D ends.')
+        return await _publish(victoria, _from_stdin(victoria, project, session), wait, as_json)
 
     if not with_victoria(loaded, work):
         raise typer.Exit(1)
 
 
-async def _wait(results: Results, taken: list[Accepted], as_json: bool) -> bool:
-    good = True
-    async for seen in results.of([item.run_id for item in taken]):
-        match seen.envelope:
-            case Envelope(run=run_id, body=RunFinished() as end):
-                good &= end.status == "completed"
-                _say(RunReport.of(run_id, end), f"{run_id} {end.status}\n{end.output}", as_json)
-            case _:
-                pass
+async def _alone(goal: Accepted) -> AsyncIterator[Iterable[Accepted | Refused]]:
+    yield [goal]
+
+
+async def _from_stdin(victoria: Victoria, project: str, session: str) -> AsyncIterator[Iterable[Accepted | Refused]]:
+    number = 1
+    async for lines in batches(sys.stdin.fileno()):
+        for start in range(0, len(lines), BATCH):
+            part = lines[start : start + BATCH]
+            yield read(part, number, victoria.projects, Line("", project, session))
+            number += len(part)
+
+
+async def _publish(
+    victoria: Victoria, source: AsyncIterator[Iterable[Accepted | Refused]], wait: bool, as_json: bool
+) -> bool:
+    """Publish what comes, and wait for the runs' ends where wanted. Whether all went well."""
+    good, published = True, 0
+    waiting: dict[str, bool] = {}
+
+    def interrupted() -> Interrupted:
+        if not published:
+            return Interrupted("interrupted", "Interrupted before anything was published.")
+        hint = f"`victoria status {next(iter(waiting))}` shows the first that has no answer yet." if waiting else ""
+        return Interrupted("interrupted", f"Interrupted; what was published is kept ({published}).", hint)
+
+    async with interruptible(interrupted):
+        results = await Results.from_now(victoria) if wait else None
+        async for batch in source:
+            goals: list[Accepted] = []
+            for item in batch:
+                match item:
+                    case Refused():
+                        good = False
+                        _refused(item, as_json)
+                    case Accepted():
+                        goals.append(item)
+            await victoria.submit([(item.run_id, item.goal) for item in goals])
+            published += len(goals)
+            if results:
+                waiting |= {item.run_id: item.known for item in goals}
+            else:
+                for item in goals:
+                    _queued(item.run_id, as_json)
+        if results:
+            good &= await _wait(victoria, results, waiting, as_json)
     return good
 
 
-def _refused(line: int, error: VictoriaError, as_json: bool) -> None:
-    _say({"line": line, "error": error.info}, f"line {line}: {error}", as_json, err=not as_json)
+async def _wait(victoria: Victoria, results: Results, waiting: dict[str, bool], as_json: bool) -> bool:
+    """Print each run's end, and take it out of `waiting`. Whether all are completed."""
+    good = True
+    for run_id in [run_id for run_id, known in waiting.items() if known]:
+        if end := (await victoria.view(run_id)).finished:  # it had been published before, and may not end again
+            good &= _ended(run_id, end, as_json)
+            del waiting[run_id]
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(_tell_absent, victoria)
+        async for seen in results.of(waiting):
+            match seen.envelope:
+                case Envelope(run=run_id, body=RunFinished() as end):
+                    good &= _ended(run_id, end, as_json)
+                    waiting.pop(run_id, None)
+                case _:
+                    pass
+        beside.cancel_scope.cancel()
+    return good
 
 
-def _say(data: Any, text: str, as_json: bool, err: bool = False) -> None:
-    typer.echo(msgspec.json.encode(data).decode() if as_json else text, err=err)
+async def _tell_absent(victoria: Victoria) -> None:
+    """Say once what can keep runs from ending."""
+    await anyio.sleep(TELL_AFTER)
+    with suppress(*TROUBLE):  # who awaits results hears of it
+        absent = await absent_stages(victoria)
+        if absent:
+            note(f"waiting; no worker for {', '.join(absent)}: start them with `victoria up`")
+
+
+def _queued(run_id: str, as_json: bool) -> None:
+    if as_json:
+        emit({"run_id": run_id, "status": "queued"})
+    else:
+        answer(run_id)
+
+
+def _refused(item: Refused, as_json: bool) -> None:
+    if as_json:
+        emit({"line": item.line, "error": item.error.info})
+    else:
+        note(f"line {item.line}: {item.error}")
+
+
+def _ended(run_id: str, end: RunFinished, as_json: bool) -> bool:
+    if as_json:
+        emit(RunReport.of(run_id, end))
+    else:
+        answer(f"{run_id} {end.status}\n{end.output}")
+    return end.status == "completed"

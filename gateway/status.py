@@ -6,12 +6,17 @@ import msgspec
 import typer
 
 from consumers.run_view import RunView
+from deploy.settings import Loaded
 from deploy.wiring import Victoria
-from gateway.options import Json, Model, RedisUrl, Set, loaded_settings, with_victoria
+from gateway.options import Json, configured, with_victoria
+from gateway.progress import MARKS
+from gateway.report import RunReport
+from gateway.screen import answer, emit, line
+from gateway.serve import absent_stages
 from schemas.errors import ErrorInfo
 
 
-class Waiting(msgspec.Struct, omit_defaults=True):
+class Standing(msgspec.Struct, omit_defaults=True):
     """A run's view, and what keeps it from going on, if anything is known to."""
 
     run: RunView
@@ -19,37 +24,38 @@ class Waiting(msgspec.Struct, omit_defaults=True):
     error: ErrorInfo | None = None
 
 
+@configured
 def status(
-    run_id: Annotated[str, typer.Argument(help="The id that `run` and `publish` print.")],
+    loaded: Loaded,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id that `run` and `publish` print.")],
     as_json: Json = False,
-    redis_url: RedisUrl = None,
-    model: Model = None,
-    more: Set = None,
 ) -> None:
     """Show where a run stands, and its answer once there is one.
 
     Example: victoria status 019ab2c3d4e5f60718293a4b5c6d7e8f
     """
-    loaded = loaded_settings(redis_url, model, more)
 
-    async def work(victoria: Victoria) -> Waiting:
+    async def work(victoria: Victoria) -> Standing:
         view = await victoria.view(run_id)
         if view.finished:
-            return Waiting(view, error=view.finished.error)
-        live = await victoria.live()
-        absent = [stage for stage in victoria.stages if not live[stage]]
-        hint = f"no worker for {', '.join(absent)}: start them with `victoria up`" if absent else ""
-        return Waiting(view, hint)
+            return Standing(view, error=view.finished.error)
+        absent = await absent_stages(victoria)
+        return Standing(view, f"no worker for {', '.join(absent)}: start them with `victoria up`" if absent else "")
 
     found = with_victoria(loaded, work)
     if as_json:
-        typer.echo(msgspec.json.encode(found).decode())
-        return
+        emit(found)
+    else:
+        _print(found)
+
+
+def _print(found: Standing) -> None:
     view = found.run
-    typer.echo(f"{view.run_id} {view.status}\ngoal: {view.goal}")
+    answer(f"{view.run_id} {view.status}\ngoal  {line(view.goal, less=6)}")
     for step in view.steps:
-        typer.echo(f"step {step.id} {step.status}: {step.title}")
+        answer(f"{MARKS.get(step.status, '·')} step {step.id} {step.status}: {line(step.title, less=30)}")
     if found.waits_for:
-        typer.echo(f"waits: {found.waits_for}")
+        answer(f"waits {found.waits_for}")
     if view.finished:
-        typer.echo(f"method {view.finished.method}, model {view.finished.metadata.model}\n\n{view.finished.output}")
+        answer("")
+        RunReport.of(view.run_id, view.finished).print()

@@ -1,50 +1,69 @@
 """`victoria tail`: the newest entries of the streams, and new ones as they come."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from deploy.wiring import Victoria
-from gateway.options import Json, Model, RedisUrl, Set, loaded_settings, with_victoria
+from deploy.settings import Loaded
+from deploy.wiring import Victoria, catalogue_topology
+from gateway.complain import Interrupted
+from gateway.interrupt import interruptible
+from gateway.options import Json, configured, with_victoria
+from gateway.screen import OUT, emit, line, styled
 from schemas.errors import InvalidInput
-from streams.connection import reachable
 from streams.follow import Seen, follow, seen
+from streams.topology import Topology
 
-TEXT = 160
+INDENT = 14
+"""Cells before an event: the time has 12 and two behind it."""
 
 
+def streams(topology: Topology) -> tuple[str, ...]:
+    """What can be looked at: the streams, and the dead letters."""
+    return (*topology.streams(), "dead")
+
+
+def _completed(incomplete: str) -> list[str]:
+    return [name for name in streams(catalogue_topology()) if name.startswith(incomplete)]
+
+
+@configured
 def tail(
-    stream: Annotated[str, typer.Argument(help="One stream, such as intake or dead; by default all.")] = "",
-    count: Annotated[int, typer.Option("-n", "--count", min=0, help="How many entries of each stream.")] = 10,
-    follow_on: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes.")] = False,
-    run_id: Annotated[str, typer.Option("--run", help="One run's entries only.")] = "",
+    loaded: Loaded,
+    stream: Annotated[
+        str,
+        typer.Argument(
+            metavar="STREAM", help="One stream, such as intake or dead; by default all.", autocompletion=_completed
+        ),
+    ] = "",
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=0, metavar="N", help="How many entries of each stream.")
+    ] = 10,
+    follow_on: Annotated[bool, typer.Option("--follow", "-f", metavar="", help="Go on with what comes.")] = False,
+    run_id: Annotated[str, typer.Option("--run", metavar="RUN", help="One run's entries only.")] = "",
     as_json: Json = False,
-    redis_url: RedisUrl = None,
-    model: Model = None,
-    more: Set = None,
 ) -> None:
     """Show the newest entries of streams, oldest first, and with --follow those that come.
 
     Example: victoria tail aggregate --follow
     """
-    loaded = loaded_settings(redis_url, model, more)
 
     async def work(victoria: Victoria) -> None:
-        known = (*victoria.topology.streams(), "dead")
+        keys, known = victoria.keys, streams(victoria.topology)
         if stream and stream not in known:
             raise InvalidInput("stream.unknown", f"There is no stream {stream!r}.", f"Streams: {', '.join(known)}.")
-        keys = victoria.keys
-        names = [stream] if stream else list(known)
-        wanted = [keys.stream(p, name) for name in names for p in _partitions(victoria, name)]
-        with reachable(victoria.url):
-            entries, cursors = await newest(victoria, wanted, count)
-            for entry in entries:
-                show(entry, run_id, as_json)
+        names = [stream] if stream else known
+        async with interruptible(lambda: Interrupted("interrupted", "Interrupted; the streams go on.")):
+            entries, cursors = await newest(
+                victoria, [keys.stream(p, name) for name in names for p in _partitions(victoria, name)], count
+            )
+            _show(entries, run_id, as_json)
             if follow_on:
                 async for batch in follow(victoria.client, cursors):
-                    for entry in batch:
-                        show(entry, run_id, as_json)
+                    _show(batch, run_id, as_json)
 
     with_victoria(loaded, work)
 
@@ -54,16 +73,16 @@ def _partitions(victoria: Victoria, name: str) -> tuple[str, ...]:
     return (*runs, *victoria.keys.of_stream("infer.")) if name == "dead" else runs
 
 
-async def newest(victoria: Victoria, streams: list[str], count: int) -> tuple[list[Seen], dict[str, str]]:
+async def newest(victoria: Victoria, keys: Sequence[str], count: int) -> tuple[list[Seen], dict[str, str]]:
     """The newest `count` entries of each stream, in order of time, and the newest id of each."""
     pipeline: Any = victoria.client.pipeline(transaction=False)
-    for key in streams:
+    for key in keys:
         pipeline.xrevrange(key, count=max(count, 1))
     entries: list[Seen] = []
     cursors: dict[str, str] = {}
-    for key, found in zip(streams, await pipeline.execute(), strict=True):
+    for key, found in zip(keys, await pipeline.execute(), strict=True):
         cursors[key] = found[0][0].decode() if found else "0-0"
-        entries += [seen(key, entry_id, fields) for entry_id, fields in found[:count]]
+        entries += [seen(key, entry_id, fields) for entry_id, fields in found[:count][::-1]]
     return sorted(entries, key=_when), cursors
 
 
@@ -72,17 +91,22 @@ def _when(entry: Seen) -> tuple[int, int]:
     return int(stamp), int(sequence)
 
 
-def show(entry: Seen, run_id: str, as_json: bool) -> None:
-    """Print one entry: a line for people, or the whole as JSON."""
-    if run_id and (entry.envelope is None or entry.envelope.run != run_id):
-        return
-    if as_json:
-        content: Any = entry.envelope or entry.text
-        row = {"stream": entry.stream, "id": entry.id, "type": entry.type, "event": content}
-        typer.echo(msgspec.json.encode(row).decode())
-        return
-    name = entry.stream.rpartition(":")[2]
+def _show(entries: Sequence[Seen], run_id: str, as_json: bool) -> None:
+    for entry in entries:
+        if run_id and (entry.envelope is None or entry.envelope.run != run_id):
+            continue
+        if as_json:
+            content: Any = entry.envelope or entry.text
+            emit({"stream": entry.stream, "id": entry.id, "type": entry.type, "event": content})
+        else:
+            _print(entry)
+
+
+def _print(entry: Seen) -> None:
+    """Two lines: when, where, what and whose; and the event, as much of it as fits."""
+    time = datetime.fromtimestamp(_when(entry)[0] / 1000).astimezone().strftime("%H:%M:%S.%f")[:12]
+    run = f"  run {entry.envelope.run}" if entry.envelope else ""
+    where = entry.stream.rpartition(":")[2]
+    OUT.print(styled(time, "  ", (where, "cyan"), "  ", (entry.type, "bold"), (run, "dim")), soft_wrap=True)
     body = msgspec.json.encode(entry.envelope.body).decode() if entry.envelope else entry.text
-    run = entry.envelope.run[-8:] if entry.envelope else "-"
-    shown = "".join(c if c.isprintable() else "·" for c in body[:TEXT])
-    typer.echo(f"{entry.id:<20} {name:<13} {run:<8} {entry.type:<18} {shown}{'…' if len(body) > TEXT else ''}")
+    OUT.print(" " * INDENT + line(body, less=INDENT, console=OUT), soft_wrap=True)

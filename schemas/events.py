@@ -43,8 +43,8 @@ class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
 class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The goal in one clear sentence.
 
-    `calls` are tool calls that rules are sure of, in order; `question` is what is left for a model beside them;
-    `confidence` is 0 to 1.
+    `calls` are tool calls that rules are sure of, in order; `question` is what is left for a model beside them, and
+    `question_alone` says that it needs nothing of what they give; `confidence` is 0 to 1.
     """
 
     restated: str
@@ -55,6 +55,7 @@ class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
     session: str = ""
     calls: tuple[ToolCall, ...] = ()
     question: str = ""
+    question_alone: bool = False
     confidence: float = 0.0
     source: Literal["rules", "model"] = "rules"
     spent: tuple[Spent, ...] = ()

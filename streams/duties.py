@@ -52,7 +52,7 @@ class Duties:
                 self._hop.consumer,
             )
             if left:
-                _log.warning("worker.left_behind", stage=stage.name, entries=left)
+                _log.info("worker.left_behind", stage=stage.name, entries=left)
 
     async def _every(self, seconds: float, duty: Any, partition: str) -> None:
         while True:

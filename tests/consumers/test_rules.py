@@ -233,6 +233,8 @@ def test_a_question_that_has_nothing_to_do_with_the_listed_folder_stands_alone(g
         "ls docs, then explain what docs is",
         "ls docs, then explain what a queue is and summarise",
         "ls docs, then explain what a queue is and then compare with what you found",
+        "ls docs. What is a queue and summarise",
+        "Покажи файлы в папке schemas. Что такое очередь и сравни",
         "ls envelopes, then explain what 'envelopes' are",
         "Read README.md and summarise it",
         "Read streams/stage.py, then explain what Policy is",

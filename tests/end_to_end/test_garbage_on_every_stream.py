@@ -1,6 +1,6 @@
 """Garbage on any stream of the real topology: a dead letter with the reason, and the next goal is answered."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ GARBAGE: list[dict[str, str]] = [
 
 
 @asynccontextmanager
-async def at_work(redis_url: str, prefix: str, project: Path) -> AsyncIterator[Victoria]:
+async def at_work(redis_url: str, prefix: str, project: Path) -> AsyncGenerator[Victoria]:
     """All stages at work in this process; models' answers come from a script, which is a fake."""
     loaded = load({"redis_url": redis_url, "prefix": prefix}, environ={}, folder=project)
     async with opened(loaded, redis_url) as victoria, anyio.create_task_group() as tasks:

@@ -1,0 +1,40 @@
+"""A finished run, for people and as data."""
+
+import msgspec
+
+from gateway.screen import answer, note
+from schemas.errors import ErrorInfo
+from schemas.events import Metadata, RunFinished, StageTime
+from schemas.plan import RunStatus
+
+
+class RunReport(msgspec.Struct, omit_defaults=False):
+    """A finished run as `--json` prints it."""
+
+    run_id: str
+    status: RunStatus
+    output: str
+    method: str
+    model: str
+    tokens: int
+    stages: tuple[StageTime, ...]
+    metadata: Metadata
+    error: ErrorInfo | None = None
+
+    @classmethod
+    def of(cls, run_id: str, end: RunFinished) -> "RunReport":
+        """The report of a run's end."""
+        meta = end.metadata
+        tokens = meta.tokens_in + meta.tokens_out
+        return cls(run_id, end.status, end.output, end.method, meta.model, tokens, end.stages, meta, end.error)
+
+    def print(self) -> None:
+        """The answer on standard output, and how it came about below it on standard error."""
+        answer(self.output)
+        note("")
+        if self.error and self.error.message not in self.output:
+            note(f"{self.error.message} [{self.error.code}] {self.error.hint}".rstrip(), "red")
+        facts = [self.status, f"method {self.method}", f"model {self.model}", f"{self.tokens} tokens"]
+        note(" · ".join([*facts, f"{self.metadata.seconds:.2f} s"]), "dim")
+        note(" · ".join(f"{part.stage} {part.seconds:.2f} s" for part in self.stages), "dim")
+        note(f"run {self.run_id}", "dim")

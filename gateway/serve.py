@@ -1,0 +1,94 @@
+"""Stages at work in this process: all that are wanted, or those that nobody else serves."""
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import anyio
+import msgspec
+
+from deploy.wiring import LOCAL, Victoria
+from gateway.interrupt import stopping_on_signals, unless
+from gateway.progress import Progress
+from gateway.screen import ERR, note
+from streams.connection import TROUBLE
+from streams.worker import Worker
+
+LOOK_EVERY = 2.0
+"""Seconds between looks for stages that nobody serves any more."""
+GRACE = 1.0
+"""Seconds at most that a door's own stages keep the user waiting at the end."""
+
+
+async def serve(victoria: Victoria, stages: Sequence[str], parent: int = 0) -> None:
+    """Run stages in this process until Ctrl-C, SIGTERM, or the end of the process `parent`, if it has one."""
+    async with stopping_on_signals() as stop:
+        if not await unless(stop, lambda: _loaded(victoria, stages)):
+            return
+        worker = victoria.worker(stages)
+        async with anyio.create_task_group() as at_work:
+            await at_work.start(worker.run)
+            note(f"ready: {', '.join(stages)} (process {os.getpid()}){'' if parent else '; Ctrl-C stops'}")
+            await unless(stop, lambda: _end_of(parent))
+            if ERR.is_terminal:
+                note("stopping; Ctrl-C again does not wait for what is in hand")
+            worker.stop()
+        note(f"stopped: {', '.join(stages)}")
+
+
+async def absent_stages(victoria: Victoria) -> list[str]:
+    """The stages that nobody serves."""
+    live = await victoria.live()
+    return [stage for stage in victoria.stages if not live[stage]]
+
+
+async def _loaded(victoria: Victoria, stages: Sequence[str]) -> None:
+    if LOCAL in stages:
+        with Progress() as progress:
+            victoria.local_model.progress = progress.download
+            progress.waiting("loading the model")
+            await victoria.ready(stages)
+
+
+async def _end_of(parent: int) -> None:
+    if not parent:
+        await anyio.sleep_forever()
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing signals it everywhere
+        await anyio.sleep(1)
+
+
+@asynccontextmanager
+async def served(victoria: Victoria) -> AsyncGenerator[None]:
+    """Inside, every stage that no other process serves, or ceases to serve, is served by this one."""
+    hasty = replace(victoria, settings=msgspec.structs.replace(victoria.settings, grace=GRACE))
+    workers: list[Worker] = []
+    async with anyio.create_task_group() as at_work:
+
+        async def work(worker: Worker, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+            # Shielded: whatever ends the context, a worker gives up its leases, so that others need not wait for them.
+            with anyio.CancelScope(shield=True):
+                await worker.run(task_status=task_status)
+
+        async def look() -> None:
+            if missing := await absent_stages(victoria):
+                workers.append(hasty.worker(missing))
+                await at_work.start(work, workers[-1])
+
+        async def keep_looking() -> None:
+            while True:
+                await anyio.sleep(LOOK_EVERY)
+                try:
+                    await look()
+                except TROUBLE:
+                    continue  # who awaits results hears of it
+
+        try:
+            await look()
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(keep_looking)
+                yield
+                watching.cancel_scope.cancel()
+        finally:
+            for worker in workers:
+                worker.stop()

@@ -1,0 +1,118 @@
+"""`victoria publish`, `victoria status`: many goals, workers elsewhere, and where each run stands."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.gateway.conftest import Call, Cli
+
+GOAL = "Read docs/beta.txt"
+STAGES = ("understand", "plan", "step-execute", "aggregate")
+
+
+def test_published_runs_wait_for_workers_and_status_says_so_until_there_are_some(cli: Cli, call: Call) -> None:
+    (run,) = call("publish", GOAL).out.split()
+    waiting = call("status", run)
+    assert f"{run} queued\ngoal  {GOAL}\n" in waiting.out
+    assert "waits no worker for understand, plan, step-execute, aggregate: start" in waiting.out
+    assert call("status", run, "--json").json()["run"]["status"] == "queued"
+
+    waiter = cli.start("publish", "--wait", GOAL)
+    waiter.until("no worker for understand, plan, step-execute, aggregate: start them with `victoria up`")
+    for stages in (STAGES[:2], STAGES[2:]):
+        cli.start("worker", *stages).until(f"ready: {', '.join(stages)} ")
+    code, said = waiter.ended()
+    assert code == 0
+    assert said.endswith("completed\nThis is beta.txt.")
+
+    done = call("status", run)
+    assert done.out.startswith(f"{run} completed\ngoal  {GOAL}\n✓ step 1 ok")
+    assert done.out.endswith("\nThis is beta.txt.\n")
+    assert "method rules · model none" in done.err
+    view = call("status", run, "--json").json()["run"]
+    assert view["finished"]["output"] == "This is beta.txt.\n"
+    assert view["steps"][0]["status"] == "ok"
+
+
+def test_broken_lines_are_named_by_number_and_the_others_go_on(cli: Cli, call: Call) -> None:
+    lines = [
+        b'{"goal": "Read docs/alpha.txt"}',
+        b"{broken",
+        b"",
+        b'{"goal": " "}',
+        b'{"goal": "x", "project": "nope"}',
+        b'{"goal": "x", "gaol": "y"}',
+        b'{"goal": "' + b"x" * 70_000 + b'"}',
+        b'{"goal": "' + b"x" * 2_000_000 + b'"}',
+        b"\xff\xfe",
+        b'{"goal": "x", "run_id": "a b"}',
+        b'{"goal": "Read docs/beta.txt"}',
+    ]
+    done = cli("publish", "--stdin", stdin=b"\n".join(lines))
+    assert done.code == 1
+    assert len(done.out.splitlines()) == 2
+    said = {line.split(":")[0]: line for line in done.err.splitlines()}
+    codes = {
+        "line 2": "line.malformed",
+        "line 4": "goal.empty",
+        "line 5": "project.unknown",
+        "line 6": "line.malformed",
+        "line 7": "goal.too_large",
+        "line 8": "line.too_large",
+        "line 9": "line.malformed",
+        "line 10": "line.malformed",
+    }
+    assert said.keys() == codes.keys()
+    assert all(f"[{code}]" in said[line] for line, code in codes.items())
+
+    data = [json.loads(line) for line in cli("publish", "--stdin", "--json", stdin=b"\n".join(lines)).out.splitlines()]
+    assert [(row["line"], row["error"]["code"]) for row in data if "error" in row] == [
+        (int(line.split()[1]), code) for line, code in codes.items()
+    ]
+    assert [row["status"] for row in data if "error" not in row] == ["queued", "queued"]
+
+
+def test_a_run_id_published_twice_is_one_run_and_its_answer_comes_each_time(cli: Cli, call: Call) -> None:
+    line = json.dumps({"goal": GOAL, "run_id": "once"})
+    assert cli("publish", "--stdin", stdin=f"{line}\n{line}\n").out == "once\nonce\n"
+    cli.start("up").until("ready")
+    first = cli("publish", "--stdin", "--wait", stdin=line)
+    again = cli("publish", "--stdin", "--wait", stdin=f"{line}\n{line}")
+    assert first.out == again.out == "once completed\nThis is beta.txt.\n"
+    entries = call("tail", "intake", "-n", "1000", "--run", "once", "--json").out.splitlines()
+    assert len(entries) == 1
+    ends = call("tail", "results", "-n", "1000", "--run", "once", "--json").out.splitlines()
+    assert sum(json.loads(end)["type"] == "RunFinished" for end in ends) == 1
+
+
+def test_each_answer_is_a_report_with_json_and_the_project_and_session_go_for_all_lines(cli: Cli, call: Call) -> None:
+    cli.start("up").until("ready")
+    stdin = '{"goal": "Read docs/alpha.txt"}\n{"goal": "Read docs/gamma.txt", "session": "mine"}\n'
+    done = cli("publish", "--stdin", "--wait", "--json", "--session", "theirs", "--project", "project", stdin=stdin)
+    reports = [json.loads(line) for line in done.out.splitlines()]
+    assert {report["output"] for report in reports} == {"This is alpha.txt.\n", "This is gamma.txt.\n"}
+    entries = [json.loads(line) for line in call("tail", "intake", "-n", "2", "--json").out.splitlines()]
+    assert [entry["event"]["body"]["session"] for entry in entries] == ["theirs", "mine"]
+
+
+def test_lines_are_published_as_they_come_and_ctrl_c_keeps_them(cli: Cli, call: Call) -> None:
+    publisher = cli.start("publish", "--stdin", stdin=subprocess.PIPE)
+    assert publisher.process.stdin
+    publisher.process.stdin.write('{"goal": "Read docs/alpha.txt", "run_id": "first-of-many"}\n{"goal"')
+    publisher.process.stdin.flush()
+    publisher.until("first-of-many")
+    code, said = publisher.end(signal.SIGINT)
+    publisher.process.stdin.close()
+    assert code == 130
+    assert "what was published is kept (1)" in said
+    assert call("status", "first-of-many").code == 0
+
+
+def test_a_file_and_nothing_at_all_can_be_read_too(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "goals.ndjson"
+    file.write_text('{"goal": "Read docs/alpha.txt", "run_id": "of-a-file"}')
+    with file.open() as goals:
+        code, said = cli.start("publish", "--stdin", stdin=goals.fileno()).ended()
+    assert (code, said) == (0, "of-a-file")
+    assert cli.start("publish", "--stdin", stdin=subprocess.DEVNULL).ended() == (0, "")

@@ -1,0 +1,137 @@
+"""What can be looked up: events, settings, the state of things, help, completion."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import embedded
+from deploy.settings import describe
+from deploy.wiring import catalogue_topology
+from gateway.cli import app
+from schemas.events import CATALOGUE
+from tests.gateway.conftest import Call, server_of
+
+COMMANDS = [command.name or "" for command in app.registered_commands]
+
+
+def test_events_lists_every_type_with_who_emits_it_its_stream_and_its_readers(call: Call) -> None:
+    done = call("events")
+    topology = catalogue_topology()
+    ways = {line.split()[0]: line for line in done.out.splitlines() if re.match(r"[A-Z]\w+ +\S", line)}
+    assert ways.keys() == CATALOGUE.keys()
+    for name, event in CATALOGUE.items():
+        assert f"→ {', '.join(topology.routes[event])} →" in ways[name]
+    assert max(map(len, done.out.splitlines())) <= 80
+    rows = {row["type"]: row for row in call("events", "--json").json()}
+    assert rows.keys() == CATALOGUE.keys()
+    assert rows["GoalSubmitted"]["streams"] == ["intake"]
+    assert rows["GoalSubmitted"]["emitted_by"] == ["gateway"]
+    assert rows["GoalSubmitted"]["fields"]["history"] == "tuple[Exchange, ...]"
+
+
+def test_one_event_is_shown_with_the_types_of_its_fields(call: Call) -> None:
+    done = call("events", "RunProgressed")
+    assert re.search(r"^  kind +'understood' \| 'plan' \| 'task_start' \| 'task_end' *$", done.out, re.MULTILINE)
+    assert re.search(r"^  plan +Plan \| None *$", done.out, re.MULTILINE)
+    assert "…" not in done.out
+
+
+def test_config_shows_each_value_and_where_it_comes_from_and_masks_passwords(call: Call) -> None:
+    url = "redis://me:secret@127.0.0.1:1/0"
+    done = call("config", "--set", "lease=3", VICTORIA_REDIS_URL=url)
+    assert "redis_url = redis://me:***@127.0.0.1:1/0  (environment VICTORIA_REDIS_URL)" in done.out
+    assert "lease = 3.0  (flag --lease)" in done.out
+    assert "prefix = victoria  (default)" in done.out
+    for setting in describe():
+        assert f"\n{setting.key} =" in f"\n{done.out}"
+        assert setting.environment[0] in done.out
+    data = call("config", "--json", VICTORIA_REDIS_URL=url).json()
+    assert data["redis_url"] == {"value": "redis://me:***@127.0.0.1:1/0", "origin": "environment VICTORIA_REDIS_URL"}
+    assert data["model"]["origin"] == "environment VICTORIA_MODEL"
+    assert "secret" not in done.out + json.dumps(data)
+
+
+def test_doctor_finds_all_well_and_starts_nothing(call: Call, tmp_path: Path) -> None:
+    done = call("doctor")
+    assert done.code == 0
+    assert re.search(r"^✓ server +Valkey \d", done.out, re.MULTILINE)
+    assert "! stage      plan: 0 workers\n" in done.out
+    checks = call("doctor", "--json", VICTORIA_STATE_DIR=str(tmp_path / "none")).json()
+    assert {check["name"]: check["verdict"] for check in checks} == {
+        "python": "ok",
+        "model": "warning",
+        "projects": "ok",
+        "server": "ok",
+    }
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("environ", "exit_code", "found"),
+    [
+        ({"VICTORIA_REDIS_URL": "redis://127.0.0.1:1/0"}, 5, r"✗ server +No server answers"),
+        ({"VICTORIA_MODEL": "auto", "VICTORIA_LOCAL_MODEL": "/nowhere.gguf"}, 1, r"✗ model +No model can be read"),
+        ({"VICTORIA_MODEL": "auto", "VICTORIA_LOCAL_MODEL": __file__}, 1, r"✗ model +.* is not a GGUF model"),
+    ],
+)
+def test_doctor_fails_with_what_to_do(call: Call, environ: dict[str, str], exit_code: int, found: str) -> None:
+    done = call("doctor", **environ)
+    assert done.code == exit_code
+    assert re.search(rf"^{found}.*\n {{13}}\w", done.out, re.MULTILINE), done.out
+    assert "projects" in done.out, "one failure does not hide the other checks"
+
+
+def test_doctor_warns_of_a_server_that_may_lose_events(call: Call, tmp_path: Path) -> None:
+    with embedded(tmp_path), server_of(tmp_path) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendonly", "no")
+        done = call("doctor", VICTORIA_STATE_DIR=str(tmp_path))
+    assert done.code == 1
+    assert "✗ memory     maxmemory-policy is allkeys-lru" in done.out
+    assert "! durability" in done.out
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_has_an_example_that_fits(command: str) -> None:
+    from typer.testing import CliRunner
+
+    shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80", "NO_COLOR": "1"})
+    assert shown.exit_code == 0
+    assert re.search(r"Example: .*victoria", shown.output)
+    assert max(map(len, shown.output.splitlines())) <= 80
+
+
+def test_all_commands_are_there() -> None:
+    assert COMMANDS == ["run", "up", "worker", "publish", "status", "tail", "events", "config", "doctor"]
+
+
+def test_alone_it_prints_its_help_and_with_version_its_version(call: Call) -> None:
+    alone = call()
+    assert (alone.code, "Commands" in alone.out) == (2, True)
+    assert re.fullmatch(r"victoria \d+\.\d+.*\n", call("--version").out)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_produced(call: Call, shell: str) -> None:
+    done = call("--show-completion", shell)
+    assert done.code == 0
+    assert "_VICTORIA_COMPLETE" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("victoria wor", {"worker"}),
+        ("victoria worker p", {"plan"}),
+        ("victoria tail d", {"dead"}),
+        ("victoria events Run", {"RunProgressed", "RunFinished"}),
+    ],
+)
+def test_completion_knows_commands_stages_streams_and_events(call: Call, words: str, expected: set[str]) -> None:
+    count = str(len(words.split()) - 1)
+    done = call(_VICTORIA_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=count)
+    assert set(done.out.split()) == expected
+    assert os.linesep in done.out

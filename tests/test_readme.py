@@ -1,0 +1,83 @@
+"""The README tells the truth: its commands run as printed, its tables are what the code says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.settings import describe
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+VARYING = {
+    r"\b[0-9a-f]{32}\b": "RUN",
+    r"\b\d\d:\d\d:\d\d\.\d{3}\b": "TIME",
+    r"\d+\.\d+ s": "SECONDS",
+    r"\d+ tokens": "TOKENS",
+    r" +": " ",
+}
+MODEL_SAYS = re.compile(r"(?<=## what is an event-driven pipeline\?\n).*?(?=\ncompleted)", re.DOTALL)
+
+
+def even(text: str) -> str:
+    """Text with all that differs from run to run, and a model's own words, made the same."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "__pycache__/"]
+    joined = "\n".join(lines) + "\n"
+    for pattern, word in VARYING.items():
+        joined = re.sub(pattern, word, joined)
+    return MODEL_SAYS.sub("MODEL", joined)
+
+
+def pairs(block: str) -> list[tuple[str, str]]:
+    """Each `$ command` of a block with the output printed below it."""
+    return [
+        (part.partition("\n")[0], part.partition("\n")[2]) for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    ]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[pairs(block)[0][0][:50] for block in BLOCKS])
+def test_every_command_prints_what_the_readme_shows(block: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    state = tmp_path_factory.getbasetemp() / "readme"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("VICTORIA_")}
+    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+    environ |= {"VICTORIA_STATE_DIR": str(state), "MAIN_PROJECT": "victoria", "COLUMNS": "120"}
+    for command, expected in pairs(block):
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=ROOT, env=environ, text=True, timeout=170,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        assert even(done.stdout) == even(expected), f"$ {command}"
+
+
+def test_the_two_commands_are_there() -> None:
+    assert "make run" in README
+    assert "make test" in README
+    assert len(BLOCKS) >= 4
+
+
+def test_the_table_of_settings_is_what_the_code_says() -> None:
+    rows = ["| setting | environment | default | meaning |", "|---|---|---|---|"]
+    for setting in describe():
+        default = f"`{setting.default}`" if setting.default else ""
+        rows.append(f"| {setting.key} | `{'`, `'.join(setting.environment)}` | {default} | {setting.description} |")
+    table = "\n".join(rows)
+    printed = README.partition("-->\n")[2].partition("<!-- /settings")[0].strip()
+    assert printed == table, f"Put this between the marks:\n{table}"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_subcommand_it_names_exists() -> None:
+    from gateway.cli import app
+
+    names = {command.name for command in app.registered_commands}
+    mentioned = set(re.findall(r"victoria ([a-z]+)", README))
+    assert mentioned <= names, mentioned - names
+    assert names <= mentioned, names - mentioned
