@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from consumers import run_state as run
 from consumers.run_state import RunState
-from llm.prompts import prompt
+from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import Event, PlanProposed, RunFinished, RunProgressed, StageFailed, StepFinished, StepReady
 from schemas.plan import least_trusted
@@ -32,7 +32,7 @@ async def handle(event: PlanProposed | StepFinished | StageFailed, ctx: Context[
             return []
     ctx.trust = least_trusted(ctx.trust, ctx.state.trust)
     if state.plan and not state.finished:
-        state, released = run.release(state, now)
+        state, released = run.release(state)
         events += released
         if run.is_over(state):
             output = await _output(state, ctx)
@@ -51,7 +51,7 @@ async def _output(state: RunState, ctx: Context[RunState]) -> str:
         # Each answer is cut by itself: a long one must not push the others out.
         cut = run.concatenated(state, FUSED_CHARACTERS // several)
         try:
-            return await ctx.ask("fuse", FUSE.question(str, max_tokens=400, goal=state.goal[:4000], answers=cut))
+            return await ctx.ask("fuse", FUSE.question(str, max_tokens=400, goal=excerpt(state.goal), answers=cut))
         except EffectFailed:
             return plain
     return plain

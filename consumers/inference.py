@@ -2,14 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
+import structlog
 
 from llm.engine import Engine, Generation
 from schemas.errors import VictoriaError
 from schemas.events import Event, InferenceRequested
+from schemas.inference import Answer
 from streams.journal import Journal, Record
+from streams.outcome import described
 from streams.stage import Context, Policy, Stage
+
+_log: Any = structlog.get_logger()
 
 Engines = Callable[[], Awaitable[Engine]]
 """Gives the engine, loaded on first use."""
@@ -27,20 +33,28 @@ class InferenceConsumer:
         if left <= 0 or await self._journal.read(ctx.run_id, event.effect):
             return []  # nobody waits any more, or it was answered before a crash
         try:
-            engine = await self._engine()
-            answer = await engine.generate(Generation(event.messages, event.max_tokens, left, event.answer_schema))
-            record = Record(
-                "ask",
-                event.request,
-                datetime.now(UTC),
-                msgspec.Raw(msgspec.json.encode(answer.text)),
-                usage=answer.usage,
-                seconds=answer.usage.seconds,
-            )
-        except VictoriaError as problem:
-            record = Record("ask", event.request, datetime.now(UTC), error=problem.info)
+            answer = await self._answer(Generation(event.messages, event.max_tokens, left, event.answer_schema))
+        except Exception as problem:
+            # Whatever an engine raises is its answer: a stage waits for it, and has rules to fall back to.
+            if not isinstance(problem, VictoriaError):
+                _log.warning("inference.failed", run=ctx.run_id, effect=event.effect, exc_info=problem)
+            record = Record("ask", event.request, datetime.now(UTC), error=described(problem))
+        else:
+            text, usage = msgspec.Raw(msgspec.json.encode(answer.text)), answer.usage
+            record = Record("ask", event.request, datetime.now(UTC), text, usage=usage, seconds=usage.seconds)
         await self._journal.answer(ctx.run_id, event.effect, record, event.reply_to)
         return []
+
+    async def _answer(self, request: Generation) -> Answer:
+        """The engine's answer; one that broke in a way nobody foresaw is asked once more."""
+        engine = await self._engine()
+        try:
+            return await engine.generate(request)
+        except VictoriaError:
+            raise
+        except Exception as problem:
+            _log.warning("inference.engine_broke", exc_info=problem)
+            return await engine.generate(request)
 
 
 def stage(engine_name: str, slots: int, engine: Engines, journal: Journal) -> Stage[InferenceRequested, None]:

@@ -5,6 +5,7 @@ from schemas.events import Exchange, GoalSubmitted
 
 GOAL_BYTES = 64 * 1024
 HISTORY_PAIRS = 30
+HISTORY_CHARACTERS = 256 * 1024
 
 
 def goal_submitted(
@@ -12,7 +13,7 @@ def goal_submitted(
 ) -> GoalSubmitted:
     """A GoalSubmitted of checked parts; of `history` the last 30 pairs are kept.
 
-    Raises InvalidInput with code `goal.empty`, `goal.too_large` or `goal.encoding`.
+    Raises InvalidInput with code `goal.empty`, `goal.too_large`, `goal.encoding` or `history.too_large`.
     """
     text = goal.strip()
     if not text:
@@ -25,6 +26,13 @@ def goal_submitted(
             "Put long material into a file of the project and name the file.",
         )
     history = history[-HISTORY_PAIRS:]
+    said = sum(len(turn.user) + len(turn.assistant) for turn in history)
+    if said > HISTORY_CHARACTERS:
+        raise InvalidInput(
+            "history.too_large",
+            f"The history has {said:,} characters; at most {HISTORY_CHARACTERS:,} are taken.",
+            "Send its last turns only.",
+        )
     _check_unicode("goal", text)
     _check_unicode("project", project)
     _check_unicode("session", session)

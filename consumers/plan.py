@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from consumers.failure import stage_failed
 from consumers.plan_check import MAX_STEPS, checked, renumbered
 from consumers.tools.registry import describe_tools
-from llm.prompts import prompt
+from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed
 from schemas.events import Event, GoalUnderstood, PlanProposed, RunProgressed, StageFailed
 from schemas.plan import Plan, Spent, Step, ToolCall
@@ -78,7 +78,7 @@ def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False)
 
 async def _decomposed(event: GoalUnderstood, ctx: Context[None]) -> Plan:
     whole = Step("1", "find out", event.restated, expected=event.first_step)
-    question = PROMPT.question(Decomposition, max_tokens=400, goal=event.restated[:4000], tools=describe_tools())
+    question = PROMPT.question(Decomposition, max_tokens=400, goal=excerpt(event.restated), tools=describe_tools())
     try:
         proposal = await ctx.ask("decompose", question)
     except EffectFailed as problem:

@@ -20,7 +20,7 @@ from schemas.events import (
     StepReady,
     StepSummary,
 )
-from schemas.plan import Plan, Spent, Step, StepStatus, Trust, Usage
+from schemas.plan import Moment, Plan, Spent, Step, StepStatus, Trust, Usage
 
 STAGE = "aggregate"
 AT_ONCE = 3
@@ -44,15 +44,16 @@ class StepState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All that aggregate knows of a run. `planned_at` is when its plan arrived; `finished` is its one end."""
+    """All that aggregate knows of a run. `planned_at` is when its plan arrived, `begun_at` when the
+    first of its steps that ended did; `finished` is its one end."""
 
     goal: str = ""
     project: str = ""
     plan: Plan | None = None
     steps: dict[str, StepState] = {}
     spent: tuple[Spent, ...] = ()
-    planned_at: datetime | None = None
-    released_at: datetime | None = None
+    planned_at: Moment | None = None
+    begun_at: Moment | None = None
     trust: Trust = "operator"
     finished: RunFinished | None = None
 
@@ -94,10 +95,11 @@ def record(state: RunState, event: StepFinished, now: datetime) -> tuple[RunStat
         status=status,
         text=error.message if error else "",
     )
-    return replace(state, steps={**state.steps, event.step_id: after}), [ended]
+    begun = state.begun_at or now if spent is None else min(spent.at, state.begun_at or now)
+    return replace(state, steps={**state.steps, event.step_id: after}, begun_at=begun), [ended]
 
 
-def release(state: RunState, now: datetime) -> tuple[RunState, list[Event]]:
+def release(state: RunState) -> tuple[RunState, list[Event]]:
     """Start every step whose dependencies are done, AT_ONCE at most; block those that can't run any more."""
     if state.plan is None:
         return state, []
@@ -116,7 +118,7 @@ def release(state: RunState, now: datetime) -> tuple[RunState, list[Event]]:
             events.append(
                 RunProgressed(kind="task_end", stage=STAGE, step_id=step.id, status="blocked", text=why.message)
             )
-    return replace(state, steps=steps, released_at=state.released_at or now), events
+    return replace(state, steps=steps), events
 
 
 def in_order(plan: Plan) -> list[Step]:
@@ -231,7 +233,7 @@ def _stage_times(state: RunState, fused: Usage, now: datetime) -> tuple[StageTim
         usage = sum((step.usage for step in ran), Usage())
         times.append(StageTime("step-execute", round(sum(s.seconds for s in ran), 3), len(ran), usage))
     if state.planned_at:
-        times.append(StageTime(STAGE, _seconds(state.planned_at, state.released_at or now), len(ran) + 1, usage=fused))
+        times.append(StageTime(STAGE, _seconds(state.planned_at, state.begun_at or now), len(ran) + 1, usage=fused))
     return tuple(times)
 
 

@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from consumers.tools.registry import Action, Finish, ToolArguments, describe_tools, parse_call
 from consumers.tools.workspace import Workspace
-from llm.prompts import prompt
-from schemas.errors import EffectFailed, ErrorInfo, VictoriaError
+from llm.prompts import excerpt, prompt
+from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused
 from schemas.events import Event, StepFinished, StepReady
 from schemas.plan import Spent, ToolCall
 from streams.stage import Context, Policy, Stage
@@ -45,9 +45,7 @@ class Executor:
                 finished = await self._react(event, ctx)
             else:
                 finished = await self._answer(event, ctx)
-        except VictoriaError as problem:
-            if problem.retryable:
-                raise
+        except (EffectFailed, OutcomeUnknown, ToolRefused) as problem:
             finished = StepFinished(step_id=event.step.id, status="failed", error=problem.info)
         return [replace(finished, spent=Spent(NAME, ctx.now(), ctx.usage()))]
 
@@ -57,7 +55,7 @@ class Executor:
 
     async def _answer(self, event: StepReady, ctx: Context[None]) -> StepFinished:
         inputs = "\n\n".join(_inputs(event))
-        question = ANSWER.question(str, max_tokens=300, goal=event.step.instruction[:4000], inputs=inputs)
+        question = ANSWER.question(str, max_tokens=300, goal=excerpt(event.step.instruction), inputs=inputs)
         try:
             output = await ctx.ask("answer", question)
         except EffectFailed as problem:
@@ -74,7 +72,7 @@ class Executor:
             question = ACT.question(
                 Action,
                 max_tokens=400,
-                goal=event.step.instruction[:4000],
+                goal=excerpt(event.step.instruction),
                 hint=event.step.expected,
                 tools=describe_tools(),
                 observations="\n".join([*given, *observations[-OBSERVATIONS:]]),
@@ -95,10 +93,8 @@ class Executor:
                 break
             try:
                 best = await self._run_tool(event, f"tool-{number}", action, ctx)
-                observations.append(f"{action.name}: {best[:OBSERVATION_CHARACTERS]}")
-            except VictoriaError as problem:
-                if problem.retryable:
-                    raise
+                observations.append(f"{action.name}: {excerpt(best, OBSERVATION_CHARACTERS)}")
+            except (EffectFailed, ToolRefused) as problem:
                 observations.append(f"{action.name} failed: {problem}")
         if not best:
             error = ErrorInfo("step.no_answer", "The loop ended without an answer.", "Try a larger model.")
@@ -121,7 +117,7 @@ class Executor:
 def _inputs(event: StepReady) -> list[str]:
     """What earlier steps gave, cut so that all of it together is bounded."""
     share = INPUT_CHARACTERS // max(2, len(event.inputs))
-    return [text[:share] for text in event.inputs.values()]
+    return [excerpt(text, share) for text in event.inputs.values()]
 
 
 def _by_rules(event: StepReady, error: ErrorInfo) -> StepFinished:

@@ -10,7 +10,7 @@ import msgspec
 
 from consumers.failure import stage_failed
 from consumers.rules import faithful, recognise
-from llm.prompts import prompt
+from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed
 from schemas.events import Event, GoalSubmitted, GoalUnderstood, RunProgressed, StageFailed
 from schemas.plan import Category, Spent
@@ -21,7 +21,7 @@ SURE = 0.8
 """From this confidence on the rules decide alone."""
 CLEAR = 0.6
 """From this confidence on the rules' category counts, not the model's."""
-PROMPT_CHARACTERS = 4_000
+HISTORY_CHARACTERS = 1_000
 
 PROMPT = prompt("understand")
 
@@ -43,7 +43,7 @@ async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
     if rules.confidence < SURE:
         history = "\n".join(f"{turn.user}\n{turn.assistant}" for turn in event.history[-3:])
         question = PROMPT.question(
-            Understanding, max_tokens=200, goal=event.goal[:PROMPT_CHARACTERS], history=history[-1000:]
+            Understanding, max_tokens=200, goal=excerpt(event.goal), history=excerpt(history, HISTORY_CHARACTERS)
         )
         try:
             answer = await ctx.ask("understand", question)

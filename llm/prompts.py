@@ -21,6 +21,18 @@ _FOLDER = Path(__file__).parent / "prompts"
 _BLOCK = re.compile(r"<(\w+)>\$(\w+)</\1>\n?")
 
 
+GOAL_CHARACTERS = 4_000
+"""Of a goal, what a prompt carries."""
+
+
+def excerpt(text: str, characters: int = GOAL_CHARACTERS) -> str:
+    """At most about `characters` of a text, its beginning and its end; what is left out is said, never silent."""
+    if len(text) <= characters:
+        return text
+    tail = characters // 4
+    return f"{text[: characters - tail]} [... {len(text) - characters:,} characters left out ...] {text[-tail:]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One kind of question. `variables` are the names its template needs."""

@@ -4,7 +4,6 @@ A stream entry has two fields a person can read: `type`, the event's name, and `
 (`attempt` is added when a retry puts it back). The decoder is chosen by `type`, so an entry is decoded once.
 """
 
-from datetime import datetime
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, Any, Generic, TypeVar
@@ -13,7 +12,7 @@ import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.events import CATALOGUE, Event
-from schemas.plan import Trust
+from schemas.plan import Moment, Trust
 
 B_co = TypeVar("B_co", covariant=True)
 
@@ -28,7 +27,7 @@ class Envelope(msgspec.Struct, Generic[B_co], frozen=True, omit_defaults=True):
     id: str
     run: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
     v: int
-    at: datetime
+    at: Moment
     trust: Trust
     body: B_co
     cause: str = ""
@@ -85,13 +84,21 @@ def _upgraded(event: type[Event], data: bytes, problem: Exception | None) -> Env
             raise problem
         fields = old.body
         for version in range(old.v, event.version):
-            fields = event.upgrades[version](fields)
+            fields = _raised(event, version, fields)
         current: dict[str, Any] = {**msgspec.to_builtins(old), "v": event.version, "body": fields}
         return msgspec.convert(current, Envelope[event])
     except (*UNREADABLE, KeyError, TypeError) as cause:
         raise InvalidInput(
             "event.malformed", f"This is no {name}: {cause}", "`victoria events` shows its fields."
         ) from cause
+
+
+def _raised(event: type[Event], version: int, fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of one version as those of the next; an upgrade may stumble over what somebody else wrote."""
+    try:
+        return event.upgrades[version](fields)
+    except Exception as problem:
+        raise TypeError(f"version {version} can't be read: {type(problem).__name__} {problem}") from problem
 
 
 def derived_id(*parts: str | int) -> str:

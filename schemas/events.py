@@ -5,14 +5,13 @@ a function from the old fields (a dict) to the next version's, so that old entri
 """
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from schemas.errors import ErrorInfo
 from schemas.inference import Priority
-from schemas.plan import Category, Plan, Spent, Step, StepStatus, TaskKind, ToolCall, Usage
+from schemas.plan import Category, Moment, Plan, Spent, Step, StepStatus, TaskKind, ToolCall, Usage
 
 Fields = dict[str, Any]
 
@@ -172,7 +171,7 @@ class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
     messages: tuple[ChatMessage, ...]
     max_tokens: int
     reply_to: str
-    deadline: datetime
+    deadline: Moment
     answer_schema: dict[str, Any] | None = None
     priority: Priority = "interactive"
 

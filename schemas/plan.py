@@ -1,7 +1,7 @@
 """Values that events carry: understanding, plan, steps, usage."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,6 +17,10 @@ _TRUST: tuple[Trust, ...] = ("operator", "user", "model", "tool")
 def least_trusted(one: Trust, other: Trust) -> Trust:
     """The less trusted of two labels: what is made of both deserves no more."""
     return one if _TRUST.index(one) >= _TRUST.index(other) else other
+
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone: one without could not be compared with the server's."""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,7 +46,7 @@ class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
     """One stage's share of a run: when its event was said, and its model usage."""
 
     stage: str
-    at: datetime
+    at: Moment
     usage: Usage = Usage()
 
 

@@ -75,3 +75,11 @@ def test_whatever_is_accepted_can_be_carried_by_an_event(goal: str, session: str
     except InvalidInput:
         return
     assert decode("GoalSubmitted", encoded(event)).body == event
+
+
+def test_a_history_beyond_its_limit_is_refused_not_cut() -> None:
+    fits = tuple(Exchange("q" * 4_000, "a" * 4_000) for _ in range(30))
+    assert len(goal_submitted("goal", history=fits).history) == 30
+    with pytest.raises(InvalidInput) as refusal:
+        goal_submitted("goal", history=(Exchange("q", "a" * 300_000),))
+    assert refusal.value.code == "history.too_large"
