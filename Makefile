@@ -2,6 +2,8 @@
 
 .DEFAULT_GOAL := help
 GOAL ?= List the files in the folder consumers. And what is an event-driven pipeline?
+# As it was typed: a goal may have any character, also those that mean something to make.
+override export GOAL := $(value GOAL)
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -14,7 +16,6 @@ setup: $(VENV)/.run ## Make the virtual environment with what Victoria needs
 
 run: $(VENV)/.run ## Answer a goal: make run GOAL="Read README.md"
 	@$(BIN)/victoria run "$${GOAL}"
-export GOAL
 
 test: $(VENV)/.dev ## Run the tests (real server, real model; under 5 minutes)
 	$(BIN)/python -m pytest

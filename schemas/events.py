@@ -110,7 +110,7 @@ class RunProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):
     plan: Plan | None = None
 
 
-class StageTime(msgspec.Struct, frozen=True, omit_defaults=True):
+class StageTime(msgspec.Struct, frozen=True):
     """One stage's part in a run: wall seconds from its input's arrival to its output's, and model usage."""
 
     stage: str
@@ -119,7 +119,7 @@ class StageTime(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage = Usage()
 
 
-class StepSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepSummary(msgspec.Struct, frozen=True):
     """How one step ended."""
 
     id: str

@@ -23,7 +23,7 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone: one without could not be compared with the server's."""
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True):
     """What model calls cost. Durations are seconds."""
 
     model: str = ""
