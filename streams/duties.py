@@ -75,6 +75,8 @@ class Duties:
         stage = self._hop.stage
         while True:
             room = min(await self._hop.has_room(), RECLAIM_AT_MOST)
+            if self._hop.stopping:
+                return
             reclaimed = await self._scripts.reclaim(
                 self._keys.stream(partition, stage.reads),
                 self._keys.leases(partition, stage.name),

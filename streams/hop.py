@@ -92,6 +92,11 @@ class Hop:
         """Read no more; finish what is in hand."""
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether no more entries are to be taken in hand."""
+        return self._stopping.is_set()
+
     def receive(self, partition: str, entry_id: bytes, fields: Mapping[bytes, bytes], deliveries: int = 1) -> None:
         """Take a delivered entry in hand, unless it is already."""
         if (partition, entry_id) in self._held:
