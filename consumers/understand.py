@@ -9,12 +9,13 @@ from typing import Annotated
 import msgspec
 
 from consumers.failure import stage_failed
+from consumers.intake import goal_submitted
 from consumers.rules import faithful, recognise
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed
 from schemas.events import Event, GoalSubmitted, GoalUnderstood, RunProgressed, StageFailed
 from schemas.plan import Category, Spent
-from streams.stage import Context, Reject, Stage
+from streams.stage import Context, Stage
 
 NAME = "understand"
 SURE = 0.8
@@ -36,8 +37,7 @@ class Understanding(msgspec.Struct, frozen=True):
 
 async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
     """One goal in, its understanding out."""
-    if not event.goal.strip():
-        raise Reject("the goal is empty")
+    goal_submitted(event.goal, event.project, event.session, event.history)  # also of events that passed no door
     rules = recognise(event.goal)
     restated, category, first_step, source = rules.restated, rules.category, rules.first_step, "rules"
     if rules.confidence < SURE:

@@ -4,10 +4,9 @@ import pytest
 
 from consumers import understand
 from consumers.understand import PROMPT, Understanding
-from schemas.errors import EffectFailed, ErrorInfo
+from schemas.errors import EffectFailed, ErrorInfo, InvalidInput
 from schemas.events import Event, Exchange, GoalSubmitted, GoalUnderstood, RunProgressed, StageFailed
 from schemas.plan import ToolCall
-from streams.stage import Reject
 from streams.testing import ScriptedContext
 
 UNSURE = "Помоги с анализом данных о продажах"
@@ -28,10 +27,13 @@ async def understanding(goal: GoalSubmitted, answer: object = None) -> tuple[Goa
     return understood(await understand.handle(goal, ctx)), ctx
 
 
-@pytest.mark.parametrize("goal", ["", "   ", "\n\t"])
-async def test_an_empty_goal_that_got_past_the_door_is_rejected_at_once(goal: str) -> None:
-    with pytest.raises(Reject, match="empty"):
+@pytest.mark.parametrize(
+    ("goal", "code"), [("", "goal.empty"), ("\n\t ", "goal.empty"), ("x" * 65_537, "goal.too_large")]
+)
+async def test_what_passed_no_door_is_checked_as_there(goal: str, code: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
         await understand.handle(GoalSubmitted(goal=goal), ScriptedContext[None]())
+    assert refusal.value.code == code
 
 
 async def test_calls_and_the_question_beside_them_need_no_model() -> None:
@@ -96,10 +98,11 @@ async def test_the_prompts_system_part_never_changes_and_holds_no_word_of_the_us
 
 
 async def test_a_huge_goal_and_history_are_cut_in_the_prompt() -> None:
-    goal = "Помоги " + "с анализом " * 5_900
-    _, ctx = await understanding(GoalSubmitted(goal=goal, history=(Exchange("q" * 10**6, "a" * 10**6),)))
+    goal = "Помоги " + "с анализом " * 3_000
+    _, ctx = await understanding(GoalSubmitted(goal=goal, history=(Exchange("q" * 10**5, "a" * 10**5),)))
     ((_, question),) = ctx.asked
     assert len(question.user) < 6_000
+    assert question.user.count("characters left out") == 2
 
 
 async def test_the_project_and_the_session_go_on() -> None:
