@@ -15,7 +15,7 @@ help: ## Show this help
 setup: $(VENV)/.run ## Make the virtual environment with what Victoria needs
 
 run: $(VENV)/.run ## Answer a goal: make run GOAL="Read README.md"
-	@$(BIN)/victoria run "$${GOAL}"
+	@$(BIN)/victoria run -- "$${GOAL}"
 
 test: $(VENV)/.dev ## Run the tests (real server, real model; under 5 minutes)
 	$(BIN)/python -m pytest

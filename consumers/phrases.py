@@ -62,6 +62,7 @@ class Rest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     opens: str
     refers: str
+    folder: str
 
 
 class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -36,6 +36,7 @@ _CLOSING = re.compile(r"(?:(?<=[^\s./])\.+|[\s,;:!?。！？，；：…]+|(?<=\
 _KINDS: tuple[tuple[TaskKind, re.Pattern[str]], ...] = tuple(
     (kind, pattern(text)) for kind, text in RULES.kinds.items()
 )
+_MORE_FOLDERS = pattern(RULES.rest.folder)
 _OPENS, _REFERS = pattern(RULES.rest.opens), pattern(RULES.rest.refers)
 _QUESTION_START, _ACTION = pattern(RULES.categories.question), pattern(RULES.categories.action)
 _QUESTION_END = pattern(RULES.categories.question_end)
@@ -75,6 +76,8 @@ def recognise(goal: str) -> Recognised:
         text = " ".join(goal[:LONGEST].split())
         category, confidence = _category(text)
         return Recognised(_shortened(goal), category, _kind(text), confidence)
+    if another := _another_folder(rest, calls):
+        calls, rest = [*calls, another], ""
     several = len(calls) > 1 or bool(rest)
     confidence = _SURE_WITH_REST if rest else _SURE_SEVERAL if several else _SURE
     return Recognised(
@@ -149,6 +152,13 @@ def _path(quotes: Quotes, found: re.Match[str], rules: CallRules) -> str:
     around = found.string[: found.start(1)][-1:], found.string[found.end(1) :][:1]
     apart = all(character in ("", " ") for character in around)
     return cleaned(path) if path and fits(path, rules.needs, quoted=inside is not None, apart=apart) else ""
+
+
+def _another_folder(rest: str, calls: list[_Call]) -> _Call | None:
+    """The call for a rest that only names one more folder, as in "... in schemas and consumers"."""
+    last = calls[-1]
+    named = _MORE_FOLDERS.fullmatch(rest) if last.tool == "list_directory" and not _ACTION.match(rest) else None
+    return _Call("list_directory", last.language, named[1]) if named else None
 
 
 def _stands_alone(rest: str, calls: list[_Call]) -> bool:

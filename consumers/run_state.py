@@ -194,7 +194,7 @@ def _ended(
     steps = list(state.steps.values())
     usage = sum((s.usage for s in (*state.spent, *steps)), fused)
     done = [step for step in steps if step.status in UNLOCKS]
-    method = next((m for m in ("react", "simple") if any(step.method == m for step in done)), "rules")
+    method = next((m for m in ("react", "simple") if any(step.method == m for step in done or steps)), "rules")
     tools = any(step.tools for step in done)
     summaries = tuple(
         StepSummary(s.id, s.title, state.steps[s.id].status, state.steps[s.id].tools, state.steps[s.id].error)

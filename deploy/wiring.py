@@ -26,7 +26,7 @@ from streams.connection import Client, connect, reachable, server_info
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.topology import Topology
-from streams.worker import Terms, Worker
+from streams.worker import Terms, Worker, is_gone
 
 Progress = Callable[[int, int], None]
 """Hears of a download: bytes done, bytes in all."""
@@ -109,13 +109,18 @@ class Victoria:
         return tuple(dict.fromkeys(names))
 
     async def live(self) -> dict[str, int]:
-        """How many live consumers each stage has, over all partitions the least."""
+        """How many live consumers each stage has, over all partitions the least.
+
+        One of this machine whose process is gone does not count, though its lease may still last.
+        """
         seconds, micros = await cast("Any", self.client).time()
         now = seconds * 1000 + micros // 1000
         found: dict[str, int] = {}
         for stage in self.topology.stages:
             leases = [self.keys.leases(p, stage.name) for p in self.keys.of_stream(stage.reads)]
-            found[stage.name] = min([await self.client.zcount(key, now, "+inf") for key in leases])
+            client: Any = self.client
+            held: list[list[bytes]] = [await client.zrangebyscore(key, now, "+inf") for key in leases]
+            found[stage.name] = min(sum(not is_gone(name.decode()) for name in each) for each in held)
         return found
 
     def worker(self, stages: Sequence[str]) -> Worker:

@@ -1,5 +1,6 @@
 """How a command ends when something is wrong: a code, a sentence and a hint, never a traceback, and an exit code."""
 
+import re
 import traceback
 from collections.abc import Iterator
 from typing import TypeVar, cast
@@ -9,6 +10,7 @@ from typer.exceptions import TyperException
 from gateway.logs import debugging
 from gateway.screen import ERR, emit, styled
 from schemas.errors import InvalidInput, VictoriaError
+from streams.connection import masked
 
 E = TypeVar("E", bound=BaseException)
 
@@ -28,6 +30,7 @@ def complain(problem: BaseException, as_json: bool) -> int:
     if any(leaves(problem, BrokenPipeError)) or any(leaves(problem, SystemExit)):
         return 1  # whoever read our output has enough, as `head` does; SystemExit is Rich's word for it
     error = next(leaves(problem, VictoriaError), None) or _as_ours(next(leaves(problem, BaseException)))
+    error.message, error.hint = _without_secrets(error.message), _without_secrets(error.hint)
     if isinstance(error, Bug) and debugging():
         traceback.print_exception(problem)
     if as_json:
@@ -38,6 +41,11 @@ def complain(problem: BaseException, as_json: bool) -> int:
         if error.hint:
             ERR.print(styled(("hint", "bold"), f"  {error.hint}"), soft_wrap=True)
     return error.exit_code
+
+
+def _without_secrets(text: str) -> str:
+    """Text whose URLs show no password, also where one was given in a wrong place."""
+    return re.sub(r"[\w+.-]+://[^\s'\")]+", lambda url: masked(url[0]), text)
 
 
 def wants_json(arguments: list[str]) -> bool:

@@ -11,10 +11,10 @@ from gateway.complain import Interrupted
 
 @asynccontextmanager
 async def interruptible(told: Callable[[], Interrupted]) -> AsyncGenerator[None]:
-    """Inside, Ctrl-C raises what `told` returns then."""
+    """Inside, Ctrl-C, SIGTERM and a closed terminal raise what `told` returns then."""
 
     async def listen() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async for _ in signals:
                 raise told()
 

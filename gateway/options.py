@@ -65,10 +65,10 @@ def configured(command: Callable[Concatenate[Loaded, P], None]) -> Callable[...,
     return with_options
 
 
-def given_options(loaded: Loaded) -> list[str]:
-    """The shared options as they were given, for other processes."""
+def given_environment(loaded: Loaded) -> dict[str, str]:
+    """The shared options as they were given, for other processes: as variables, since arguments are for all to see."""
     given = [key for key, origin in loaded.origins.items() if origin.startswith("flag ")]
-    return [f"--set={key}={getattr(loaded.settings, key)}" for key in given]
+    return {f"VICTORIA_{key.upper()}": str(getattr(loaded.settings, key)) for key in given}
 
 
 def with_victoria(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]]) -> R:

@@ -1,5 +1,6 @@
 """`victoria run`: start what is missing, publish one goal, show its way through the stages, print the answer."""
 
+from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -16,6 +17,7 @@ from gateway.report import RunReport
 from gateway.screen import emit
 from gateway.serve import served
 from gateway.submit import Accepted, Results, accepted
+from llm.fetch import check_gguf
 from schemas.envelope import Envelope
 from schemas.errors import NotReachable, VictoriaError
 from schemas.events import RunFinished, RunProgressed
@@ -41,6 +43,8 @@ def run(
     Example: victoria run "List the files in the folder schemas"
     """
     goal_submitted(goal)  # before anything is started
+    if loaded.settings.local_model and loaded.settings.model != "none":
+        check_gguf(Path(loaded.settings.local_model))
 
     async def work(victoria: Victoria) -> RunReport:
         taken = accepted(victoria, goal, project, session)

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 from anyio.abc import Process
@@ -20,24 +20,32 @@ CANNOT_START = (2, 3, 5)
 """Exit codes that speak of settings, parts that are missing, and the server."""
 
 
-async def supervise(stages: Sequence[str], options: Sequence[str], grace: float) -> None:
-    """Keep a process running for each stage until Ctrl-C or SIGTERM; they then have `grace` seconds to finish."""
+async def supervise(stages: Sequence[str], environ: Mapping[str, str], grace: float) -> None:
+    """Keep a process running for each stage until Ctrl-C or SIGTERM; they then have `grace` seconds to finish.
+
+    `environ` is added to their environment.
+    """
     async with stopping_on_signals() as stop, anyio.create_task_group() as running:
         for stage in stages:
-            running.start_soon(_keep_running, stage, options, stop, grace)
+            running.start_soon(_keep_running, stage, environ, stop, grace)
         note(f"up: {', '.join(stages)}, a process each; Ctrl-C stops")
     note("all stopped")
 
 
-async def _keep_running(stage: str, options: Sequence[str], stop: anyio.Event, grace: float) -> None:
+async def _keep_running(stage: str, environ: Mapping[str, str], stop: anyio.Event, grace: float) -> None:
     pause = RESTART_AFTER
     while not stop.is_set():
         started = anyio.current_time()
         # -P: the user's folder may have a package `gateway` of its own. A session of its own keeps the terminal's
         # Ctrl-C from the stages: they are told once, by us; should we be killed, they see that by themselves.
-        command = [sys.executable, "-P", "-m", "gateway.cli", "worker", stage, f"--parent={os.getpid()}", *options]
+        command = [sys.executable, "-P", "-m", "gateway.cli", "worker", stage, f"--parent={os.getpid()}"]
         process = await anyio.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=None, stderr=None, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=None,
+            stderr=None,
+            env={**os.environ, **environ},
+            start_new_session=True,
         )
         async with process:
             if not await unless(stop, process.wait):

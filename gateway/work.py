@@ -6,7 +6,7 @@ import typer
 
 from deploy.settings import Loaded
 from deploy.wiring import Victoria, catalogue_topology
-from gateway.options import configured, given_options, with_victoria
+from gateway.options import configured, given_environment, with_victoria
 from gateway.serve import serve
 from gateway.supervise import supervise
 
@@ -51,7 +51,7 @@ def up(
 
     async def work(victoria: Victoria) -> None:
         if processes:
-            await supervise(victoria.stages, given_options(loaded), loaded.settings.grace)
+            await supervise(victoria.stages, given_environment(loaded), loaded.settings.grace)
         else:
             await serve(victoria, victoria.stages)
 

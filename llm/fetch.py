@@ -101,6 +101,8 @@ def check_gguf(path: Path) -> None:
 
     Raises CouldNotStart with code `model.missing` or `model.broken`.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would keep its reader waiting for ever
+        raise CouldNotStart("model.broken", f"{path} is not a file.", HINT)
     try:
         with path.open("rb") as file:
             magic = file.read(4)

@@ -16,11 +16,18 @@ from schemas.plan import Category, Moment, Plan, Spent, Step, StepStatus, TaskKi
 Fields = dict[str, Any]
 
 
+CATALOGUE: dict[str, type["Event"]] = {}
+"""Every event type by its name on the stream."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all events: a fact in the past tense, or a request, about one run."""
+    """Base of all events: a fact in the past tense, or a request, about one run. A subclass is in the catalogue."""
 
     version: ClassVar[int] = 1
     upgrades: ClassVar[dict[int, Callable[[Fields], Fields]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        CATALOGUE[cls.__name__] = cls
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -174,11 +181,3 @@ class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
     deadline: Moment
     answer_schema: dict[str, Any] | None = None
     priority: Priority = "interactive"
-
-
-def _catalogue(base: type[Event]) -> dict[str, type[Event]]:
-    return {event.__name__: event for event in base.__subclasses__()}
-
-
-CATALOGUE: dict[str, type[Event]] = _catalogue(Event)
-"""Every event type by its name on the stream."""

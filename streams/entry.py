@@ -17,6 +17,8 @@ from streams.scripts import Arg
 from streams.stage import AnyStage
 from streams.topology import Topology
 
+LATEST = 253_402_300_799_000
+"""The end of the year 9999, the latest time a date can hold, in ms since 1970."""
 LOST = ErrorInfo("entry.lost", "The entry was deleted before it was handled.", "Check what trims the stream.")
 
 
@@ -56,8 +58,8 @@ class Entry:
 
     @property
     def arrived(self) -> int:
-        """When it came on the stream, ms since 1970 by the server's clock."""
-        return int(self.id.split(b"-")[0])
+        """When it came on the stream, ms since 1970 by the server's clock; an id made by hand may lie in any future."""
+        return min(int(self.id.split(b"-")[0]), LATEST)
 
     def text(self, field: bytes) -> str:
         """One field for people; bytes that are not UTF-8 are replaced."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from schemas.errors import ErrorInfo, VictoriaError
 from streams.stage import AnyStage, Policy, Reject, Snooze
@@ -42,7 +42,7 @@ def failed(problem: BaseException, attempt: int, policy: Policy, jitter: float) 
             return Dead(ErrorInfo("stage.rejected", str(problem), "The event itself is wrong: correct what sent it."))
         case VictoriaError() if not problem.retryable:
             return Dead(problem.info)
-        case RedisError():
+        case RedisError() if not isinstance(problem, ResponseError) or _passing(problem):
             # The server's trouble is not the event's fault.
             return Again(policy.backoff, attempt, described(problem))
         case _:
@@ -51,6 +51,12 @@ def failed(problem: BaseException, attempt: int, policy: Policy, jitter: float) 
         return Dead(error)
     delay = min(policy.backoff * 2 ** (attempt - 1), policy.backoff_max)
     return Again(delay * (0.75 + jitter / 2), attempt + 1, error)
+
+
+def _passing(problem: ResponseError) -> bool:
+    """Whether an error reply is about the server's state, and not about what it was asked."""
+    states = ("OOM", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
+    return any(state in str(problem) for state in states)
 
 
 def described(problem: BaseException) -> ErrorInfo:

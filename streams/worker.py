@@ -23,6 +23,20 @@ from streams.topology import Topology
 _log: Any = structlog.get_logger()
 
 
+def is_gone(consumer: str) -> bool:
+    """Whether a worker's name is that of a process of this machine that is no more."""
+    host, _, rest = consumer.rpartition("-")[0].rpartition("-")
+    if host != socket.gethostname() or not rest.isdigit():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a worker works. Seconds: `lease`, how long it counts as alive without a sign; `grace`, how long it may take

@@ -473,3 +473,18 @@ def test_a_long_goal_may_be_summed_up() -> None:
 @pytest.mark.parametrize(("goal", "tool", "path"), ONE_CALL[:40:5])
 def test_a_goal_is_faithful_to_itself(goal: str, tool: str, path: str) -> None:
     assert faithful(goal, goal), (tool, path)
+
+
+@pytest.mark.parametrize(
+    ("goal", "folders"),
+    [
+        ("List the files in schemas and consumers", ["schemas", "consumers"]),
+        ("Show me the files in consumers and in schemas", ["consumers", "schemas"]),
+        ("List the files in the folder schemas and in the folder llm", ["schemas", "llm"]),
+        ("Покажи файлы в папке schemas и в папке llm", ["schemas", "llm"]),
+        ("ls schemas and count", ["schemas"]),
+        ("list the files in schemas and summarise", ["schemas"]),
+    ],
+)
+def test_a_second_folder_by_its_bare_name_is_listed_too_and_a_verb_is_no_folder(goal: str, folders: list[str]) -> None:
+    assert [call.arguments["path"] for call in recognise(goal).calls] == folders

@@ -124,7 +124,8 @@ def code(type_name: str, data: bytes) -> str:
 
 
 def test_every_event_of_the_catalogue_has_one_sample_here_that_fills_every_field() -> None:
-    assert [type_of(sample) for sample in SAMPLES] == list(CATALOGUE)
+    ours = [name for name, event in CATALOGUE.items() if event.__module__ == "schemas.events"]
+    assert [type_of(sample) for sample in SAMPLES] == ours
     for sample in SAMPLES:
         said = json.loads(encode(envelope(sample)))["body"]
         assert set(said) == set(sample.__struct_fields__), type_of(sample)

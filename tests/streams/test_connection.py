@@ -48,6 +48,8 @@ async def test_a_real_server_is_accepted_and_an_old_one_named(client: Client, mo
     [
         ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
         ("redis://:secret@host:1", "redis://:***@host:1"),
+        ("redis://:secret", "redis://:***"),
+        ("redis://host:6379", "redis://host:6379"),
         ("rediss://me:secret@host:1/2", "rediss://me:***@host:1/2"),
         ("unix:///run/a@b.sock?password=secret", "unix:///run/a@b.sock?password=***"),
     ],

@@ -69,3 +69,39 @@ async def test_garbage_becomes_a_dead_letter_with_the_reason_and_the_next_goal_i
     assert letter.error.hint
     assert letter.stream == "intake"
     assert await workshop.pending(stage) == 0
+
+
+async def test_an_id_far_in_the_future_stops_nobody_though_all_later_ids_follow_it(workshop: Workshop) -> None:
+    key = workshop.keys.stream("0", "intake")
+    await workshop.client.xadd(key, {"a": "b"}, id="9999999999999999-0")
+
+    async def when(_event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        return [understood(str(ctx.now().year))]
+
+    async with workshop.working(intake_stage(when)):
+        await workshop.publish("a real goal")
+
+        async def answered() -> bool:
+            return len(await workshop.entries("results")) == 1
+
+        await eventually(answered)
+    assert await workshop.entries("dead")
+
+
+async def test_keys_of_the_wrong_type_make_dead_letters_not_endless_retries(workshop: Workshop) -> None:
+    async def act(request: str, _key: str) -> str:
+        return request
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        return [understood(await ctx.call("act", act, event.goal, str))]
+
+    await workshop.client.set(workshop.keys.journal("run-0"), "not a hash")
+    async with workshop.working(intake_stage(handle)):
+        await workshop.publish("its journal is broken", "its journal is fine")
+
+        async def both() -> bool:
+            return len(await workshop.entries("dead")) == 1 and len(await workshop.entries("results")) == 1
+
+        await eventually(both)
+    letter = msgspec.json.decode((await workshop.entries("dead"))[0].text, type=DeadLetter)
+    assert "WRONGTYPE" in letter.error.message
