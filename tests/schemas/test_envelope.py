@@ -124,8 +124,7 @@ def code(type_name: str, data: bytes) -> str:
 
 
 def test_every_event_of_the_catalogue_has_one_sample_here_that_fills_every_field() -> None:
-    ours = [name for name, event in CATALOGUE.items() if event.__module__ == "schemas.events"]
-    assert [type_of(sample) for sample in SAMPLES] == ours
+    assert [type_of(sample) for sample in SAMPLES] == list(CATALOGUE)
     for sample in SAMPLES:
         said = json.loads(encode(envelope(sample)))["body"]
         assert set(said) == set(sample.__struct_fields__), type_of(sample)
@@ -164,6 +163,9 @@ class Moved(Event, frozen=True, kw_only=True):
 
     who: str
     to: str
+
+
+del CATALOGUE["Moved"]  # an event is in the catalogue as soon as its class is; this one only inside its tests
 
 
 @pytest.mark.parametrize(
