@@ -4,6 +4,7 @@ A stream entry has two fields a person can read: `type`, the event's name, and `
 (`attempt` is added when a retry puts it back). The decoder is chosen by `type`, so an entry is decoded once.
 """
 
+from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, Any, Generic, TypeVar
@@ -46,15 +47,25 @@ def encode(envelope: Envelope[Event]) -> bytes:
 
 
 @cache
-def _decoder(event: type[Event]) -> "msgspec.json.Decoder[Envelope[Event]]":
-    return msgspec.json.Decoder(Envelope[event])
+def decoder(event: type[Event]) -> "Callable[[bytes], Envelope[Event]]":
+    """A function that reads the `event` field of entries of one type; an older version is upgraded.
+
+    It raises InvalidInput with code `event.malformed` or `event.newer_version`.
+    """
+    parse, version = msgspec.json.Decoder(Envelope[event]).decode, event.version
+
+    def read(data: bytes) -> Envelope[Event]:
+        try:
+            envelope = parse(data)
+        except UNREADABLE as problem:
+            return _upgraded(event, data, problem)
+        return envelope if envelope.v == version else _upgraded(event, data, None)
+
+    return read
 
 
 def decode(type_name: str, data: bytes) -> Envelope[Event]:
-    """Read a stream entry; an older version is upgraded.
-
-    Raises InvalidInput with code `event.unknown_type`, `event.malformed` or `event.newer_version`.
-    """
+    """Read a stream entry of any type. Raises InvalidInput as `decoder` says, or with code `event.unknown_type`."""
     event = CATALOGUE.get(type_name)
     if event is None:
         raise InvalidInput(
@@ -62,11 +73,7 @@ def decode(type_name: str, data: bytes) -> Envelope[Event]:
             f"No event type is called {type_name[:80]!r}.",
             "`victoria events` lists them.",
         )
-    try:
-        envelope = _decoder(event).decode(data)
-    except UNREADABLE as problem:
-        return _upgraded(event, data, problem)
-    return envelope if envelope.v == event.version else _upgraded(event, data, None)
+    return decoder(event)(data)
 
 
 def _upgraded(event: type[Event], data: bytes, problem: Exception | None) -> Envelope[Event]:
@@ -103,4 +110,4 @@ def _raised(event: type[Event], version: int, fields: dict[str, Any]) -> dict[st
 
 def derived_id(*parts: str | int) -> str:
     """A stable 24-character id from what makes a thing the same thing: same parts, same id."""
-    return blake2b("\x1f".join(map(str, parts)).encode(), digest_size=12).hexdigest()
+    return blake2b("\x1f".join([str(part) for part in parts]).encode(), digest_size=12).hexdigest()

@@ -21,9 +21,13 @@ CATALOGUE: dict[str, type["Event"]] = {}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all events: a fact in the past tense, or a request, about one run. A subclass is in the catalogue."""
+    """Base of all events: a fact in the past tense, or a request, about one run. A subclass is in the catalogue.
+
+    What `ends_run` is a run's last event: from then on what is kept of the run is kept for a limited time.
+    """
 
     version: ClassVar[int] = 1
+    ends_run: ClassVar[bool] = False
     upgrades: ClassVar[dict[int, Callable[[Fields], Fields]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -151,6 +155,8 @@ class Metadata(msgspec.Struct, frozen=True):
 
 class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The one end of a run."""
+
+    ends_run: ClassVar[bool] = True
 
     status: Literal["completed", "failed", "cancelled"]
     output: str

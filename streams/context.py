@@ -21,8 +21,10 @@ from schemas.events import ChatMessage, Event, InferenceRequested
 from schemas.inference import Question
 from schemas.plan import Trust, Usage, least_trusted
 from streams.answers import Answers
+from streams.entry import Entry
 from streams.journal import NOTHING, Journal, Record, request_hash
 from streams.keys import INFERENCE, Keys
+from streams.records import Records
 from streams.scripts import Scripts
 from streams.stage import Action, Effects
 
@@ -31,6 +33,8 @@ R = TypeVar("R")
 
 KEEP_QUESTIONS = 86_400
 """Seconds for which a question that was put is remembered as put."""
+
+NO_USAGE = Usage()
 
 Router = Callable[[Question[Any]], str]
 """Chooses the inference stream for a question; raises ModelFailed where there is none."""
@@ -42,6 +46,7 @@ class Effector:
 
     keys: Keys
     scripts: Scripts
+    records: Records
     journal: Journal
     answers: Answers
     route: Router
@@ -51,16 +56,16 @@ class Effector:
 class LiveContext:
     """One event's context. Made anew for every handling; all that must last is in the journal."""
 
-    __slots__ = ("_arrived", "_effector", "_envelope", "_usage", "event_id", "run_id", "state", "trust")
+    __slots__ = ("_effector", "_entry", "_envelope", "_usage", "event_id", "run_id", "state", "trust")
 
-    def __init__(self, envelope: Envelope[Event], arrived: int, state: Any, effector: Effector) -> None:
+    def __init__(self, envelope: Envelope[Event], entry: Entry, state: Any, effector: Effector) -> None:
         self.run_id, self.event_id, self.state = envelope.run, envelope.id, state
         self.trust: Trust = envelope.trust
-        self._envelope, self._arrived, self._effector, self._usage = envelope, arrived, effector, Usage()
+        self._envelope, self._entry, self._effector, self._usage = envelope, entry, effector, NO_USAGE
 
     def now(self) -> datetime:
         """When the entry arrived on its stream, by the server's clock."""
-        return datetime.fromtimestamp(self._arrived / 1000, UTC)
+        return datetime.fromtimestamp(self._entry.arrived / 1000, UTC)
 
     def new_id(self, name: str) -> str:
         """An id derived from the event and `name`."""

@@ -89,7 +89,6 @@ class Duties:
             if reclaimed.entries or reclaimed.lost:
                 _log.info("worker.reclaimed", stage=stage.name, entries=len(reclaimed.entries), lost=reclaimed.lost)
             for (entry_id, flat), deliveries in zip(reclaimed.entries, reclaimed.deliveries, strict=True):
-                fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                self._hop.receive(partition, entry_id, fields, deliveries + 1)
+                self._hop.receive(partition, entry_id, flat, deliveries + 1)
             if len(reclaimed.entries) < room:
                 return

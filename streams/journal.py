@@ -14,6 +14,7 @@ from schemas.errors import ErrorInfo
 from schemas.plan import Usage
 from streams.connection import Client
 from streams.keys import Keys
+from streams.records import Records
 
 NOTHING = msgspec.Raw(b"")
 
@@ -41,20 +42,18 @@ _decoder = msgspec.json.Decoder(Record)
 class Journal:
     """Reads and writes records on the server."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
-        self._client, self._keys = client, keys
+    def __init__(self, client: Client, keys: Keys, records: Records | None = None) -> None:
+        self._client, self._keys, self._records = client, keys, records or Records(client)
 
     async def read(self, run_id: str, effect: str) -> Record | None:
         """The record of an effect, if there is one."""
-        data = cast("bytes | None", await self._client.hget(self._keys.journal(run_id), effect))
+        (data,) = await self._records.read(self._keys.of_run(run_id), self._keys.journal(run_id), effect)
         return _decoder.decode(data) if data else None
 
     async def write(self, run_id: str, effect: str, record: Record) -> Record:
         """Record an effect; the record that holds now, which is an earlier one if there was one."""
-        key = self._keys.journal(run_id)
-        if await self._client.hsetnx(key, effect, cast("str", msgspec.json.encode(record))):
-            return record
-        return await self.read(run_id, effect) or record
+        earlier = await self._add(run_id, effect, msgspec.json.encode(record))
+        return _decoder.decode(earlier) if earlier else record
 
     async def answer(self, run_id: str, effect: str, record: Record, reply_to: str) -> None:
         """Record an answer, and give the worker that waits for it a hint on its channel."""
@@ -63,8 +62,10 @@ class Journal:
 
     async def intend(self, run_id: str, effect: str) -> bool:
         """Record that an action is about to be done; False if that was recorded before."""
-        stamp = datetime.now(UTC).isoformat()
-        return bool(await self._client.hsetnx(self._keys.journal(run_id), f"{effect}!", stamp))
+        return not await self._add(run_id, f"{effect}!", datetime.now(UTC).isoformat().encode())
+
+    async def _add(self, run_id: str, field: str, value: bytes) -> bytes | None:
+        return await self._records.add(self._keys.of_run(run_id), self._keys.journal(run_id), field, value)
 
     async def everything(self, run_id: str) -> dict[str, Record]:
         """All records of a run by effect, intents left out."""

@@ -1,36 +1,61 @@
 """What becomes of a handled entry: decided here, purely; carried out by scripts/settle.lua."""
 
-from dataclasses import dataclass
+import traceback
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import NamedTuple
 
 import msgspec
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from schemas.errors import ErrorInfo, VictoriaError
 from streams.stage import AnyStage, Policy, Reject, Snooze
 
+STATES = (AskError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+"""Error replies about the server's state. The client takes their code out of their text."""
+FRAMES = 8
+"""How many of a traceback's last frames are kept."""
 
-@dataclass(frozen=True, slots=True)
-class Emitted:
+
+class Trace(NamedTuple):
+    """Where an exception came from: its last frames, `file.py:line function`, and a digest that is the same for the
+    same failure on every machine, so that letters can be grouped by it."""
+
+    digest: str = ""
+    frames: str = ""
+
+
+class Emitted(NamedTuple):
     """Handled: what the handler said follows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(NamedTuple):
     """Not now: the entry comes back after `delay` seconds as its `attempt`-th handling."""
 
     delay: float
     attempt: int
     error: ErrorInfo | None = None
+    trace: Trace = Trace()
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(NamedTuple):
     """Given up: a dead letter."""
 
     error: ErrorInfo
+    trace: Trace = Trace()
 
 
 Outcome = Emitted | Again | Dead
+EMITTED = Emitted()
 
 
 def failed(problem: BaseException, attempt: int, policy: Policy, jitter: float) -> Again | Dead:
@@ -39,24 +64,24 @@ def failed(problem: BaseException, attempt: int, policy: Policy, jitter: float) 
         case Snooze():
             return Again(problem.delay, attempt)
         case Reject():
-            return Dead(ErrorInfo("stage.rejected", str(problem), "The event itself is wrong: correct what sent it."))
+            error = ErrorInfo("stage.rejected", str(problem), "The event itself is wrong: correct what sent it.")
+            return Dead(error, traced(problem))
         case VictoriaError() if not problem.retryable:
-            return Dead(problem.info)
+            return Dead(problem.info, traced(problem))
         case RedisError() if not isinstance(problem, ResponseError) or _passing(problem):
             # The server's trouble is not the event's fault.
-            return Again(policy.backoff, attempt, described(problem))
+            return Again(policy.backoff * (0.75 + jitter / 2), attempt)
         case _:
             error = described(problem)
     if attempt >= policy.attempts:
-        return Dead(error)
+        return Dead(error, traced(problem))
     delay = min(policy.backoff * 2 ** (attempt - 1), policy.backoff_max)
-    return Again(delay * (0.75 + jitter / 2), attempt + 1, error)
+    return Again(delay * (0.75 + jitter / 2), attempt + 1, error, traced(problem))
 
 
 def _passing(problem: ResponseError) -> bool:
     """Whether an error reply is about the server's state, and not about what it was asked."""
-    states = ("OOM", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
-    return any(state in str(problem) for state in states)
+    return isinstance(problem, STATES) or str(problem).startswith(("BUSY ", "MISCONF ", "NOREPLICAS "))
 
 
 def described(problem: BaseException) -> ErrorInfo:
@@ -68,15 +93,34 @@ def described(problem: BaseException) -> ErrorInfo:
     return ErrorInfo("stage.error", f"{type(problem).__name__}: {problem}"[:1000])
 
 
+def traced(problem: BaseException) -> Trace:
+    """Where `problem` came from. Paths are cut to a file and its folder: a letter may be read elsewhere."""
+    frames = traceback.extract_tb(problem.__traceback__)[-FRAMES:]
+    places = [("/".join(PurePath(frame.filename).parts[-2:]), frame.lineno, frame.name) for frame in frames]
+    same = "\n".join([type(problem).__name__, *(f"{file} {name}" for file, _, name in places)])
+    text = "\n".join(f"{file}:{line} {name}" for file, line, name in places)
+    return Trace(blake2b(same.encode(), digest_size=6).hexdigest(), text)
+
+
 def undeclared(stage: AnyStage, event: object) -> ErrorInfo:
     """The error of a stage that says what its `emits` does not declare."""
     return ErrorInfo("stage.undeclared", f"{stage.name!r} said {type(event).__name__}, which it does not declare.")
 
 
+class Try(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One failed handling of an entry. `digest` groups equal tracebacks."""
+
+    attempt: int
+    at: datetime
+    error: ErrorInfo
+    digest: str = ""
+
+
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     """An entry that was given up, kept with all that is needed to understand it and to try it again.
 
-    `type` and `event` are the entry's own fields, as text; `fields` all of them where it had others.
+    `type` and `event` are the entry's own fields, as text; `fields` all of them where it had others. `history` has the
+    failed handlings before the last one, which `error` and `trace` (the last frames, and their digest) are about.
     """
 
     stage: str
@@ -87,3 +131,6 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str = ""
     event: str = ""
     fields: dict[str, str] = {}
+    trace: str = ""
+    digest: str = ""
+    history: tuple[Try, ...] = ()

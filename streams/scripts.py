@@ -25,11 +25,16 @@ class Scripts:
             return client.register_script((files("streams") / "scripts" / f"{name}.lua").read_text())
 
         self._settle, self._promote, self._reclaim = load("settle"), load("promote"), load("reclaim")
+        self._record = load("record")
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed."""
         return cast("list[int]", await self._settle(keys=keys, args=args))
+
+    async def record(self, keys: Sequence[str], args: Sequence[Arg]) -> list[list[bytes | None] | Exception]:
+        """Read and write hash fields; for each request what they held, or an error where its key is no hash."""
+        return cast("list[list[bytes | None] | Exception]", await self._record(keys=keys, args=args))
 
     async def promote(self, delayed: str, stream: str, limit: int) -> int:
         """Put up to `limit` due entries back on their stream; how many."""

@@ -17,6 +17,7 @@ from streams.duties import Duties
 from streams.hop import Hop
 from streams.journal import Journal
 from streams.keys import Keys
+from streams.records import Records
 from streams.scripts import Scripts
 from streams.topology import Topology
 
@@ -40,11 +41,13 @@ def is_gone(consumer: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a worker works. Seconds: `lease`, how long it counts as alive without a sign; `grace`, how long it may take
-    to finish what it holds when it stops; `model_timeout`, how long a stage waits for a model."""
+    to finish what it holds when it stops; `model_timeout`, how long a stage waits for a model; `keep`, how long what is
+    done is kept."""
 
     lease: float = 10.0
     grace: float = 10.0
     model_timeout: float = 300.0
+    keep: float = 604_800.0
 
 
 class Worker:
@@ -61,10 +64,11 @@ class Worker:
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self._terms = terms
-        scripts, journal = Scripts(client), Journal(client, keys)
+        scripts, records = Scripts(client), Records(client)
+        journal = Journal(client, keys, records)
         self._answers = Answers(client, journal, keys.answers(self.name))
-        effector = Effector(keys, scripts, journal, self._answers, route, terms.model_timeout)
-        self._hops = [Hop(topology.stage(stage), topology, client, self.name, effector) for stage in stages]
+        effector = Effector(keys, scripts, records, journal, self._answers, route, terms.model_timeout)
+        self._hops = [Hop(topology.stage(stage), topology, client, self.name, effector, terms.keep) for stage in stages]
         self._duties = [Duties(hop, keys, scripts, terms.lease) for hop in self._hops]
         self._stop = anyio.Event()
 

@@ -80,14 +80,17 @@ class Workshop:
 
 
 def intake_stage(
-    handle: Callable[[GoalSubmitted, Any], Awaitable[Sequence[Event]]], policy: Policy = QUICK, **more: Any
+    handle: Callable[[GoalSubmitted, Any], Awaitable[Sequence[Event]]],
+    policy: Policy = QUICK,
+    emits: tuple[type[Event], ...] = (GoalUnderstood,),
+    **more: Any,
 ) -> AnyStage:
     """A stage that reads goals and says GoalUnderstood."""
     return Stage(
         name="understand",
         reads="intake",
         accepts=(GoalSubmitted,),
-        emits=(GoalUnderstood,),
+        emits=emits,
         handle=handle,
         policy=policy,
         **more,

@@ -7,7 +7,7 @@ import anyio
 import msgspec
 
 from schemas.errors import ErrorInfo, InvalidInput
-from schemas.events import Event, GoalSubmitted, GoalUnderstood, RunFinished, StageFailed
+from schemas.events import Event, GoalSubmitted, GoalUnderstood, Metadata, RunFinished, StageFailed
 from streams.outcome import DeadLetter
 from streams.stage import Policy, Reject, Snooze
 from tests.workshop import QUICK, TERMS, Workshop, eventually, intake_stage, understood
@@ -83,11 +83,7 @@ async def test_a_handler_that_always_fails_ends_as_a_dead_letter_and_its_run_hea
     def on_dead(_event: GoalSubmitted, error: ErrorInfo) -> Sequence[Event]:
         return [StageFailed(stage="understand", error=error)]
 
-    stage = intake_stage(never, on_dead=on_dead)
-    topology = workshop.topology
-    workshop.topology = lambda *stages: type(topology(*stages))(  # StageFailed goes to results in this test
-        stages, {GoalSubmitted: "intake"}, frozenset({StageFailed, GoalUnderstood, RunFinished})
-    )
+    stage = intake_stage(never, on_dead=on_dead, emits=(GoalUnderstood, StageFailed))
     async with workshop.working(stage):
         await workshop.publish("hopeless")
         await eventually(lambda: said(workshop, 1))
@@ -97,6 +93,62 @@ async def test_a_handler_that_always_fails_ends_as_a_dead_letter_and_its_run_hea
     assert "hopeless" in letter.event
     (failed,) = await workshop.bodies("results")
     assert isinstance(failed, StageFailed)
+
+
+async def test_a_dead_letter_tells_where_each_try_failed(workshop: Workshop) -> None:
+    tries: list[int] = []
+
+    async def worse_each_time(_event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        tries.append(1)
+        raise [ValueError("first"), KeyError("second"), ValueError("third")][len(tries) - 1]
+
+    async with workshop.working(intake_stage(worse_each_time)):
+        await workshop.publish("hopeless")
+        await eventually(lambda: one_dead(workshop))
+    (letter,) = await dead_letters(workshop)
+    assert [(each.attempt, each.error.message) for each in letter.history] == [
+        (1, "ValueError: first"),
+        (2, "KeyError: 'second'"),
+    ]
+    assert letter.error.message == "ValueError: third"
+    assert letter.trace.splitlines()[-1].startswith("streams/test_hop.py:")
+    assert letter.trace.endswith("worse_each_time")
+    first, second = (each.digest for each in letter.history)
+    assert first == letter.digest, "the same exception from the same place"
+    assert second != first
+
+
+async def test_an_output_that_has_no_place_is_kept_until_it_has_one(workshop: Workshop) -> None:
+    results = workshop.keys.stream("0", "results")
+    await workshop.client.set(results, "somebody's own")
+    stage = intake_stage(echo)
+    async with workshop.working(stage):
+        await workshop.publish("keep me")
+        await eventually(lambda: workshop.pending(stage))
+        await workshop.client.delete(results)
+        await eventually(lambda: said(workshop, 1))
+    assert await workshop.pending(stage) == 0
+
+
+NONE = Metadata(model="", source="rules", delegated_to=None, tokens_in=0, tokens_out=0, seconds=0.0, steps=())
+
+
+async def test_what_is_kept_of_a_run_goes_some_time_after_its_end(workshop: Workshop) -> None:
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        async def act(_request: str, _key: str) -> str:
+            return "done"
+
+        await ctx.call("act", act, event.goal, str)
+        if event.goal == "goes on":
+            return [understood(event.goal)]
+        return [RunFinished(status="completed", output="", method="rules", metadata=NONE, stages=())]
+
+    async with workshop.working(intake_stage(handle, emits=(GoalUnderstood, RunFinished))):
+        lasting, ended = await workshop.publish("goes on", "ends")
+        await eventually(lambda: said(workshop, 2))
+    for run, expected in ((lasting, {-1}), (ended, range(1, int(TERMS.keep) + 1))):
+        assert await workshop.client.ttl(workshop.keys.run("0", run)) in expected
+        assert await workshop.client.ttl(workshop.keys.journal(run)) in expected
 
 
 async def test_snooze_brings_the_event_back_without_counting_an_attempt(workshop: Workshop) -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from schemas.errors import InvalidInput, NotReachable
 from streams.outcome import Again, Dead, failed
@@ -55,3 +56,19 @@ def test_snoozing_and_trouble_of_the_server_never_count_as_an_attempt(problem: E
     outcome = failed(problem, 4, POLICY, 0.5)
     assert isinstance(outcome, Again)
     assert outcome.attempt == 4
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ConnectionLost("gone"),
+        OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        ReadOnlyError("You can't write against a read only replica."),
+        ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
+    ],
+)
+def test_the_server_s_trouble_is_waited_out_however_long_it_lasts(trouble: RedisError) -> None:
+    outcome = failed(trouble, 1000, POLICY, 0.5)
+    assert isinstance(outcome, Again)
+    assert outcome.attempt == 1000
+    assert isinstance(failed(ResponseError("WRONGTYPE of key"), 1000, POLICY, 0.5), Dead)

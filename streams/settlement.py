@@ -1,0 +1,137 @@
+"""What follows from handled entries, put into the words of scripts/settle.lua.
+
+The keys of a call are the same for every batch of a stage and partition, so most arguments are ready-made; only run
+hashes come and go.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from schemas.envelope import Envelope, derived_id, encode
+from schemas.events import Event
+from schemas.plan import Trust
+from streams.entry import Entry
+from streams.keys import Keys
+from streams.outcome import EMITTED, Again, Dead, Emitted, Outcome
+from streams.scripts import Arg
+from streams.stage import AnyStage
+from streams.topology import Topology
+
+OWN_KEYS = 3
+"""The source stream, its delayed entries and the dead letters come first among the keys."""
+
+
+COUNTS = [b"%d" % (arguments // 3) for arguments in range(30)]
+"""Numbers of outputs as bytes, which are packed faster than integers, by how many arguments they make."""
+
+
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """Outputs, encoded: (key index, type, event) for each stream each goes to; and whether they end the run."""
+
+    arguments: list[Arg]
+    ends: bool
+
+
+NOTHING = Said([], ends=False)
+
+
+class NewState(msgspec.Struct, frozen=True, gc=False):
+    """A run's state as it was found (`version`) and as a handler left it."""
+
+    version: int
+    data: bytes
+
+
+class Handled(msgspec.Struct, frozen=True, gc=False):
+    """An entry with its outcome and all that follows from it, ready to be settled."""
+
+    entry: Entry
+    outcome: Outcome = EMITTED
+    said: Said = NOTHING
+    state: NewState | None = None
+
+
+class Speech:
+    """Turns what a stage says into outputs. `speaks` tells whether the stage declares an event."""
+
+    def __init__(self, stage: AnyStage, topology: Topology) -> None:
+        self._stage = stage.name
+        self.streams = tuple(dict.fromkeys(stream for event in stage.emits for stream in topology.routes[event]))
+        index = {stream: position for position, stream in enumerate(self.streams, OWN_KEYS + 1)}
+        self._targets: dict[type[Event], list[tuple[Arg, Arg]]] = {
+            event: [(b"%d" % index[stream], event.__name__.encode()) for stream in topology.routes[event]]
+            for event in stage.emits
+        }
+
+    def speaks(self, event: Event) -> bool:
+        """Whether the stage has declared it."""
+        return type(event) in self._targets
+
+    def said(self, cause: Envelope[Event], events: Sequence[Event], trust: Trust) -> Said:
+        """Declared events for every stream they go to. Raises where one can't be encoded."""
+        if not events:
+            return NOTHING
+        now, ends = datetime.now(UTC), False
+        arguments: list[Arg] = []
+        for position, event in enumerate(events):
+            payload = encode(
+                Envelope(
+                    derived_id(cause.id, self._stage, position),
+                    cause.run,
+                    event.version,
+                    now,
+                    trust,
+                    event,
+                    cause.id,
+                    cause.traceparent,
+                )
+            )
+            for index, name in self._targets[type(event)]:
+                arguments += (index, name, payload)
+            ends = ends or event.ends_run
+        return Said(arguments, ends=ends)
+
+
+def _count(said: Said) -> bytes:
+    return COUNTS[len(said.arguments)] if len(said.arguments) < len(COUNTS) else b"%d" % (len(said.arguments) // 3)
+
+
+class Settlement:
+    """Handled entries of one partition as keys and arguments of one call. `keep`: seconds an ended run stays."""
+
+    def __init__(self, stage: AnyStage, streams: Sequence[str], names: Keys, partition: str, keep: float) -> None:
+        self._stage, self._names, self._partition = stage, names, partition
+        stream = names.stream(partition, stage.reads)
+        self._keys = [stream, names.delayed(partition, stage.reads), names.dead(partition)]
+        self._keys += [names.stream(partition, target) for target in streams]
+        self._first: list[Arg] = [stage.name, int(keep * 1000), len(self._keys)]
+
+    def of(self, batch: Sequence[Handled]) -> tuple[list[str], list[Arg]]:
+        """The keys and arguments for a batch."""
+        keys, args = list(self._keys), list(self._first)
+        for handled in batch:
+            entry, said, state = handled.entry, handled.said, handled.state
+            ends: Arg = b"0"
+            if said.ends and entry.envelope:
+                keys += (self._run(entry), self._names.journal(entry.envelope.run))
+                ends = len(keys) - 1
+            match handled.outcome:
+                case Emitted() if not state:
+                    args += (entry.id, b"ack", ends, _count(said), *said.arguments)
+                case Again() as again:
+                    args += (entry.id, b"retry", ends, _count(NOTHING))
+                    args += (int(again.delay * 1000), entry.again(again))
+                case Dead() as dead:
+                    args += (entry.id, b"dead", ends, _count(said), *said.arguments)
+                    args.append(entry.letter(self._stage, dead.error, dead.trace))
+                case Emitted():
+                    assert state  # noqa: S101 - else the first case
+                    keys.append(self._run(entry))
+                    args += (entry.id, b"state", ends, _count(said), *said.arguments)
+                    args += (len(keys), self._stage.name, state.version, state.version + 1, state.data)
+        return keys, args
+
+    def _run(self, entry: Entry) -> str:
+        return self._names.run(self._partition, entry.envelope.run if entry.envelope else "")

@@ -1,0 +1,64 @@
+"""Settling: all that became of handled entries, carried out by one script call for a whole batch.
+
+A settler takes whatever has been handled while its last call was under way: under load calls are big, when idle
+nothing waits.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from redis.exceptions import ResponseError
+
+from streams.connection import TROUBLE
+from streams.scripts import Scripts
+from streams.settlement import Handled, Settlement
+
+SETTLE_AT_MOST = 256
+"""Entries in one script call, which blocks the server for about 1 ms."""
+UNSETTLED_AT_MOST = 4 * SETTLE_AT_MOST
+"""Handled entries that may wait for the server before no more are read."""
+
+
+class Settler:
+    """Settles one partition's entries. `settled` hears of each batch; `trouble` waits after an error."""
+
+    def __init__(
+        self,
+        settlement: Settlement,
+        scripts: Scripts,
+        settled: Callable[[Sequence[Handled], list[int]], None],
+        trouble: Callable[[Exception], Awaitable[None]],
+    ) -> None:
+        self._settlement, self._scripts, self._settled, self._trouble = settlement, scripts, settled, trouble
+        self._waiting: list[Handled] = []
+        self._some, self._few = asyncio.Event(), asyncio.Event()
+
+    def add(self, handled: Handled) -> None:
+        """Settle it soon."""
+        if not self._waiting:
+            self._some.set()
+        self._waiting.append(handled)
+
+    async def few(self) -> None:
+        """Wait while too many are unsettled."""
+        while len(self._waiting) > UNSETTLED_AT_MOST:
+            self._few.clear()
+            await self._few.wait()
+
+    async def run(self) -> None:
+        """Settle what is added, until cancelled."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            while batch := self._waiting[:SETTLE_AT_MOST]:
+                del self._waiting[: len(batch)]
+                self._settled(batch, await self._settle(batch))
+                self._few.set()
+
+    async def _settle(self, batch: Sequence[Handled]) -> list[int]:
+        keys, args = self._settlement.of(batch)
+        while True:
+            try:
+                return await self._scripts.settle(keys, args)
+            except (ResponseError, *TROUBLE) as problem:
+                await self._trouble(problem)
