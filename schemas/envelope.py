@@ -35,6 +35,8 @@ class Envelope(msgspec.Struct, Generic[B_co], frozen=True, omit_defaults=True):
     traceparent: str = ""
 
 
+EVENT_BYTES = 4 * 1024 * 1024
+"""An encoded event may have this size at most; larger things are put elsewhere, and named."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding text that somebody else wrote may raise."""
 
@@ -50,11 +52,13 @@ def encode(envelope: Envelope[Event]) -> bytes:
 def decoder(event: type[Event]) -> "Callable[[bytes], Envelope[Event]]":
     """A function that reads the `event` field of entries of one type; an older version is upgraded.
 
-    It raises InvalidInput with code `event.malformed` or `event.newer_version`.
+    It raises InvalidInput with code `event.malformed`, `event.too_large` or `event.newer_version`.
     """
     parse, version = msgspec.json.Decoder(Envelope[event]).decode, event.version
 
     def read(data: bytes) -> Envelope[Event]:
+        if len(data) > EVENT_BYTES:
+            raise too_large(event.__name__, len(data))
         try:
             envelope = parse(data)
         except UNREADABLE as problem:
@@ -74,6 +78,15 @@ def decode(type_name: str, data: bytes) -> Envelope[Event]:
             "`victoria events` lists them.",
         )
     return decoder(event)(data)
+
+
+def too_large(name: str, size: int) -> InvalidInput:
+    """The error about an event above EVENT_BYTES."""
+    return InvalidInput(
+        "event.too_large",
+        f"This {name} has {size:,} bytes; an event may have {EVENT_BYTES:,}.",
+        "Put the bulk into a file and name the file.",
+    )
 
 
 def _upgraded(event: type[Event], data: bytes, problem: Exception | None) -> Envelope[Event]:

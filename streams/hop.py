@@ -31,7 +31,8 @@ from streams.topology import Topology
 
 READ_BLOCK = 5_000
 """Milliseconds a read waits for entries."""
-READ_AT_MOST = 256
+READ_AT_MOST, READ_BYTES = 256, 16 * 1024 * 1024
+"""Entries in one read, fewer where the last ones were so large that these would exceed the bytes."""
 PAUSE = 0.5
 """Seconds between tries while the server is in trouble."""
 
@@ -71,6 +72,7 @@ class Hop:
             for partition in self.partitions
         }
         self._held: dict[str, set[bytes]] = {partition: set() for partition in self.partitions}
+        self._largest = 1
         self._stopping, self._free = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
@@ -143,7 +145,7 @@ class Hop:
         fault = False
         while True:
             await self._settlers[partition].few()
-            room = min(await self.has_room(), READ_AT_MOST)
+            room = min(await self.has_room(), READ_AT_MOST, max(1, READ_BYTES // self._largest))
             try:
                 if fault:
                     # The reply of the failed read may have been lost on the way, its entries are ours already.
@@ -170,6 +172,7 @@ class Hop:
         entries = cast("list[tuple[bytes, Sequence[bytes] | None]]", reply[0][1] if reply else [])
         for entry_id, fields in entries:
             self.receive(partition, entry_id, fields or ())
+        self._largest = max((len(fields[-1]) for _, fields in entries if fields), default=1)
         return entries[-1][0] if entries else None
 
     async def _wait_out(self, problem: Exception) -> None:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from schemas.envelope import Envelope, encode
+from schemas.envelope import EVENT_BYTES, Envelope, encode, too_large
 from schemas.events import Event
 from schemas.plan import Trust
 from streams.entry import Entry
@@ -29,13 +29,15 @@ COUNTS = [b"%d" % (arguments // 3) for arguments in range(30)]
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):
-    """Outputs, encoded: (key index, type, event) for each stream each goes to; and whether they end the run."""
+    """Outputs, encoded: (key index, type, event) for each stream each goes to; their size in bytes; and whether they
+    end the run."""
 
     arguments: list[Arg]
+    size: int
     ends: bool
 
 
-NOTHING = Said([], ends=False)
+NOTHING = Said([], 0, ends=False)
 
 
 class NewState(msgspec.Struct, frozen=True, gc=False):
@@ -74,7 +76,7 @@ class Speech:
         """Declared events for every stream they go to. Raises where one can't be encoded."""
         if not events:
             return NOTHING
-        now, ends = datetime.now(UTC), False
+        now, size, ends = datetime.now(UTC), 0, False
         arguments: list[Arg] = []
         for position, event in enumerate(events):
             payload = encode(
@@ -89,10 +91,13 @@ class Speech:
                     cause.traceparent,
                 )
             )
+            if len(payload) > EVENT_BYTES:
+                raise too_large(type(event).__name__, len(payload))
             for index, name in self._targets[type(event)]:
                 arguments += (index, name, payload)
             ends = ends or event.ends_run
-        return Said(arguments, ends=ends)
+            size += len(payload)
+        return Said(arguments, size, ends=ends)
 
     def _id(self, cause: str, position: int) -> str:
         """`derived_id(stage, cause, position)`, of which the stage's part is the same each time."""

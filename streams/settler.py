@@ -15,6 +15,8 @@ from streams.settlement import Handled, Settlement
 
 SETTLE_AT_MOST = 256
 """Entries in one script call, which blocks the server for about 1 ms."""
+SETTLE_BYTES = 16 * 1024 * 1024
+"""Bytes of outputs after which a call takes no more entries."""
 UNSETTLED_AT_MOST = 4 * SETTLE_AT_MOST
 """Handled entries that may wait for the server before no more are read."""
 
@@ -50,10 +52,20 @@ class Settler:
         while True:
             await self._some.wait()
             self._some.clear()
-            while batch := self._waiting[:SETTLE_AT_MOST]:
-                del self._waiting[: len(batch)]
+            while batch := self._batch():
                 self._settled(batch, await self._settle(batch))
                 self._few.set()
+
+    def _batch(self) -> list[Handled]:
+        count, size = 0, 0
+        for handled in self._waiting[:SETTLE_AT_MOST]:
+            count += 1
+            size += handled.said.size
+            if size > SETTLE_BYTES:
+                break
+        batch = self._waiting[:count]
+        del self._waiting[:count]
+        return batch
 
     async def _settle(self, batch: Sequence[Handled]) -> list[int]:
         keys, args = self._settlement.of(batch)

@@ -7,8 +7,11 @@ from uuid import uuid4
 import pytest
 
 from deploy.embedded import embedded
+from gateway import logs
 from streams.connection import Client, connect
 from tests.workshop import wipe
+
+logs.configure("info")  # as in production: the library's own way to show a traceback takes longer than most tests
 
 
 @pytest.fixture
