@@ -218,7 +218,11 @@ class Workers(RuleBasedStateMachine):
 
 def test_an_event_is_answered_once_in_whatever_order_workers_read_settle_crash_and_wake(redis_url: str) -> None:
     Workers.url = redis_url
-    slow_server = settings(
-        max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    unhurried = settings(
+        max_examples=80,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        print_blob=True,
     )
-    run_state_machine_as_test(Workers, settings=slow_server)
+    run_state_machine_as_test(Workers, settings=unhurried)
