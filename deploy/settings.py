@@ -102,6 +102,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grace: Annotated[
         float, Meta(description="Seconds a stopping worker has to finish what it holds.", ge=0, le=3600)
     ] = 10
+    keep: Annotated[
+        float,
+        Meta(
+            description="Seconds that handled events stay on their streams, and a run's keys after its end.",
+            gt=0,
+            le=3_153_600_000,
+        ),
+    ] = 604_800
+    keep_entries: Annotated[
+        int, Meta(description="How many entries a stream keeps of those that are handled.", ge=1, le=1_000_000_000)
+    ] = 1_000_000
+    keep_dead: Annotated[
+        int, Meta(description="How many dead letters are kept, however old.", ge=1, le=1_000_000_000)
+    ] = 100_000
+    backlog: Annotated[
+        int,
+        Meta(
+            description="How many goals may wait at intake, in each partition, before more are refused; 0 is no limit.",
+            ge=0,
+            le=1_000_000_000,
+        ),
+    ] = 100_000
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
     ] = "warning"

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, cast
 
 import anyio
+import structlog
 from anyio import to_thread
 
 from consumers.run_view import RunView, view
@@ -18,15 +19,17 @@ from deploy.settings import Loaded, Settings
 from llm.engine import Engine
 from llm.fetch import ensure_model
 from llm.local import LocalEngine
-from schemas.errors import CouldNotStart, InvalidInput, ModelFailed, ToolRefused
+from schemas.errors import CouldNotStart, InvalidInput, ModelFailed, Published, ToolRefused
 from schemas.events import GoalSubmitted
 from schemas.inference import Question
 from streams.append import Publisher
-from streams.connection import Client, connect, reachable, server_info
+from streams.connection import Client, connect, evicting, reachable, server_info
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.topology import Topology
 from streams.worker import Terms, Worker, is_gone
+
+_log: Any = structlog.get_logger()
 
 Progress = Callable[[int, int], None]
 """Hears of a download: bytes done, bytes in all."""
@@ -93,6 +96,8 @@ class Victoria:
     topology: Topology
     publisher: Publisher
     local_model: LocalModel
+    evicts: str = ""
+    """The server's maxmemory-policy, if by that whole streams may go when its memory is full."""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -126,7 +131,16 @@ class Victoria:
     def worker(self, stages: Sequence[str]) -> Worker:
         """A worker for some stages; call `ready` first where `infer.local` is among them."""
         s = self.settings
-        terms = Terms(lease=s.lease, grace=s.grace, model_timeout=s.model_timeout)
+        if self.evicts:
+            _log.warning("server.evicts", policy=self.evicts)
+        terms = Terms(
+            lease=s.lease,
+            grace=s.grace,
+            model_timeout=s.model_timeout,
+            keep=s.keep,
+            keep_entries=s.keep_entries,
+            keep_dead=s.keep_dead,
+        )
         return Worker(stages, self.topology, self.client, self.keys, _router(s.model), terms)
 
     async def ready(self, stages: Sequence[str]) -> None:
@@ -134,10 +148,13 @@ class Victoria:
         if LOCAL in stages:
             await self.local_model()
 
-    async def submit(self, goals: Sequence[tuple[str, GoalSubmitted]]) -> None:
-        """Publish (run id, goal) pairs; trying again publishes nothing twice. Raises NotReachable."""
+    async def submit(self, goals: Sequence[tuple[str, GoalSubmitted]]) -> list[Published]:
+        """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice.
+
+        Raises Overloaded where too many wait already, NotReachable.
+        """
         with reachable(self.url):
-            await self.publisher.publish(goals, self.topology.entries[GoalSubmitted])
+            return await self.publisher.publish(goals, self.topology.entries[GoalSubmitted])
 
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
@@ -193,16 +210,19 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     local_model = LocalModel(settings)
     try:
         with reachable(url):
-            await server_info(client)
+            info = await server_info(client)
+        stages = wired(settings, projects, client, local_model)
+        groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
             projects=projects,
             url=url,
             client=client,
             keys=keys,
-            topology=wired(settings, projects, client, local_model),
-            publisher=Publisher(client, keys),
+            topology=stages,
+            publisher=Publisher(client, keys, groups, settings.backlog),
             local_model=local_model,
+            evicts=evicting(info),
         )
     finally:
         with anyio.CancelScope(shield=True):

@@ -9,7 +9,7 @@ from typer.exceptions import TyperException
 
 from gateway.logs import debugging
 from gateway.screen import ERR, emit, styled
-from schemas.errors import InvalidInput, VictoriaError
+from schemas.errors import InvalidInput, Overloaded, VictoriaError
 from streams.connection import masked
 
 E = TypeVar("E", bound=BaseException)
@@ -34,7 +34,8 @@ def complain(problem: BaseException, as_json: bool) -> int:
     if isinstance(error, Bug) and debugging():
         traceback.print_exception(problem)
     if as_json:
-        emit({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        more = {"retry_after": error.retry_after} if isinstance(error, Overloaded) else {}
+        emit({"error": {"code": error.code, "message": error.message, "hint": error.hint, **more}})
     else:
         mark = () if isinstance(error, Interrupted) else (("error", "bold red"), " ")
         ERR.print(styled(*mark, f"{error.message} ", (f"[{error.code}]", "dim")), soft_wrap=True)

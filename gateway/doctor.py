@@ -18,11 +18,13 @@ from gateway.options import Json, configured, connected, event_loop
 from gateway.screen import OUT, emit, styled
 from llm.fetch import SMOLLM2, check_gguf
 from schemas.errors import CouldNotStart, VictoriaError
-from streams.connection import masked
+from streams.connection import evicting, masked
 from streams.keys import INFERENCE
 
 Verdict = Literal["ok", "warning", "failed"]
 MARKS: dict[Verdict, tuple[str, str]] = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
+
+NOEVICTION = "Set it to noeviction."
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -107,16 +109,44 @@ def _embedded(settings: Settings) -> Check:
     return Check("server", "ok", found, "It starts with the first command that needs it.")
 
 
+def _memory(info: dict[str, Any]) -> Check:
+    used, policy = f"{info.get('used_memory_human')} used", info.get("maxmemory_policy")
+    if policy == "noeviction":
+        return Check("memory", "ok", f"{used}, nothing is evicted")
+    if policy is None:
+        return Check("memory", "warning", f"{used}; the server does not tell its maxmemory-policy", NOEVICTION)
+    if evicting(info):
+        return Check("memory", "failed", f"{used}; maxmemory-policy is {policy}: streams can vanish", NOEVICTION)
+    return Check("memory", "warning", f"{used} without a limit; with one, {policy} would evict streams", NOEVICTION)
+
+
+async def _backlogs(victoria: Victoria) -> AsyncIterator[Check]:
+    """Stages that so much waits for that new goals are refused, or will soon be."""
+    keys, client = victoria.keys, victoria.client
+    worrying = 0.8 * (victoria.settings.backlog or victoria.settings.keep_entries)
+    for stage in victoria.topology.stages:
+        for partition in keys.of_stream(stage.reads):
+            stream = keys.stream(partition, stage.reads)
+            length = await client.xlen(stream)
+            if length < worrying:
+                continue
+            groups: Any = await client.xinfo_groups(stream)
+            group = next(
+                (each for each in groups if each["name"].decode() == stage.name), {"pending": 0, "lag": length}
+            )
+            known = group["lag"] is not None
+            waiting = min(length, group["pending"] + (group["lag"] if known else length))
+            if waiting >= worrying:
+                found = f"{stage.name}: {'' if known else 'up to '}{waiting:,} entries wait (partition {partition})"
+                yield Check("backlog", "warning", found, f"Start more workers: victoria worker {stage.name}")
+
+
 async def _server(victoria: Victoria) -> AsyncIterator[Check]:
     info: dict[str, Any] = await victoria.client.info()  # pyright: ignore[reportUnknownMemberType] - untyped there
     version = info.get("valkey_version") or info.get("redis_version")
     kind = "Valkey" if "valkey_version" in info else "Redis"
     yield Check("server", "ok", f"{kind} {version} at {masked(victoria.url)}")
-    policy = str(info.get("maxmemory_policy", "noeviction"))
-    if policy == "noeviction":
-        yield Check("memory", "ok", f"{info.get('used_memory_human')} used, nothing is evicted")
-    else:
-        yield Check("memory", "failed", f"maxmemory-policy is {policy}: streams can vanish", "Set it to noeviction.")
+    yield _memory(info)
     if not info.get("aof_enabled"):
         yield Check("durability", "warning", "no append-only file: a crash loses events", "Set appendonly yes.")
     else:
@@ -126,6 +156,8 @@ async def _server(victoria: Victoria) -> AsyncIterator[Check]:
         workers = f"{live[stage]} worker{'' if live[stage] == 1 else 's'}"
         hint = "" if live[stage] else f"Start one: victoria worker {stage}; `victoria run` needs none."
         yield Check("stage", "ok" if live[stage] else "warning", f"{stage}: {workers}", hint)
+    async for check in _backlogs(victoria):
+        yield check
     dead = sum([await victoria.client.xlen(victoria.keys.dead(p)) for p in victoria.keys.of_stream("intake")])
     dead += await victoria.client.xlen(victoria.keys.dead(INFERENCE))
     if dead:

@@ -66,4 +66,4 @@ def _read(raw: bytes, number: int, projects: Projects, unless_said: Line) -> Acc
         ) from problem
     project = projects.require(line.project or unless_said.project or projects.main)
     event = goal_submitted(line.goal, project, line.session or unless_said.session, line.history)
-    return Accepted(line.run_id or new_run_id(), event, number, known=bool(line.run_id))
+    return Accepted(line.run_id or new_run_id(), event, number)

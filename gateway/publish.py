@@ -1,7 +1,7 @@
 """`victoria publish`: put goals on the intake stream, one or many, and wait for them where wanted."""
 
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -20,12 +20,14 @@ from gateway.screen import answer, emit, note
 from gateway.serve import absent_stages
 from gateway.submit import Accepted, Refused, Results, accepted
 from schemas.envelope import Envelope
-from schemas.errors import InvalidInput
+from schemas.errors import InvalidInput, Overloaded, Published
 from schemas.events import RunFinished
 from streams.connection import TROUBLE
 
 BATCH = 500
 """How many goals one round trip takes."""
+TELL_EVERY = 10.0
+"""Seconds between notes on a stream that is full."""
 TELL_AFTER = 3.0
 """Seconds of waiting after which it is said which stages have no worker."""
 
@@ -44,7 +46,8 @@ def publish(
 ) -> None:
     """Publish goals to the intake stream; prints each run's id.
 
-    Lines that are refused are named by number and the others go on; the exit code is 1 then.
+    Lines that are refused are named by number and the others go on; the exit code is 1 then. When too many goals wait
+    already, --stdin waits until they get fewer; a single goal is refused.
 
     Example: echo '{"goal": "List the files"}' | victoria publish --stdin --wait
     """
@@ -55,10 +58,10 @@ def publish(
 
     async def work(victoria: Victoria) -> bool:
         if goal is not None:
-            return await _publish(victoria, _alone(accepted(victoria, goal, project, session)), wait, as_json)
+            return await _publish(victoria, _alone(accepted(victoria, goal, project, session)), False, wait, as_json)
         if sys.stdin.isatty():
             note('Type goals as {"goal": "..."}, one a line; Ctrl-D ends.')
-        return await _publish(victoria, _from_stdin(victoria, project, session), wait, as_json)
+        return await _publish(victoria, _from_stdin(victoria, project, session), True, wait, as_json)
 
     if not with_victoria(loaded, work):
         raise typer.Exit(1)
@@ -78,9 +81,12 @@ async def _from_stdin(victoria: Victoria, project: str, session: str) -> AsyncIt
 
 
 async def _publish(
-    victoria: Victoria, source: AsyncIterator[Iterable[Accepted | Refused]], wait: bool, as_json: bool
+    victoria: Victoria, source: AsyncIterator[Iterable[Accepted | Refused]], patient: bool, wait: bool, as_json: bool
 ) -> bool:
-    """Publish what comes, and wait for the runs' ends where wanted. Whether all went well."""
+    """Publish what comes, and wait for the runs' ends where wanted. Whether all went well.
+
+    While too many goals wait, a `patient` publisher waits too; another raises Overloaded.
+    """
     good, published = True, 0
     waiting: dict[str, bool] = {}
 
@@ -101,16 +107,38 @@ async def _publish(
                         _refused(item, as_json)
                     case Accepted():
                         goals.append(item)
-            await victoria.submit([(item.run_id, item.goal) for item in goals])
-            published += len(goals)
-            if results:
-                waiting |= {item.run_id: item.known for item in goals}
-            else:
-                for item in goals:
-                    _queued(item.run_id, as_json)
+            async for run_id, result in _submitted(victoria, goals, patient):
+                published += 1
+                if results:
+                    waiting[run_id] = result == "known"
+                else:
+                    _queued(run_id, as_json)
         if results:
             good &= await _wait(victoria, results, waiting, as_json)
     return good
+
+
+async def _submitted(
+    victoria: Victoria, goals: Sequence[Accepted], patient: bool
+) -> AsyncIterator[tuple[str, Published]]:
+    """Run ids of goals as they get onto their stream, however long that takes if `patient`. Raises Overloaded."""
+    tell_at = 0.0
+    while goals:
+        pause = 0.0
+        try:
+            results = await victoria.submit([(item.run_id, item.goal) for item in goals])
+        except Overloaded as full:
+            if not patient:
+                raise
+            results, pause = full.results, full.retry_after
+            if anyio.current_time() >= tell_at:
+                note(f"{full.message} Going on as they get fewer.")
+                tell_at = anyio.current_time() + TELL_EVERY
+        for item, result in zip(goals, results, strict=True):
+            if result != "refused":
+                yield item.run_id, result
+        goals = [item for item, result in zip(goals, results, strict=True) if result == "refused"]
+        await anyio.sleep(pause)
 
 
 async def _wait(victoria: Victoria, results: Results, waiting: dict[str, bool], as_json: bool) -> bool:

@@ -26,6 +26,7 @@ async def serve(victoria: Victoria, stages: Sequence[str], parent: int = 0) -> N
     async with stopping_on_signals() as stop:
         if not await unless(stop, lambda: _loaded(victoria, stages)):
             return
+        warn(victoria)
         worker = victoria.worker(stages)
         async with anyio.create_task_group() as at_work:
             await at_work.start(worker.run)
@@ -35,6 +36,16 @@ async def serve(victoria: Victoria, stages: Sequence[str], parent: int = 0) -> N
                 note("stopping; Ctrl-C again does not wait for what is in hand")
             worker.stop()
         note(f"stopped: {', '.join(stages)}")
+
+
+def warn(victoria: Victoria) -> None:
+    """Say what can cost events on this server."""
+    if victoria.evicts:
+        note(
+            f"the server may evict streams when its memory is full: set its maxmemory-policy ({victoria.evicts}) "
+            "to noeviction",
+            "red",
+        )
 
 
 async def absent_stages(victoria: Victoria) -> list[str]:
@@ -84,6 +95,7 @@ async def served(victoria: Victoria) -> AsyncGenerator[None]:
                     continue  # who awaits results hears of it
 
         try:
+            warn(victoria)
             await look()
             async with anyio.create_task_group() as watching:
                 watching.start_soon(keep_looking)

@@ -16,14 +16,16 @@ from streams.follow import Seen, follow, last_id
 PATIENCE = 5.0
 """Seconds for which a server may be away while results are awaited: as long as a restart takes."""
 
+PASSING = ("server.unreachable", "server.loading")
+"""What a restart looks like."""
+
 
 class Accepted(NamedTuple):
-    """A goal with its run's id, and the line it came from (0: none). A `known` id may have been published before."""
+    """A goal with its run's id, and the line it came from (0: none)."""
 
     run_id: str
     goal: GoalSubmitted
     line: int = 0
-    known: bool = False
 
 
 class Refused(NamedTuple):
@@ -72,7 +74,7 @@ class Results:
                 with reachable(self._victoria.url):
                     batch = await anext(self._batches)
             except NotReachable as problem:
-                if problem.code != "server.unreachable" or anyio.current_time() > give_up:
+                if problem.code not in PASSING or anyio.current_time() > give_up:
                     raise
                 await anyio.sleep(0.2)
                 self._batches = follow(self._victoria.client, self._cursors)  # an error ended the former

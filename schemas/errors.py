@@ -1,8 +1,13 @@
 """One base for every error a person or a program meets: a code to match on, a sentence, and what to do about it."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import msgspec
+
+Published = Literal["appended", "known", "refused"]
+"""What became of an event from outside: put on its stream; there already, from an earlier try; or not, since too many
+wait."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -50,10 +55,23 @@ class CouldNotStart(VictoriaError):
 
 
 class NotReachable(VictoriaError):
-    """A server that should be there does not answer."""
+    """A server that should be there does not answer, or can't work as it stands now."""
 
     retryable = True
     exit_code = 5
+
+
+class Overloaded(VictoriaError):
+    """Too much waits already. `results` says for each event what became of it: those `refused` may be tried again
+    after `retry_after` seconds."""
+
+    retryable = True
+
+    def __init__(
+        self, code: str, message: str, hint: str, retry_after: float, results: Sequence[Published] = ()
+    ) -> None:
+        super().__init__(code, message, hint)
+        self.retry_after, self.results = retry_after, results
 
 
 class ToolRefused(VictoriaError):

@@ -1,16 +1,23 @@
-"""Putting first events on their streams: once, however often it is tried."""
+"""Putting first events on their streams: once, however often it is tried, and no more than the stages get through."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from types import MappingProxyType
 from uuid import uuid4
 
 from schemas.envelope import Envelope, derived_id, encode
+from schemas.errors import Overloaded, Published
 from schemas.events import Event
 from schemas.plan import Trust
 from streams.connection import Client
 from streams.keys import Keys
 from streams.scripts import Scripts
+
+AT_ONCE = 256
+"""Events in one script call, which blocks the server for about 1 ms."""
+RETRY_AFTER = 1.0
+"""Seconds after which a refused event may fit."""
 
 
 def new_run_id() -> str:
@@ -20,30 +27,61 @@ def new_run_id() -> str:
 
 
 class Publisher:
-    """Appends runs' first events. `streams` says which stream an event type enters by."""
+    """Appends runs' first events.
 
-    def __init__(self, client: Client, keys: Keys) -> None:
-        self._client, self._keys, self._scripts = client, keys, Scripts(client)
+    `groups` are the consumer groups of a stream by its name. While `backlog` entries of a partition wait for one of
+    them, delivered or not, no more are accepted; 0 is no limit.
+    """
 
-    async def publish(self, events: Sequence[tuple[str, Event]], stream: str, trust: Trust = "user") -> None:
-        """Append (run id, event) pairs to `stream`, one round trip for all. Trying again adds nothing twice."""
-        pipeline: Any = self._client.pipeline(transaction=False)
-        for run_id, event in events:
-            partition = self._keys.of_run(run_id)
-            envelope = Envelope(
-                id=derived_id(run_id, type(event).__name__),
-                run=run_id,
-                v=event.version,
-                at=datetime.now(UTC),
-                trust=trust,
-                body=event,
+    def __init__(
+        self,
+        client: Client,
+        keys: Keys,
+        groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        backlog: int = 0,
+    ) -> None:
+        self._keys, self._scripts, self._groups, self._backlog = keys, Scripts(client), groups, backlog
+
+    async def publish(self, events: Sequence[tuple[str, Event]], stream: str, trust: Trust = "user") -> list[Published]:
+        """Append (run id, event) pairs to `stream`, in their order; what became of each.
+
+        Trying again adds nothing twice. Raises Overloaded `intake.overloaded` with the results when some were refused,
+        after all that fit were appended; redis errors when the server is in trouble.
+        """
+        places: dict[str, list[int]] = {}
+        for place, (run_id, _) in enumerate(events):
+            places.setdefault(self._keys.of_run(run_id), []).append(place)
+        replies = [0] * len(events)
+
+        async def append(partition: str, some: Sequence[int]) -> None:
+            for start in range(0, len(some), AT_ONCE):
+                part = some[start : start + AT_ONCE]
+                entries = [self._entry(partition, *events[place], trust) for place in part]
+                key, groups = self._keys.stream(partition, stream), self._groups.get(stream, ())
+                found = await self._scripts.append_all(key, "submitted", self._backlog, groups, entries)
+                for place, reply in zip(part, found, strict=True):
+                    replies[place] = reply
+
+        ended = await asyncio.gather(*(append(*each) for each in places.items()), return_exceptions=True)
+        for problem in ended:
+            if problem:
+                raise problem
+        results: list[Published] = ["refused" if r < 0 else "appended" if r else "known" for r in replies]
+        waiting = -min(replies, default=0)
+        if waiting > 0:
+            raise Overloaded(
+                "intake.overloaded",
+                f"The stream {stream} is full: {waiting:,} entries wait, the limit is {self._backlog:,}.",
+                f"Try again in {RETRY_AFTER:g} s, start more workers, or raise VICTORIA_BACKLOG.",
+                RETRY_AFTER,
+                results,
             )
-            await self._scripts.append_once(
-                self._keys.run(partition, run_id),
-                self._keys.stream(partition, stream),
-                "submitted",
-                type(event).__name__,
-                encode(envelope),
-                client=pipeline,
-            )
-        await pipeline.execute()
+        return results
+
+    def _entry(self, partition: str, run_id: str, event: Event, trust: Trust) -> tuple[str, str, bytes]:
+        """Marker, type and event for the script."""
+        name = type(event).__name__
+        envelope = Envelope(
+            id=derived_id(run_id, name), run=run_id, v=event.version, at=datetime.now(UTC), trust=trust, body=event
+        )
+        return self._keys.run(partition, run_id), name, encode(envelope)

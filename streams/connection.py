@@ -1,7 +1,7 @@
 """Connections to the server, and its errors as ours."""
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -67,9 +67,25 @@ def masked(url: str) -> str:
 
 @contextmanager
 def reachable(url: str) -> Generator[None]:
-    """Turn connection trouble inside into NotReachable, naming the server."""
+    """Turn the server's trouble inside into NotReachable, naming the server."""
     try:
         yield
+    except refused.BusyLoadingError as cause:
+        raise NotReachable(
+            "server.loading", f"{masked(url)} is still loading its data.", "Try again in a moment."
+        ) from cause
+    except refused.OutOfMemoryError as cause:
+        raise NotReachable(
+            "server.full",
+            f"{masked(url)} has no memory left for new entries.",
+            "Raise its maxmemory, or lower VICTORIA_KEEP and VICTORIA_KEEP_ENTRIES; workers go on when there is room.",
+        ) from cause
+    except (refused.ReadOnlyError, refused.MasterDownError) as cause:
+        raise NotReachable(
+            "server.read_only",
+            f"{masked(url)} is a replica and takes no entries: {cause}",
+            "Correct VICTORIA_REDIS_URL, or wait until the server is promoted.",
+        ) from cause
     except (refused.ConnectionError, refused.TimeoutError, OSError) as cause:
         # The client reports a refused login as a broken connection.
         if re.search(r"\bAUTH\b|WRONGPASS|NOAUTH|invalid username", str(cause)):
@@ -99,3 +115,9 @@ async def server_info(client: Client) -> dict[str, Any]:
             "Victoria needs Redis 7.0 or Valkey 8, or newer.",
         )
     return info
+
+
+def evicting(info: Mapping[str, Any]) -> str:
+    """The maxmemory-policy by which a server with this INFO may remove whole streams; empty if it never does."""
+    policy = str(info.get("maxmemory_policy", ""))
+    return policy if int(info.get("maxmemory", 0)) and policy != "noeviction" else ""

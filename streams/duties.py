@@ -28,8 +28,7 @@ class Duties:
         self._hop, self._keys, self._scripts, self._lease = hop, keys, scripts, lease
 
     async def start(self) -> None:
-        """What must hold before the first read: the groups exist, and the consumer counts as alive."""
-        await self._hop.create_groups()
+        """What must hold before the first read: the consumer counts as alive."""
         for partition in self._hop.partitions:
             await self._keep_lease(partition)
 

@@ -30,6 +30,10 @@ class Keys:
         """Stream: dead letters of all stages of a partition."""
         return self.stream(partition, "dead")
 
+    def retaining(self, partition: str) -> str:
+        """String that expires: the worker that trimmed a partition's streams last."""
+        return self.stream(partition, "retaining")
+
     def delayed(self, partition: str, stream: str) -> str:
         """Sorted set: entries to be put back on a stream, by due time in ms."""
         return self.stream(partition, f"{stream}:delayed")

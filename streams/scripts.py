@@ -17,6 +17,15 @@ class Reclaimed(NamedTuple):
     lost: int
 
 
+class Retained(NamedTuple):
+    """How many entries were removed, whether there may be more, which group keeps what should go, and the length."""
+
+    removed: int
+    more: bool
+    held_by: str
+    length: int
+
+
 class Scripts:
     """All scripts, registered on one client; the server is given a script's text when it doesn't know it yet."""
 
@@ -27,6 +36,7 @@ class Scripts:
         self._settle, self._promote, self._reclaim = load("settle"), load("promote"), load("reclaim")
         self._record = load("record")
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
+        self._retain = load("retain")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed."""
@@ -48,18 +58,29 @@ class Scripts:
         return Reclaimed(*reply)
 
     async def append_once(
-        self,
-        marker: str,
-        stream: str,
-        field: str,
-        type_name: str,
-        event: bytes,
-        ttl: int = 0,
-        client: Any = None,
+        self, marker: str, stream: str, field: str, type_name: str, event: bytes, ttl: int = 0
     ) -> bool:
-        """Append unless appended before. With a pipeline as `client`, queued there, and the answer means nothing."""
-        reply = await self._append_once(keys=[marker, stream], args=[field, type_name, event, ttl], client=client)
-        return reply == 1
+        """Append an event unless it was before; whether it was not. The marker lives `ttl` seconds, 0 for ever."""
+        return await self._append_once(keys=[stream, marker], args=[field, ttl, 0, 0, type_name, event]) == [1]
+
+    async def append_all(
+        self, stream: str, field: str, limit: int, groups: Sequence[str], events: Sequence[tuple[str, str, bytes]]
+    ) -> list[int]:
+        """Append (marker, type, event) unless appended before, while less than `limit` entries wait for the groups.
+
+        For each event 1 appended, 0 known, -n refused because n entries wait.
+        """
+        args: list[Arg] = [field, 0, limit, len(groups), *groups]
+        for _, type_name, event in events:
+            args += (type_name, event)
+        keys = [stream, *(marker for marker, _, _ in events)]
+        return cast("list[int]", await self._append_once(keys=keys, args=args))
+
+    async def retain(self, stream: str, keep: float, entries: int, limit: int, groups: Sequence[str]) -> Retained:
+        """Remove up to `limit` entries older than `keep` seconds (0: none is too old) or beyond `entries`."""
+        args: list[Arg] = [int(keep * 1000), entries, limit, *groups]
+        removed, more, held_by, length = await self._retain(keys=[stream], args=args)
+        return Retained(removed, bool(more), held_by.decode(), length)
 
     async def lease(self, leases: str, consumer: str, seconds: float) -> None:
         """Hold a lease for `seconds` from now."""

@@ -63,6 +63,10 @@ class Topology:
         read = dict.fromkeys(stage.reads for stage in self.stages)
         return (*read, "results")
 
+    def groups(self, stream: str) -> tuple[str, ...]:
+        """The consumer groups of a stream: one for each stage that reads it."""
+        return tuple(stage.name for stage in self.stages if stage.reads == stream)
+
     def emitters(self, event: type[Event]) -> Iterable[str]:
         """Who emits an event type, for people."""
         if event in self.entries:

@@ -14,10 +14,12 @@ from streams.answers import Answers
 from streams.connection import TROUBLE, Client
 from streams.context import Effector, Router
 from streams.duties import Duties
+from streams.groups import create_groups
 from streams.hop import Hop
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.records import Records
+from streams.retention import Keep, Retention
 from streams.scripts import Scripts
 from streams.topology import Topology
 
@@ -41,13 +43,16 @@ def is_gone(consumer: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a worker works. Seconds: `lease`, how long it counts as alive without a sign; `grace`, how long it may take
-    to finish what it holds when it stops; `model_timeout`, how long a stage waits for a model; `keep`, how long what is
-    done is kept."""
+    to finish what it holds when it stops; `model_timeout`, how long a stage waits for a model; `keep`, how long events
+    stay on their streams and an ended run's keys on the server. `keep_entries` is how many entries a stream keeps,
+    `keep_dead` how many dead letters; what is not acknowledged stays in any case."""
 
     lease: float = 10.0
     grace: float = 10.0
     model_timeout: float = 300.0
     keep: float = 604_800.0
+    keep_entries: int = 1_000_000
+    keep_dead: int = 100_000
 
 
 class Worker:
@@ -70,6 +75,9 @@ class Worker:
         effector = Effector(keys, scripts, records, journal, self._answers, route, terms.model_timeout)
         self._hops = [Hop(topology.stage(stage), topology, client, self.name, effector, terms.keep) for stage in stages]
         self._duties = [Duties(hop, keys, scripts, terms.lease) for hop in self._hops]
+        keep = Keep(terms.keep, terms.keep_entries, terms.keep_dead)
+        self._retention = Retention(client, keys, topology, self.name, keep)
+        self._create_groups = lambda: create_groups(client, keys, topology)
         self._stop = anyio.Event()
 
     def stop(self) -> None:
@@ -78,10 +86,12 @@ class Worker:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop`. Raises redis errors only before the first read."""
+        await self._create_groups()
         for duties in self._duties:
             await duties.start()
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._answers.listen)
+            beside.start_soon(self._retention.run)
             for duties in self._duties:
                 beside.start_soon(duties.run)
             async with anyio.create_task_group() as hops:

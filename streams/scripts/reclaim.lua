@@ -14,10 +14,11 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local entries, deliveries, lost = {}, {}, 0
 
+-- A lease that ended is as good as none; of consumers that never read anything nobody else would remove it.
+call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. string.format('%.0f', now))
 for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, group)) do
   local name, pending = info[2], info[4]
-  local lease = tonumber(call('ZSCORE', KEYS[2], name) or '0')
-  if name ~= me and lease < now then
+  if name ~= me and not call('ZSCORE', KEYS[2], name) then
     local taken = 0
     if pending > 0 and #entries < limit then
       for _, row in ipairs(call('XPENDING', stream, group, '-', '+', limit - #entries, name)) do
@@ -35,7 +36,6 @@ for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, group)) do
     end
     if taken == pending then
       call('XGROUP', 'DELCONSUMER', stream, group, name)
-      call('ZREM', KEYS[2], name)
     end
   end
 end

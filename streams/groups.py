@@ -1,0 +1,34 @@
+"""Consumer groups, there before anybody produces: a stream's first entry is for all who will ever read it."""
+
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from streams.connection import Client
+from streams.keys import Keys
+from streams.topology import Topology
+
+
+async def create_groups(client: Client, keys: Keys, topology: Topology) -> None:
+    """Make sure that the groups of all stages exist on all partitions, whoever will serve them. Raises redis errors.
+
+    Looks first: a full or read-only server that has them all needs to write nothing.
+    """
+    wanted: dict[str, list[tuple[str, str]]] = {}
+    for stage in topology.stages:
+        for partition in keys.of_stream(stage.reads):
+            wanted.setdefault(partition, []).append((keys.stream(partition, stage.reads), stage.name))
+    for groups in wanted.values():
+        looking: Any = client.pipeline(transaction=False)
+        for stream, _ in groups:
+            looking.xinfo_groups(stream)
+        creating: Any = client.pipeline(transaction=False)
+        for (stream, group), found in zip(groups, await looking.execute(raise_on_error=False), strict=True):
+            # Without the stream there is an error in place of its groups.
+            names: list[bytes] = [] if isinstance(found, Exception) else [each["name"] for each in found]
+            if group.encode() not in names:
+                creating.xgroup_create(stream, group, id="0", mkstream=True)
+        for reply in await creating.execute(raise_on_error=False):
+            # Another worker may have been faster.
+            if isinstance(reply, Exception) and not (isinstance(reply, ResponseError) and "BUSYGROUP" in str(reply)):
+                raise reply
