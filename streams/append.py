@@ -58,7 +58,8 @@ class Publisher:
                 part = some[start : start + AT_ONCE]
                 entries = [self._entry(partition, *events[place], trust) for place in part]
                 key, groups = self._keys.stream(partition, stream), self._groups.get(stream, ())
-                found = await self._scripts.append_all(key, "submitted", self._backlog, groups, entries)
+                counted = self._keys.counted(partition, stream)
+                found = await self._scripts.append_all(key, counted, "submitted", self._backlog, groups, entries)
                 for place, reply in zip(part, found, strict=True):
                     replies[place] = reply
 

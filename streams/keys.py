@@ -30,6 +30,10 @@ class Keys:
         """Stream: dead letters of all stages of a partition."""
         return self.stream(partition, "dead")
 
+    def counted(self, partition: str, stream: str) -> str:
+        """Hash that expires: undelivered entries of a stream by group, where they had to be counted."""
+        return self.stream(partition, f"{stream}:counted")
+
     def retaining(self, partition: str) -> str:
         """String that expires: the worker that trimmed a partition's streams last."""
         return self.stream(partition, "retaining")

@@ -61,10 +61,16 @@ class Scripts:
         self, marker: str, stream: str, field: str, type_name: str, event: bytes, ttl: int = 0
     ) -> bool:
         """Append an event unless it was before; whether it was not. The marker lives `ttl` seconds, 0 for ever."""
-        return await self._append_once(keys=[stream, marker], args=[field, ttl, 0, 0, type_name, event]) == [1]
+        return await self._append_once(keys=[stream, stream, marker], args=[field, ttl, 0, 0, type_name, event]) == [1]
 
     async def append_all(
-        self, stream: str, field: str, limit: int, groups: Sequence[str], events: Sequence[tuple[str, str, bytes]]
+        self,
+        stream: str,
+        counted: str,
+        field: str,
+        limit: int,
+        groups: Sequence[str],
+        events: Sequence[tuple[str, str, bytes]],
     ) -> list[int]:
         """Append (marker, type, event) unless appended before, while less than `limit` entries wait for the groups.
 
@@ -73,7 +79,7 @@ class Scripts:
         args: list[Arg] = [field, 0, limit, len(groups), *groups]
         for _, type_name, event in events:
             args += (type_name, event)
-        keys = [stream, *(marker for marker, _, _ in events)]
+        keys = [stream, counted, *(marker for marker, _, _ in events)]
         return cast("list[int]", await self._append_once(keys=keys, args=args))
 
     async def retain(self, stream: str, keep: float, entries: int, limit: int, groups: Sequence[str]) -> Retained:

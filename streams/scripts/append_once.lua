@@ -1,7 +1,7 @@
 -- Append events, each unless it was appended before, so that a publisher whose connection broke may simply try again;
 -- and unless too many entries wait for a group of the stream already.
 --
--- KEYS[1] the stream   KEYS[2+] for each event its marker (hash)
+-- KEYS[1] the stream   KEYS[2] what was counted (hash that expires)   KEYS[3+] for each event its marker (hash)
 -- ARGV[1] the markers' field   ARGV[2] seconds a marker lives, 0 for ever
 -- ARGV[3] how many entries may wait, 0 for any number   ARGV[4] number of groups, then their names
 -- then for each event: type, event
@@ -11,47 +11,66 @@
 local call = redis.call
 local stream, field, ttl, limit, groups = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local PART = 1000
+local counting = false
 
--- Entries after an id, counted up to `enough`, a part at a time.
-local function after(id, enough)
-  local counted = 0
-  while counted < enough do
-    local part = call('XRANGE', stream, '(' .. id, '+', 'COUNT', math.min(PART, enough - counted))
+local function named(flat)
+  local found = {}
+  for i = 1, #flat, 2 do
+    found[flat[i]] = flat[i + 1]
+  end
+  return found
+end
+
+-- Undelivered entries where the server does not know: after somebody deleted entries or moved the group. To count is
+-- slow, about 1 us an entry, so a count is used for a while, and what is appended meanwhile added to it.
+local function counted(group)
+  if group['entries-read'] then
+    local most = named(call('XINFO', 'STREAM', stream))['entries-added'] - group['entries-read']
+    if most + #KEYS < limit then
+      return most
+    end
+  end
+  counting = true
+  local known = call('HGET', KEYS[2], group.name)
+  if known then
+    return tonumber(known)
+  end
+  local count, id = 0, group['last-delivered-id']
+  while count < limit do
+    local part = call('XRANGE', stream, '(' .. id, '+', 'COUNT', math.min(PART, limit - count))
     if #part == 0 then
       break
     end
-    counted, id = counted + #part, part[#part][1]
+    count, id = count + #part, part[#part][1]
   end
-  return counted
+  call('HSET', KEYS[2], group.name, count)
+  call('PEXPIRE', KEYS[2], 1000 + math.floor(count / 20))
+  return count
 end
 
 -- Entries that the slowest of the groups has not acknowledged; exact up to the limit.
 local function waiting()
   local size, most, found = call('XLEN', stream), 0, {}
-  if limit == 0 or size + #KEYS - 1 <= limit then
+  if limit == 0 or size + #KEYS - 2 <= limit then
     return -math.huge -- however they stand, all of these events fit
   end
   for _, flat in ipairs(size > 0 and call('XINFO', 'GROUPS', stream) or {}) do
-    local group = {}
-    for i = 1, #flat, 2 do
-      group[flat[i]] = flat[i + 1]
-    end
+    local group = named(flat)
     found[group.name] = group
   end
   for i = 5, 4 + groups do
     local group, wait = found[ARGV[i]], size
     if group then
-      -- After a deletion the server may not know the lag.
-      wait = group.pending + math.min(size, group.lag or after(group['last-delivered-id'], limit - group.pending))
+      wait = group.pending + math.min(size, group.lag or counted(group))
     end
     most = math.max(most, wait)
   end
   return most
 end
 
-local wait, results = waiting(), {}
-for i = 2, #KEYS do
-  local at = 5 + groups + 2 * (i - 2)
+local wait, results, appended = waiting(), {}, 0
+for i = 3, #KEYS do
+  local at = 5 + groups + 2 * (i - 3)
   local name, event = ARGV[at], ARGV[at + 1]
   if call('HEXISTS', KEYS[i], field) == 1 then
     results[#results + 1] = 0
@@ -63,8 +82,13 @@ for i = 2, #KEYS do
       call('EXPIRE', KEYS[i], ttl)
     end
     call('XADD', stream, '*', 'type', name, 'event', event)
-    wait = wait + 1
+    wait, appended = wait + 1, appended + 1
     results[#results + 1] = 1
+  end
+end
+if counting and appended > 0 then
+  for _, group in ipairs(call('HKEYS', KEYS[2])) do
+    call('HINCRBY', KEYS[2], group, appended)
   end
 end
 return results

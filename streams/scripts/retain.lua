@@ -6,7 +6,7 @@
 -- Returns {number removed, 1 if there may be more to remove, the group that keeps more than there should be or '',
 -- length now}.
 --
--- The server trims whole nodes (100 entries or 4 KB) without looking into them, so a call takes far below a millisecond;
+-- The server trims whole nodes (100 entries or 4 KB) without looking into them, so removing thousands is fast;
 -- age is then made exact within one node, length stays up to a node more. No command here needs memory: a full server
 -- takes it.
 local call = redis.call

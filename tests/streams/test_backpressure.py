@@ -101,6 +101,17 @@ async def test_what_the_server_can_not_tell_after_a_deletion_is_counted(workshop
     assert await publisher(workshop, 1500).publish(goals(3000, 3001), "intake") == ["appended"]
     with pytest.raises(Overloaded, match="1,500 entries wait"):
         await publisher(workshop, 1500).publish(goals(3001, 3002), "intake")
+    # Moved by hand, a group is unknown to the server to the end of the stream.
+    await workshop.client.xgroup_setid(key, "understand", entries[100][0])
+    await workshop.client.delete(workshop.keys.counted("0", "intake"))
+    with pytest.raises(Overloaded, match="2,000 entries wait"):
+        await publisher(workshop, 2000).publish(goals(3001, 3002), "intake")
+    await workshop.client.delete(workshop.keys.counted("0", "intake"))
+    with pytest.raises(Overloaded) as refusal:
+        await publisher(workshop, 2902).publish(goals(3001, 3011), "intake")
+    assert refusal.value.results.count("appended") == 3
+    with pytest.raises(Overloaded):
+        await publisher(workshop, 2902).publish(goals(3011, 3012), "intake")
 
 
 async def test_each_partition_has_its_own_limit_and_results_keep_their_order(workshop: Workshop) -> None:
