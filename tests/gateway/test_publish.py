@@ -5,7 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.gateway.conftest import Call, Cli
+from deploy.embedded import embedded
+from tests.gateway.conftest import Call, Cli, server_of
 
 GOAL = "Read docs/beta.txt"
 STAGES = ("understand", "plan", "step-execute", "aggregate")
@@ -116,3 +117,73 @@ def test_a_file_and_nothing_at_all_can_be_read_too(cli: Cli, tmp_path: Path) -> 
         code, said = cli.start("publish", "--stdin", stdin=goals.fileno()).ended()
     assert (code, said) == (0, "of-a-file")
     assert cli.start("publish", "--stdin", stdin=subprocess.DEVNULL).ended() == (0, "")
+
+
+def test_a_full_intake_refuses_single_goals_and_says_when_to_come_back(call: Call) -> None:
+    few = {"VICTORIA_PREFIX": "full", "VICTORIA_BACKLOG": "2"}
+    assert [call("publish", GOAL, **few).code for _ in range(2)] == [0, 0]
+    full = call("publish", GOAL, **few)
+    assert (full.code, full.out) == (1, "")
+    assert "error The stream intake is full: 2 entries wait, the limit is 2. [intake.overloaded]" in full.err
+    assert "Try again in 1 s" in full.err
+    error = call("publish", GOAL, "--json", **few).json()["error"]
+    assert (error["code"], error["retry_after"]) == ("intake.overloaded", 1.0)
+    run = call("run", GOAL, "--json", "--set", "backlog=1", "--set", "prefix=full")
+    assert (run.code, run.json()["error"]["code"]) == (1, "intake.overloaded")
+    assert "! backlog    understand: 2 entries wait (partition 0)" in call("doctor", **few).out
+    assert len(call("tail", "intake", "--json", **few).out.splitlines()) == 2
+
+
+def test_many_goals_wait_for_room_at_intake_and_each_gets_in_once(cli: Cli, call: Call) -> None:
+    few = {"VICTORIA_PREFIX": "patient", "VICTORIA_BACKLOG": "3"}
+    lines = [json.dumps({"goal": GOAL, "run_id": f"patient-{number}"}) for number in range(8)]
+    interrupted = cli.start("publish", "--stdin", stdin=subprocess.PIPE, **few)
+    assert interrupted.process.stdin
+    interrupted.process.stdin.write("\n".join(lines) + "\n")
+    interrupted.process.stdin.flush()
+    interrupted.until("The stream intake is full: 3 entries wait, the limit is 3. Going on as they get fewer.")
+    interrupted.until("patient-2")
+    code, said = interrupted.end(signal.SIGINT)
+    interrupted.process.stdin.close()
+    assert code == 130
+    assert "what was published is kept (3)" in said
+
+    patient = cli.start("publish", "--stdin", "--wait", stdin=subprocess.PIPE, **few)
+    assert patient.process.stdin
+    patient.process.stdin.write("\n".join(lines))
+    patient.process.stdin.close()
+    patient.until("Going on as they get fewer")
+    cli.start("up", **few).until("ready")
+    code, said = patient.ended()
+    assert code == 0
+    assert sorted(line for line in said.splitlines() if line.endswith(" completed")) == [
+        f"patient-{number} completed" for number in range(8)
+    ]
+    entries = call("tail", "intake", "-n", "100", "--json", **few).out.splitlines()
+    assert sorted(json.loads(entry)["event"]["run"] for entry in entries) == [f"patient-{n}" for n in range(8)]
+
+
+def test_a_server_that_is_full_is_said_to_be(tmp_path: Path, cli: Cli) -> None:
+    state = tmp_path / "state"
+    with embedded(state):
+        server_of(state).config_set("maxmemory", 1)
+        full = cli("publish", GOAL, "--json", VICTORIA_STATE_DIR=str(state))
+    assert (full.code, full.json()["error"]["code"]) == (5, "server.full")
+
+
+def test_a_server_that_may_evict_streams_is_warned_of_once(tmp_path: Path, cli: Cli) -> None:
+    state = tmp_path / "state"
+    with embedded(state):
+        server = server_of(state)
+        server.config_set("maxmemory-policy", "allkeys-lru")
+        unlimited = cli("doctor", VICTORIA_STATE_DIR=str(state))
+        assert "! memory " in unlimited.out
+        assert unlimited.code == 0
+        server.config_set("maxmemory", "1gb")
+        evicting = cli("doctor", VICTORIA_STATE_DIR=str(state))
+        assert "maxmemory-policy is allkeys-lru: streams can vanish" in evicting.out
+        assert evicting.code == 1
+        warned = cli("run", GOAL, VICTORIA_STATE_DIR=str(state))
+        assert warned.code == 0
+        assert warned.err.count("set its maxmemory-policy (allkeys-lru) to noeviction") == 1
+        assert warned.err.count('"event": "server.evicts"') == 1

@@ -1,5 +1,7 @@
 """The server's errors are ours: typed, with a hint, and without passwords."""
 
+import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -41,6 +43,32 @@ async def test_a_real_server_is_accepted_and_an_old_one_named(client: Client, mo
     with pytest.raises(CouldNotStart, match=r"6\.2\.14") as refusal:
         await server_info(client)
     assert refusal.value.code == "server.too_old"
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("LOADING Server is loading the dataset in memory", "server.loading"),
+        ("OOM command not allowed when used memory > 'maxmemory'. script: 0f, on @user_script:5.", "server.full"),
+        ("READONLY You can't write against a read only replica. script: 0f, on @user_script:5.", "server.read_only"),
+        ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "server.read_only"),
+        ("ERR unknown command", "server.refused"),
+    ],
+)
+async def test_the_servers_own_trouble_has_a_name_and_may_pass(reply: str, code: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while commands := await reader.read(65_536):
+            writer.write(f"-{reply}\r\n".encode() * len(re.findall(rb"(?m)^\*", commands)))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = connect(url)
+        with pytest.raises(NotReachable) as refusal, reachable(url):
+            await server_info(client)
+        await client.aclose()
+    assert (refusal.value.code, refusal.value.retryable, bool(refusal.value.hint)) == (code, True, True)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,33 @@ async def test_a_worker_that_lost_its_entry_while_it_was_paused_changes_nothing(
     assert len(await workshop.entries("results")) == 1
 
 
+async def test_a_hundred_dead_workers_are_forgotten_and_none_that_lives(workshop: Workshop) -> None:
+    key, leases = await group(workshop), workshop.keys.leases("0", GROUP)
+    await workshop.publish(*[f"goal {n}" for n in range(60)])
+    for number in range(100):
+        if number < 50:
+            await read_as(workshop, f"dead-{number}", 1)  # held an entry
+        else:
+            await workshop.client.xgroup_createconsumer(key, GROUP, f"dead-{number}")
+        await workshop.client.zadd(leases, {f"dead-{number}": 1, f"never-read-{number}": 1})
+    await workshop.client.xgroup_createconsumer(key, GROUP, "alive")
+    await workshop.client.zadd(leases, {"alive": 1e15})
+    stage = intake_stage(echo)
+    async with workshop.working(stage) as first, workshop.working(stage) as second:
+        alive = {b"alive", first.name.encode(), second.name.encode()}
+
+        async def forgotten() -> bool:
+            consumers = {each["name"] for each in await workshop.client.xinfo_consumers(key, GROUP)}
+            return consumers <= alive and set(await workshop.client.zrange(leases, 0, -1)) == alive
+
+        await eventually(lambda: results(workshop, 60))
+        await eventually(forgotten)
+        await workshop.client.zadd(leases, {"alive": 1})
+        alive.remove(b"alive")
+        await eventually(forgotten)
+    assert len(await workshop.entries("results")) == 60
+
+
 async def test_an_entry_deleted_before_it_was_handled_is_reported_as_lost(workshop: Workshop) -> None:
     key = await group(workshop)
     await workshop.publish("gone", "there")
