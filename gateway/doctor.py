@@ -116,7 +116,7 @@ def _memory(info: dict[str, Any]) -> Check:
     if policy is None:
         return Check("memory", "warning", f"{used}; the server does not tell its maxmemory-policy", NOEVICTION)
     if evicting(info):
-        return Check("memory", "failed", f"{used}; maxmemory-policy is {policy}: streams can vanish", NOEVICTION)
+        return Check("memory", "failed", f"maxmemory-policy is {policy}: streams can vanish", NOEVICTION)
     return Check("memory", "warning", f"{used} without a limit; with one, {policy} would evict streams", NOEVICTION)
 
 

@@ -119,7 +119,7 @@ def test_a_file_and_nothing_at_all_can_be_read_too(cli: Cli, tmp_path: Path) -> 
     assert cli.start("publish", "--stdin", stdin=subprocess.DEVNULL).ended() == (0, "")
 
 
-def test_a_full_intake_refuses_single_goals_and_says_when_to_come_back(call: Call) -> None:
+def test_a_full_intake_refuses_single_goals_and_says_when_to_come_back(cli: Cli, call: Call) -> None:
     few = {"VICTORIA_PREFIX": "full", "VICTORIA_BACKLOG": "2"}
     assert [call("publish", GOAL, **few).code for _ in range(2)] == [0, 0]
     full = call("publish", GOAL, **few)
@@ -128,9 +128,11 @@ def test_a_full_intake_refuses_single_goals_and_says_when_to_come_back(call: Cal
     assert "Try again in 1 s" in full.err
     error = call("publish", GOAL, "--json", **few).json()["error"]
     assert (error["code"], error["retry_after"]) == ("intake.overloaded", 1.0)
-    run = call("run", GOAL, "--json", "--set", "backlog=1", "--set", "prefix=full")
-    assert (run.code, run.json()["error"]["code"]) == (1, "intake.overloaded")
     assert "! backlog    understand: 2 entries wait (partition 0)" in call("doctor", **few).out
+    # Somebody else serves the stage, and is slow.
+    server_of(Path(cli.environ["VICTORIA_STATE_DIR"])).zadd("{full:0}:understand:leases", {"elsewhere-1-ab": 1e15})
+    run = call("run", GOAL, "--json", **few)
+    assert (run.code, run.json()["error"]["code"]) == (1, "intake.overloaded")
     assert len(call("tail", "intake", "--json", **few).out.splitlines()) == 2
 
 

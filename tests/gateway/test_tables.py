@@ -87,6 +87,7 @@ def test_doctor_fails_with_what_to_do(call: Call, environ: dict[str, str], exit_
 def test_doctor_warns_of_a_server_that_may_lose_events(call: Call, tmp_path: Path) -> None:
     with embedded(tmp_path), server_of(tmp_path) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", "1gb")
         client.config_set("appendonly", "no")
         done = call("doctor", VICTORIA_STATE_DIR=str(tmp_path))
     assert done.code == 1
