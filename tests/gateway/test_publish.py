@@ -155,7 +155,7 @@ def test_many_goals_wait_for_room_at_intake_and_each_gets_in_once(cli: Cli, call
     patient.process.stdin.write("\n".join(lines))
     patient.process.stdin.close()
     patient.until("Going on as they get fewer")
-    cli.start("up", **few).until("ready")
+    cli.start("up", stdin=subprocess.DEVNULL, **few).until("ready")
     code, said = patient.ended()
     assert code == 0
     assert sorted(line for line in said.splitlines() if line.endswith(" completed")) == [
