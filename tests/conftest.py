@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from deploy.embedded import embedded
 from gateway import logs
@@ -18,6 +19,15 @@ logs.configure("info")  # as in production: the library's own way to show a trac
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Async tests run on asyncio, which the redis client needs, and on the loop that production uses."""
     return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture(autouse=True)
+def _plain_logs() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] - pytest uses it
+    """Logs with short tracebacks: drawing one with all its values takes seconds, in which nothing else goes on."""
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+import anyio
 import pytest
 import structlog
-from anyio import create_task_group
 
-from schemas.events import Event, GoalSubmitted, InferenceRequested
+from schemas.events import Event, GoalSubmitted, InferenceRequested, Metadata, RunFinished
 from streams.groups import create_groups
 from streams.keys import INFERENCE
 from streams.retention import Keep, Retention
@@ -18,6 +18,13 @@ from tests.workshop import TERMS, Workshop, eventually, intake_stage, understood
 
 OLD = Keep(seconds=3600)
 """Entries of these tests have ids of 1970, so all are too old."""
+FINISHED = RunFinished(
+    status="completed",
+    output="done",
+    method="rules",
+    metadata=Metadata("none", "rules", None, 0, 0, 0.0, ()),
+    stages=(),
+)
 NODE = 100
 """Entries in one node of a stream: trimming by length is exact up to this."""
 
@@ -209,7 +216,7 @@ async def test_whatever_was_read_and_acknowledged_nothing_open_is_lost(workshop:
                 still.discard(int(done.split(b"-")[1]))
         added += count
         keep = Keep(3600, chance.choice((10, 1000))) if chance.random() < 0.5 else Keep(1e10, 50)
-        async with create_task_group() as tasks:  # two workers at once
+        async with anyio.create_task_group() as tasks:  # two workers at once
             tasks.start_soon(retention(workshop, keep, FIRST, SECOND).trim, "0")
             tasks.start_soon(retention(workshop, keep, FIRST, SECOND).trim, "0")
         left = set(await ids(workshop, key))
@@ -217,6 +224,38 @@ async def test_whatever_was_read_and_acknowledged_nothing_open_is_lost(workshop:
         for group, still in open_ids.items():
             behind, pending = await lag(workshop, key, group)
             assert (behind or 0) + pending == len(still)
+
+
+async def test_a_run_s_keys_go_after_its_end(workshop: Workshop) -> None:
+    ask, end = anyio.Event(), anyio.Event()
+
+    async def slow(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        async def act(goal: str, _key: str) -> str:
+            return goal
+
+        await ctx.call("act", act, event.goal, str)
+        ask.set()
+        await end.wait()
+        return [FINISHED]
+
+    keys = [workshop.keys.run("0", "run-0"), workshop.keys.journal("run-0")]
+    terms = Terms(lease=TERMS.lease, grace=5.0, keep=0.3)
+    stage: AnyStage = Stage(
+        name="understand", reads="intake", accepts=(GoalSubmitted,), emits=(RunFinished,), handle=slow
+    )
+    async with workshop.working(stage, terms=terms):
+        await workshop.publish("takes its time")
+        await ask.wait()
+        assert [await workshop.client.ttl(key) for key in keys] == [-1, -1]  # they have no end of their own
+        await anyio.sleep(2 * terms.keep)
+        assert await workshop.client.exists(*keys) == 2
+        end.set()
+
+        async def gone() -> bool:
+            return not await workshop.client.exists(*keys)
+
+        await eventually(gone)
+    assert len(await workshop.bodies("results")) == 1
 
 
 async def test_a_worker_trims_all_streams_of_its_topology_whatever_it_serves(workshop: Workshop) -> None:
