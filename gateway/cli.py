@@ -9,7 +9,7 @@ from typing import Annotated
 try:
     import typer
 
-    from gateway import config, doctor, events, publish, run, status, tail, work
+    from gateway import bench, config, doctor, events, publish, run, status, tail, work
     from gateway.complain import complain, wants_json
 except KeyboardInterrupt:  # importing all this takes half a second
     sys.exit(130)
@@ -29,6 +29,7 @@ app.command("tail")(tail.tail)
 app.command("events")(events.events)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
+app.add_typer(bench.app)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,113 @@
+"""`victoria bench`: what this machine and its server can do."""
+
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Annotated, TypeVar
+
+import typer
+
+from deploy.settings import Loaded
+from deploy.wiring import Victoria
+from gateway.complain import Interrupted
+from gateway.interrupt import interruptible
+from gateway.options import Json, configured, with_victoria
+from gateway.screen import answer, emit, note
+from streams import bench
+from streams.bench import HopFigures, Progress, RunFigures
+
+R = TypeVar("R")
+
+TELL_EVERY = 2.0
+"""Seconds between lines about what is done so far."""
+
+app = typer.Typer(
+    name="bench",
+    help="Measure what this machine can do, on keys of its own that are removed afterwards.",
+    epilog="Example: victoria bench hop",
+)
+
+
+@app.callback(invoke_without_command=True)
+def choose(context: typer.Context) -> None:
+    """Measure what this machine can do, on keys of its own that are removed afterwards."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command("hop")
+@configured
+def hop(
+    loaded: Loaded,
+    events: Annotated[int, typer.Option(min=1, max=10_000_000, metavar="N", help="How many go through.")] = 60_000,
+    batch: Annotated[
+        int, typer.Option(min=1, max=4_096, metavar="N", help="How many the worker has in hand at once.")
+    ] = 256,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast one worker moves events through a stage that does nothing.
+
+    Example: victoria bench hop --events 200000
+    """
+
+    async def work(victoria: Victoria) -> HopFigures:
+        return await bench.hop(victoria.client, victoria.settings.prefix, events, batch, _teller())
+
+    figures = _measured(loaded, work)
+    if as_json:
+        emit(figures)
+        return
+    answer(
+        f"{figures.hops_per_s:,.0f} hops/s in one worker process\n"
+        f"{figures.server_limit_per_s:,.0f} hops/s is what the server alone could do "
+        f"({figures.server_us_per_hop:.2f} µs a hop): {figures.share_of_limit:.0%} of it\n"
+        f"{figures.events:,} events, {figures.batch} in hand at once, {figures.seconds:.2f} s, {figures.server}"
+    )
+
+
+@app.command("run")
+@configured
+def run(
+    loaded: Loaded,
+    runs: Annotated[int, typer.Option(min=1, max=10_000_000, metavar="N", help="How many runs.")] = 4_000,
+    in_flight: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="How many at once.")] = 256,
+    as_json: Json = False,
+) -> None:
+    """Measure whole runs of five stages, each with one recorded effect: latency of one alone, and runs a second.
+
+    Example: victoria bench run --in-flight 64
+    """
+
+    async def work(victoria: Victoria) -> RunFigures:
+        return await bench.run(victoria.client, victoria.settings.prefix, runs, in_flight, _teller())
+
+    figures = _measured(loaded, work)
+    if as_json:
+        emit(figures)
+        return
+    answer(
+        f"{figures.p50_ms:.2f} ms for a run alone (median; 99 of 100 within {figures.p99_ms:.2f} ms)\n"
+        f"{figures.runs_per_s:,.0f} runs/s with {figures.in_flight} at once\n"
+        f"{figures.runs:,} runs of {figures.stages} stages in one worker process, {figures.server}"
+    )
+
+
+def _measured(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]]) -> R:
+    async def interruptibly(victoria: Victoria) -> R:
+        async with interruptible(lambda: Interrupted("interrupted", "Interrupted; nothing is left on the server.")):
+            return await work(victoria)
+
+    return with_victoria(loaded, interruptibly)
+
+
+def _teller() -> Progress:
+    """Tells on standard error how far a measurement is, from time to time."""
+    told = monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal told
+        if monotonic() - told > TELL_EVERY:
+            told = monotonic()
+            note(f"· {done:,} of {total:,} {what}", "dim")
+
+    return tell
