@@ -7,7 +7,7 @@ override export GOAL := $(value GOAL)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test check lock clean
+.PHONY: help setup run test check bench lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,12 +26,15 @@ check: $(VENV)/.dev ## Lint, type check, and hold the direction of imports
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
+bench: $(VENV)/.dev ## Measure speed beside other tools, into tests/bench/RESULTS.md (some 20 minutes)
+	$(BIN)/python -m tests.bench
+
 lock: $(VENV)/.dev ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
 		--generate-hashes --no-header --no-emit-index-url --quiet --upgrade --output-file requirements.lock
 
 clean: ## Remove what the other targets made here
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info build
+	rm -rf $(VENV) .bench .pytest_cache .ruff_cache .hypothesis *.egg-info build
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
