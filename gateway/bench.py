@@ -94,7 +94,7 @@ def run(
 
 def _measured(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]]) -> R:
     async def interruptibly(victoria: Victoria) -> R:
-        async with interruptible(lambda: Interrupted("interrupted", "Interrupted; nothing is left on the server.")):
+        async with interruptible(lambda: Interrupted("interrupted", "Interrupted; its keys are removed.")):
             return await work(victoria)
 
     return with_victoria(loaded, interruptibly)

@@ -19,28 +19,32 @@ UV = Path(sys.executable).parent / "uv"
 WITHIN = 300.0
 """Seconds a program may take."""
 
+TOLD = ("hops_per_s", "per_s", "p50_ms", "runs_per_s")
+"""Which figures are shown while the measurement goes on."""
+
 Figures = dict[str, Any]
 
 
 def victoria(*arguments: str | int) -> Figures:
     """A command of ours with --json."""
-    return _figures([sys.executable, "-m", "gateway.cli", *map(str, arguments), "--json"])
+    return _figures("Victoria", [sys.executable, "-m", "gateway.cli", *map(str, arguments), "--json"])
 
 
 def draft(url: str, events: int, batch: int) -> Figures:
     """The draft's loop."""
-    return _figures([sys.executable, "-m", "tests.bench.draft", url, str(events), str(batch)])
+    return _figures("draft", [sys.executable, "-m", "tests.bench.draft", url, str(events), str(batch)])
 
 
 def drain(peer: str, url: str, count: int) -> Figures:
     """A peer's no-op jobs: `per_s`, and `how` it was set up."""
-    return _figures([environment(peer), PEERS / peer / "drain.py", url, str(count)])
+    return _figures(peer, [environment(peer), PEERS / peer / "drain.py", url, str(count)])
 
 
 def runs(peer: str, kind: str, count: int, in_flight: int) -> Figures:
     """A peer's runs of five steps: `p50_ms`, `runs_per_s`, and `how` it was set up."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        return _figures([environment(peer), PEERS / peer / "run.py", kind, folder, str(count), str(in_flight)], folder)
+        command = [environment(peer), PEERS / peer / "run.py", kind, folder, str(count), str(in_flight)]
+        return _figures(f"{peer}, {kind}", command, folder)
 
 
 def version(peer: str, package: str) -> str:
@@ -64,7 +68,7 @@ def environment(peer: str) -> Path:
     return python
 
 
-def _figures(command: list[str | Path], runtime: str = "") -> Figures:
+def _figures(name: str, command: list[str | Path], runtime: str = "") -> Figures:
     foreign = ("VICTORIA_", "MAKE", "MFLAGS")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     if runtime:
@@ -75,4 +79,7 @@ def _figures(command: list[str | Path], runtime: str = "") -> Figures:
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    said = ", ".join(f"{what} {value:,.4g}" for what, value in figures.items() if what in TOLD)
+    print(f"· {name}: {said}", file=sys.stderr, flush=True)
+    return figures
