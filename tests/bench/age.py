@@ -53,7 +53,7 @@ STAGE: AnyStage = noop(_never, 256)
 
 def age(quick: bool) -> Section:
     """The hop at stream lengths up to five millions."""
-    lengths, events, rounds = ((1_000, 10_000), 500, 1) if quick else (LENGTHS, 30_000, 5)
+    lengths, events, rounds = ((1_000, 10_000), 500, 1) if quick else (LENGTHS, 30_000, 8)
     section = Section(
         "age",
         "A long stream",
@@ -88,8 +88,10 @@ def _share(hops: list[float], shortest: list[float]) -> float:
 async def _measure(url: str, lengths: tuple[int, ...], events: int, rounds: int) -> tuple[str, list[Aged]]:
     client = connect(url)
     aged = [await _aged(client, length) for length in lengths]
-    for _ in range(rounds):
-        for each in aged:
+    # The shortest and the longest, which are compared, are neighbours, now in this order and now in that.
+    turns = [*aged[1:-1], aged[0], aged[-1]]
+    for turn in range(rounds):
+        for each in turns if turn % 2 else reversed(turns):
             await _round(client, each, events)
     version = version_of(await server_info(client))
     await client.aclose()

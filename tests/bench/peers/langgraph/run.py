@@ -1,7 +1,8 @@
 """LangGraph: a graph of five nodes in a row, each adding one answer of a model that does nothing, with a checkpointer.
 
 python run.py memory|postgres FOLDER RUNS IN_FLIGHT; prints one JSON line. Postgres lives in FOLDER, with its default
-settings; checkpoints are written beside the next node's work, which is LangGraph's default ("async") durability.
+settings; the saver uses one connection after the other, and writes a checkpoint beside the next node's work, which is
+LangGraph's default durability ("async").
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 PAYLOAD = "check the page and fix it " * 4
-CONNECTIONS = 20
+CONNECTIONS = 4
 LATENCIES, WARM_UP = 300, 20
 
 
