@@ -58,7 +58,7 @@ def hop(
         emit(figures)
         return
     answer(
-        f"{figures.hops_per_s:,.0f} hops/s in one worker process\n"
+        f"{figures.hops_per_s:,.0f} hops/s in one worker process ({figures.cpu_us_per_hop:.2f} µs of CPU a hop)\n"
         f"{figures.server_limit_per_s:,.0f} hops/s is what the server alone could do "
         f"({figures.server_us_per_hop:.2f} µs a hop): {figures.share_of_limit:.0%} of it\n"
         f"{figures.events:,} events, {figures.batch} in hand at once, {figures.seconds:.2f} s, {figures.server}"

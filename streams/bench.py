@@ -9,7 +9,7 @@ Worker and publisher are this one process, so figures are those of one core; the
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, cast
 from uuid import uuid4
 
@@ -49,12 +49,14 @@ Progress = Callable[[str, int, int], None]
 
 
 class HopFigures(msgspec.Struct, frozen=True):
-    """`server_limit_per_s` is what the server alone could do, by its own count of the time it spends on a hop."""
+    """`server_limit_per_s` is what the server alone could do, by its own count of the time it spends on a hop;
+    `cpu_us_per_hop` is this process's part, which a busy machine does not change much."""
 
     hops_per_s: float
     server_limit_per_s: float
     share_of_limit: float
     server_us_per_hop: float
+    cpu_us_per_hop: float
     seconds: float
     events: int
     batch: int
@@ -134,7 +136,7 @@ async def drain(client: Client, keys: Keys, events: int, batch: int, progress: P
     results = keys.stream("0", "results")
     version = version_of(await server_info(client))
     before = await server_time(client)
-    started = perf_counter()
+    started, cpu = perf_counter(), process_time()
     async with working(client, keys, topology):
         while not handled.is_set():
             with anyio.move_on_after(1.0):
@@ -143,7 +145,7 @@ async def drain(client: Client, keys: Keys, events: int, batch: int, progress: P
             await client.xlen(results)  # raises where the server has gone, for which a worker waits
         while await client.xlen(results) < events:  # noqa: ASYNC110 - what is awaited is the server's
             await anyio.sleep(0.0005)
-        elapsed = perf_counter() - started
+        elapsed, cpu = perf_counter() - started, process_time() - cpu
         spent = await server_time(client) - before
     per_s, limit = events / elapsed, 1e6 * events / spent if spent else 0.0
     return HopFigures(
@@ -151,6 +153,7 @@ async def drain(client: Client, keys: Keys, events: int, batch: int, progress: P
         server_limit_per_s=round(limit, 1),
         share_of_limit=round(per_s / limit, 4) if limit else 0.0,
         server_us_per_hop=round(spent / events, 3),
+        cpu_us_per_hop=round(1e6 * cpu / events, 3),
         seconds=round(elapsed, 4),
         events=events,
         batch=batch,

@@ -9,6 +9,8 @@ from tests.bench.valkey import client_of, valkey
 
 BATCH = 256
 IN_FLIGHT = 256
+PAIRS = 3
+"""How often in a round ours and the draft take turns."""
 PEERS = {
     "faststream": ("FastStream", "faststream"),
     "taskiq": ("taskiq-redis, streams", "taskiq-redis"),
@@ -35,7 +37,7 @@ def hop(quick: bool) -> Section:
     peers: dict[str, list[Figures]] = {peer: [] for peer in PEERS}
     with valkey() as url:
         for _ in range(rounds):
-            for _ in range(2):
+            for _ in range(PAIRS):
                 ours.append(victoria("bench", "hop", "--redis-url", url, "--events", events, "--batch", BATCH))
                 drafts.append(draft(url, events, BATCH))
             for peer, found in peers.items():
@@ -47,9 +49,9 @@ def hop(quick: bool) -> Section:
     theirs = [each["hops_per_s"] for each in drafts]
     bars = [
         ("server alone, draft", median(each["server_limit_per_s"] for each in drafts), "its own time, from INFO"),
-        ("draft", median(theirs), f"a bare loop, reads of {BATCH}, settled in one script"),
+        ("draft", median(theirs), f"a bare loop, reads of {BATCH}, settled in one script; {_cpu(drafts)}"),
         ("server alone, Victoria", median(each["server_limit_per_s"] for each in ours), "its own time, from INFO"),
-        ("Victoria", median(mine), f"{BATCH} in hand, every hop settled atomically"),
+        ("Victoria", median(mine), f"{BATCH} in hand, every hop settled atomically; {_cpu(ours)}"),
     ]
     for peer, found in peers.items():
         name, package = PEERS[peer]
@@ -58,7 +60,7 @@ def hop(quick: bool) -> Section:
         section.add(label, number(value), how)
         section.bars.append((label, value))
 
-    per_round = [median(mine[2 * at : 2 * at + 2]) for at in range(rounds)]
+    per_round = [median(mine[PAIRS * at : PAIRS * (at + 1)]) for at in range(rounds)]
     fastest = [max(found[at]["per_s"] for found in peers.values()) for at in range(rounds)]
     section.promise(
         Promise.at_least("of the draft's loop", ratios(mine, theirs), 0.60, "{:.0%}"),
@@ -66,6 +68,10 @@ def hop(quick: bool) -> Section:
         Promise.at_least("times the fastest peer", ratios(per_round, fastest), 20, "{:.1f}"),
     )
     return section
+
+
+def _cpu(found: list[Figures]) -> str:
+    return f"{median(each['cpu_us_per_hop'] for each in found):.1f} µs of its processor a hop"
 
 
 def run(quick: bool) -> Section:

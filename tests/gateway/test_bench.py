@@ -14,6 +14,7 @@ HOP = {
     "server_limit_per_s",
     "share_of_limit",
     "server_us_per_hop",
+    "cpu_us_per_hop",
     "seconds",
     "events",
     "batch",
