@@ -116,7 +116,8 @@ class Victoria:
     async def live(self) -> dict[str, int]:
         """How many live consumers each stage has, over all partitions the least.
 
-        One of this machine whose process is gone does not count, though its lease may still last.
+        One of this machine whose process is gone does not count, though its lease may still last. The time is any
+        server's: leases last far longer than the clocks of a cluster's servers differ.
         """
         seconds, micros = await cast("Any", self.client).time()
         now = seconds * 1000 + micros // 1000
@@ -210,7 +211,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     local_model = LocalModel(settings)
     try:
         with reachable(url):
-            info = await server_info(client)
+            infos = await server_info(client)
         stages = wired(settings, projects, client, local_model)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
@@ -222,7 +223,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
             local_model=local_model,
-            evicts=evicting(info),
+            evicts=next(filter(None, map(evicting, infos)), ""),
         )
     finally:
         with anyio.CancelScope(shield=True):
