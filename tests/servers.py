@@ -143,7 +143,38 @@ def client_of(url: str) -> Any:
     return cast("Any", Redis).from_url(url, protocol=2, socket_timeout=5)
 
 
-def redis_binary() -> Path | None:
-    """The redis-server of REDIS_SERVER, else of the PATH."""
+def redis_binary() -> Path:
+    """The redis-server of REDIS_SERVER, else of the PATH. Raises FileNotFoundError where there is none."""
     found = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
-    return Path(found) if found else None
+    if not found:
+        raise FileNotFoundError("There is no redis-server on the PATH; REDIS_SERVER names one elsewhere.")
+    return Path(found)
+
+
+def docker_answers() -> bool:
+    """Whether there is a Docker engine, at DOCKER_HOST or on its usual socket."""
+    kind, _, place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").partition("://")
+    host, _, port = place.rpartition(":")
+    with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as engine:
+        engine.settimeout(5)
+        try:
+            engine.connect(place if kind == "unix" else (host, int(port)))
+        except (OSError, ValueError):
+            return False
+    return True
+
+
+@contextmanager
+def container(image: str) -> Generator[str]:
+    """The URL of a server in a container that runs inside."""
+    from testcontainers.core.container import DockerContainer
+
+    with DockerContainer(image).with_exposed_ports(6379) as running:
+        url = f"redis://{running.get_container_host_ip()}:{running.get_exposed_port(6379)}"
+
+        def answers() -> bool:
+            with client_of(url) as client:
+                return bool(client.ping())
+
+        wait_until(answers)
+        yield url
