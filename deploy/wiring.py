@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Seque
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import structlog
@@ -119,14 +119,17 @@ class Victoria:
         One of this machine whose process is gone does not count, though its lease may still last. The time is any
         server's: leases last far longer than the clocks of a cluster's servers differ.
         """
-        seconds, micros = await cast("Any", self.client).time()
+        client: Any = self.client
+        seconds, micros = await client.time()
         now = seconds * 1000 + micros // 1000
+        leases = [(stage.name, p) for stage in self.topology.stages for p in self.keys.of_stream(stage.reads)]
+        pipeline = client.pipeline(transaction=False)
+        for name, partition in leases:
+            pipeline.zrangebyscore(self.keys.leases(partition, name), now, "+inf")
         found: dict[str, int] = {}
-        for stage in self.topology.stages:
-            leases = [self.keys.leases(p, stage.name) for p in self.keys.of_stream(stage.reads)]
-            client: Any = self.client
-            held: list[list[bytes]] = [await client.zrangebyscore(key, now, "+inf") for key in leases]
-            found[stage.name] = min(sum(not is_gone(name.decode()) for name in each) for each in held)
+        for (name, _), held in zip(leases, await pipeline.execute(), strict=True):
+            alive = sum(not is_gone(consumer.decode()) for consumer in held)
+            found[name] = min(alive, found.get(name, alive))
         return found
 
     def worker(self, stages: Sequence[str]) -> Worker:

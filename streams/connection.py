@@ -17,7 +17,8 @@ from streams.cluster import Client
 TROUBLE = (refused.RedisError, OSError)
 """What any command may raise while the server is away, loading, full or read-only."""
 
-CONNECTIONS = 64
+CONNECTIONS = 2048
+"""At most, to one server: each stage waits for the entries of each partition on a connection of its own."""
 ANSWER_WITHIN = 15.0
 """Seconds after which a silent server counts as gone; blocking reads are shorter."""
 OLDEST = (7, 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from deploy.keeper import server_binary
@@ -20,7 +21,7 @@ from tests.contract.conftest import program
 from tests.end_to_end.conftest import Processes
 from tests.gateway.conftest import Call, Cli
 from tests.gateway.conftest import call as call
-from tests.servers import Node, Server, cluster, wait_until
+from tests.servers import SLOTS, Node, Server, cluster, wait_until
 from tests.workshop import Workshop, eventually
 
 STAGES = ("understand", "plan", "step-execute", "aggregate")
@@ -123,7 +124,25 @@ async def test_runs_on_a_cluster_end_once_though_a_master_is_killed_and_comes_ba
     assert set(processes.stop_all().values()) == {0}
 
 
-async def test_a_client_follows_a_moved_slot_and_a_failover_even_of_the_server_it_was_given(nodes: list[Node]) -> None:
+async def test_a_slot_on_its_way_to_another_server_is_followed(nodes: list[Node]) -> None:
+    tag = next(f"{{t{n}}}" for n in range(99) if SLOTS // 3 <= key_slot(f"t{n}".encode()) < 2 * SLOTS // 3)
+    slot = key_slot(tag.encode())
+    _, source, target, _ = nodes
+    client: Any = connect(source.url)
+    await client.incr(f"{tag}:before")
+    target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.call("CLUSTER", "MYID"))
+    source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target.call("CLUSTER", "MYID"))
+    assert await client.incr(f"{tag}:new") == 1, "asked of the target"
+    assert await client.pipeline(transaction=False).incr(f"{tag}:before").incr(f"{tag}:new").execute() == [2, 2]
+
+    source.call("MIGRATE", "127.0.0.1", target.port, f"{tag}:before", 0, 1000)
+    for node in (target, source):
+        node.call("CLUSTER", "SETSLOT", slot, "NODE", target.call("CLUSTER", "MYID"))
+    assert [await client.incr(f"{tag}:before"), await client.incr(f"{tag}:new")] == [3, 3]
+    await client.aclose()
+
+
+async def test_a_client_follows_a_failover_even_of_the_server_it_was_given(nodes: list[Node]) -> None:
     first, *_, replica = nodes
     client: Any = connect(first.url)
     key = "{b}:counter"  # its slot, 3300, is the first master's

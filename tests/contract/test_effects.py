@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import anyio
 import msgspec
 import pytest
 
@@ -145,6 +146,18 @@ async def test_the_first_record_of_an_effect_stays_and_an_intent_is_recorded_onc
     assert await journal.write("run", "e/pay", second) == first
     assert await journal.read("run", "e/pay") == first
     assert await journal.everything("run") == {"e/pay": first}
+
+
+async def test_a_hint_is_heard_wherever_it_is_given(workshop: Workshop) -> None:
+    async with workshop.client.pubsub() as subscription:
+        await subscription.subscribe("here")
+        heard = subscription.listen()
+        assert (await anext(heard))["type"] == "subscribe"
+        for number in range(6):  # in a cluster, each at any server
+            await workshop.client.publish("here", number)
+        with anyio.fail_after(5):
+            assert {int((await anext(heard))["data"]) for _ in range(6)} == set(range(6))
+        await heard.aclose()
 
 
 class Verdict(msgspec.Struct):
