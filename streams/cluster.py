@@ -27,6 +27,7 @@ REDIRECTIONS = 5
 KEYLESS = frozenset({"INFO", "TIME", "PING", "PUBLISH"})
 """What any server of a cluster does as well as any other."""
 OF_ONE_SERVER = frozenset({"SCAN", "KEYS", "DBSIZE", "RANDOMKEY", "FLUSHALL", "FLUSHDB", "CONFIG", "CLIENT"})
+STREAMS = (b"STREAMS", "STREAMS")
 GONE = (refused.ConnectionError, refused.TimeoutError, OSError)
 
 
@@ -35,8 +36,9 @@ def _key(args: tuple[Any, ...]) -> str | bytes | None:
     match args[0].partition(" ")[0]:
         case "EVALSHA" | "EVAL":
             return args[3] if int(args[2]) else None
-        case "XREAD" | "XREADGROUP":
-            return args[args.index(b"STREAMS") + 1]
+        case "XREAD" | "XREADGROUP" as name:
+            start = 4 if name == "XREADGROUP" else 1  # a group may be called anything
+            return next(key for word, key in zip(args[start:], args[start + 1 :], strict=False) if word in STREAMS)
         case name if name in KEYLESS:
             return None
         case name if name in OF_ONE_SERVER:

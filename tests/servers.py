@@ -113,9 +113,10 @@ def cluster(binary: Path, folder: Path, masters: int = 3, replicas: int = 0, **o
 
 
 def agrees(node: Node, size: int) -> bool:
-    """Whether a node knows of so many, and that all slots are served."""
-    info = dict(line.split(":") for line in node.call("CLUSTER", "INFO").decode().split("\r\n") if line)
-    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size
+    """Whether a node serves, and is connected to so many, itself among them: what is published goes these ways."""
+    others = [line.split() for line in node.call("CLUSTER", "NODES").decode().splitlines()]
+    known = [fields for fields in others if "handshake" not in fields[2] and fields[7] == "connected"]
+    return len(known) == size and b"cluster_state:ok" in node.call("CLUSTER", "INFO")
 
 
 def free_ports(count: int) -> Sequence[int]:
