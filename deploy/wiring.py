@@ -226,7 +226,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
             local_model=local_model,
-            evicts=next(filter(None, map(evicting, infos)), ""),
+            evicts=next((policy for info in infos if (policy := evicting(info))), ""),
         )
     finally:
         with anyio.CancelScope(shield=True):
