@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Seque
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import structlog
@@ -116,16 +116,20 @@ class Victoria:
     async def live(self) -> dict[str, int]:
         """How many live consumers each stage has, over all partitions the least.
 
-        One of this machine whose process is gone does not count, though its lease may still last.
+        One of this machine whose process is gone does not count, though its lease may still last. The time is any
+        server's: leases last far longer than the clocks of a cluster's servers differ.
         """
-        seconds, micros = await cast("Any", self.client).time()
+        client: Any = self.client
+        seconds, micros = await client.time()
         now = seconds * 1000 + micros // 1000
+        leases = [(stage.name, p) for stage in self.topology.stages for p in self.keys.of_stream(stage.reads)]
+        pipeline = client.pipeline(transaction=False)
+        for name, partition in leases:
+            pipeline.zrangebyscore(self.keys.leases(partition, name), now, "+inf")
         found: dict[str, int] = {}
-        for stage in self.topology.stages:
-            leases = [self.keys.leases(p, stage.name) for p in self.keys.of_stream(stage.reads)]
-            client: Any = self.client
-            held: list[list[bytes]] = [await client.zrangebyscore(key, now, "+inf") for key in leases]
-            found[stage.name] = min(sum(not is_gone(name.decode()) for name in each) for each in held)
+        for (name, _), held in zip(leases, await pipeline.execute(), strict=True):
+            alive = sum(not is_gone(consumer.decode()) for consumer in held)
+            found[name] = min(alive, found.get(name, alive))
         return found
 
     def worker(self, stages: Sequence[str]) -> Worker:
@@ -210,7 +214,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     local_model = LocalModel(settings)
     try:
         with reachable(url):
-            info = await server_info(client)
+            infos = await server_info(client)
         stages = wired(settings, projects, client, local_model)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
@@ -222,7 +226,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
             local_model=local_model,
-            evicts=evicting(info),
+            evicts=next((policy for info in infos if (policy := evicting(info))), ""),
         )
     finally:
         with anyio.CancelScope(shield=True):

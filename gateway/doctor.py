@@ -18,7 +18,7 @@ from gateway.options import Json, configured, connected, event_loop
 from gateway.screen import OUT, emit, styled
 from llm.fetch import SMOLLM2, check_gguf
 from schemas.errors import CouldNotStart, VictoriaError
-from streams.connection import evicting, masked
+from streams.connection import evicting, masked, server_info, version_of
 from streams.keys import INFERENCE
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -142,15 +142,22 @@ async def _backlogs(victoria: Victoria) -> AsyncIterator[Check]:
 
 
 async def _server(victoria: Victoria) -> AsyncIterator[Check]:
-    info: dict[str, Any] = await victoria.client.info()  # pyright: ignore[reportUnknownMemberType] - untyped there
-    version = info.get("valkey_version") or info.get("redis_version")
-    kind = "Valkey" if "valkey_version" in info else "Redis"
-    yield Check("server", "ok", f"{kind} {version} at {masked(victoria.url)}")
-    yield _memory(info)
-    if not info.get("aof_enabled"):
+    infos = await server_info(victoria.client)
+    kind = "Valkey" if "valkey_version" in infos[0] else "Redis"
+    of = f", a cluster of {len(infos)}," if infos[0].get("cluster_enabled") else ""
+    versions = " and ".join(dict.fromkeys(map(version_of, infos)))
+    yield Check("server", "ok", f"{kind} {versions}{of} at {masked(victoria.url)}")
+    for info in infos:
+        yield _memory(info)
+    if not all(info.get("aof_enabled") for info in infos):
         yield Check("durability", "warning", "no append-only file: a crash loses events", "Set appendonly yes.")
     else:
         yield Check("durability", "ok", "append-only file is on")
+    partitions = victoria.keys.of_stream("intake")
+    used_servers = {id(await victoria.client.owner(victoria.keys.dead(p))) for p in partitions}
+    if len(used_servers) < len(infos):
+        found = f"{len(partitions)} use {len(used_servers)} of {len(infos)} servers"
+        yield Check("partitions", "warning", found, "Set VICTORIA_PARTITIONS to two or three for each server.")
     live = await victoria.live()
     for stage in victoria.stages:
         workers = f"{live[stage]} worker{'' if live[stage] == 1 else 's'}"

@@ -7,17 +7,18 @@ from typing import Any, cast
 
 import hiredis
 from redis import exceptions as refused
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from schemas.errors import CouldNotStart, NotReachable
+from streams.cluster import Client
 
-Client = Redis
 TROUBLE = (refused.RedisError, OSError)
 """What any command may raise while the server is away, loading, full or read-only."""
 
-CONNECTIONS = 64
+CONNECTIONS = 2048
+"""At most, to one server: each stage waits for the entries of each partition on a connection of its own."""
 ANSWER_WITHIN = 15.0
 """Seconds after which a silent server counts as gone; blocking reads are shorter."""
 OLDEST = (7, 0)
@@ -33,7 +34,7 @@ class Packed:
 
 
 def connect(url: str) -> Client:
-    """A client for `url` (redis://, rediss://, unix://); nothing is sent yet.
+    """A client for `url` (redis://, rediss://, unix://), a server or any server of a cluster; nothing is sent yet.
 
     The client never repeats a command by itself: a repeated XREADGROUP would lose sight of what the first one
     delivered. Each caller knows how to try again.
@@ -49,7 +50,7 @@ def connect(url: str) -> Client:
         protocol=2,
     )
     pool.connection_class = type("PackedConnection", (Packed, pool.connection_class), {})
-    client = Redis.from_pool(pool)
+    client = Client(pool)
     # The hop takes entries as the server gives them; a dict for each would cost more than to decode its event.
     del cast("Any", client).response_callbacks["XREADGROUP"]
     return client
@@ -103,18 +104,24 @@ def reachable(url: str) -> Generator[None]:
         ) from cause
 
 
-async def server_info(client: Client) -> dict[str, Any]:
-    """The server's INFO, checked: raises CouldNotStart when it is too old for Victoria."""
-    info: dict[str, Any] = await cast("Any", client).info()
-    version = str(info.get("valkey_version") or info.get("redis_version", "0"))
-    major, minor = (int(part) for part in f"{version}.0".split(".")[:2])
-    if (major, minor) < OLDEST:
-        raise CouldNotStart(
-            "server.too_old",
-            f"The server has version {version}.",
-            "Victoria needs Redis 7.0 or Valkey 8, or newer.",
-        )
-    return info
+async def server_info(client: Client) -> list[dict[str, Any]]:
+    """INFO of the server, of a cluster's each, checked: raises CouldNotStart where one is too old for Victoria."""
+    infos: list[dict[str, Any]] = [await server.info() for server in await client.masters()]
+    for info in infos:
+        version = version_of(info)
+        major, minor = (int(part) for part in f"{version}.0".split(".")[:2])
+        if (major, minor) < OLDEST:
+            raise CouldNotStart(
+                "server.too_old",
+                f"The server has version {version}.",
+                "Victoria needs Redis 7.0 or Valkey 8, or newer.",
+            )
+    return infos
+
+
+def version_of(info: dict[str, Any]) -> str:
+    """The version a server's INFO tells; Valkey's own, not that of the Redis it is compatible with."""
+    return str(info.get("valkey_version") or info.get("redis_version", "0"))
 
 
 def evicting(info: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Reading a stream as it grows, without a consumer group: for doors and eyes, never for work."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -44,18 +45,30 @@ async def last_id(client: Client, stream: str) -> str:
     return newest[0][0].decode() if newest else "0-0"
 
 
-async def follow(client: Client, after: dict[str, str], block: int = 1_000) -> AsyncIterator[Sequence[Seen]]:
-    """Batches of entries after the given ids by stream key, oldest first, for ever; an empty one each `block` ms.
-
-    All keys must lie in one slot.
-    """
+async def follow(client: Client, after: dict[str, str], block: int = 1_000) -> AsyncGenerator[Sequence[Seen]]:
+    """Batches of entries after the given ids by stream key, oldest first, for ever; an empty one at least each `block`
+    ms. In a cluster streams of different slots are read side by side."""
     cursors = dict(after)
-    while True:
-        reply: Any = await client.xread({**cursors}, count=BATCH, block=block)
-        batch: list[Seen] = []
-        for key, entries in reply or ():
-            stream = key.decode()
-            batch += [seen(stream, entry_id, fields) for entry_id, fields in entries]
-            if entries:
-                cursors[stream] = entries[-1][0].decode()
-        yield batch
+    groups = await client.together(cursors)
+    reads: dict[asyncio.Task[Any], int] = {}
+    try:
+        while True:
+            for number in set(range(len(groups))).difference(reads.values()):
+                streams: Any = {key: cursors[key] for key in groups[number]}
+                reads[asyncio.create_task(_read(client, streams, block))] = number
+            done, _ = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+            batch: list[Seen] = []
+            for read in done:
+                del reads[read]
+                batch += read.result()
+            cursors |= {seen.stream: seen.id for seen in batch}
+            yield batch
+    finally:
+        for read in reads:
+            read.add_done_callback(lambda read: read.cancelled() or read.exception())  # which nobody else will look at
+            read.cancel()
+
+
+async def _read(client: Client, streams: Any, block: int) -> list[Seen]:
+    reply: Any = await client.xread(streams, count=BATCH, block=block)
+    return [seen(key.decode(), entry_id, fields) for key, entries in reply or () for entry_id, fields in entries]

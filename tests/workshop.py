@@ -97,10 +97,13 @@ def intake_stage(
     )
 
 
-async def wipe(client: Any, prefix: str) -> None:
-    """Remove all keys under a prefix, as a server that lost its data would."""
-    if keys := [key async for key in client.scan_iter(match=f"{{{prefix}:*", count=1000)]:
-        await client.delete(*keys)
+async def wipe(client: Client, prefix: str) -> None:
+    """Remove all keys under a prefix, as servers that lost their data would."""
+    for server in await client.masters():
+        removal = server.pipeline(transaction=False)
+        async for key in server.scan_iter(match=f"{{{prefix}:*", count=1000):
+            removal.unlink(key)
+        await removal.execute()
 
 
 async def eventually(holds: Callable[[], Awaitable[object]], within: float = 10.0) -> None:

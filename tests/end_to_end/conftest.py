@@ -29,10 +29,11 @@ class Processes:
         self.project, self.workshop = project, workshop
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, stage: str) -> None:
-        """Start one stage, as the README does."""
-        command = [sys.executable, "-m", "gateway.cli", "worker", stage]
-        self.running[stage] = subprocess.Popen(command, cwd=self.project, env=self.environ, stderr=subprocess.DEVNULL)
+    def start(self, *stages: str) -> None:
+        """Start one stage, as the README does, or several in one process."""
+        command = [sys.executable, "-m", "gateway.cli", "worker", *stages]
+        process = subprocess.Popen(command, cwd=self.project, env=self.environ, stderr=subprocess.DEVNULL)
+        self.running[" ".join(stages)] = process
 
     async def ready(self, *stages: str) -> None:
         """Wait until these stages are alive."""

@@ -1,8 +1,11 @@
 """What a failure leads to: decided purely, so every case can be looked at."""
 
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis._parsers import BaseParser
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
@@ -51,7 +54,24 @@ def test_what_may_pass_is_tried_again(problem: Exception) -> None:
     assert isinstance(failed(problem, 4, POLICY, 0.5), Dead)
 
 
-@pytest.mark.parametrize("problem", [Snooze(3.0), ConnectionLost("gone")])
+STATES = [
+    "OOM full",
+    "READONLY replica",
+    "CLUSTERDOWN down",
+    "MASTERDOWN gone",
+    "TRYAGAIN later",
+    "LOADING data",
+    "MOVED 1 h:1",
+    "ASK 1 h:1",
+    "BUSY script",
+    "MISCONF disk",
+    "NOREPLICAS few",
+]
+replied: Any = cast("Any", BaseParser).parse_error
+"""What the client makes of an error reply."""
+
+
+@pytest.mark.parametrize("problem", [Snooze(3.0), ConnectionLost("gone"), *map(replied, STATES)], ids=repr)
 def test_snoozing_and_trouble_of_the_server_never_count_as_an_attempt(problem: Exception) -> None:
     outcome = failed(problem, 4, POLICY, 0.5)
     assert isinstance(outcome, Again)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
+import pytest
 
 from schemas.events import Event, GoalSubmitted
-from streams.stage import Policy
+from streams.stage import Policy, Reject
+from streams.worker import Terms
 from tests.workshop import QUICK, Workshop, eventually, intake_stage, understood, wipe
 
 STREAM, GROUP = "intake", "understand"
@@ -48,20 +50,22 @@ async def test_a_dead_workers_entries_are_all_handled_and_none_twice(workshop: W
 
 async def test_a_worker_that_works_long_keeps_its_entries(workshop: Workshop) -> None:
     calls: list[str] = []
+    brief = Terms(lease=0.3)
 
     async def slow(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
         calls.append(event.goal)
-        await anyio.sleep(1.5)  # more than twice the lease
+        await anyio.sleep(2.5 * brief.lease)
         return [understood(event.goal)]
 
     stage = intake_stage(slow, Policy(concurrency=1, timeout=30))
-    async with workshop.working(stage), workshop.working(stage):
+    async with workshop.working(stage, terms=brief), workshop.working(stage, terms=brief):
         await workshop.publish("long work")
         await eventually(lambda: results(workshop, 1))
     assert calls == ["long work"]
 
 
-async def test_a_worker_that_lost_its_entry_while_it_was_paused_changes_nothing(workshop: Workshop) -> None:
+@pytest.mark.parametrize("late", ["an answer", "a failure", "a rejection"])
+async def test_a_worker_that_lost_its_entry_while_it_was_paused_changes_nothing(workshop: Workshop, late: str) -> None:
     woken = anyio.Event()
     calls: list[str] = []
 
@@ -69,6 +73,8 @@ async def test_a_worker_that_lost_its_entry_while_it_was_paused_changes_nothing(
         calls.append(event.goal)
         if len(calls) == 1:
             await woken.wait()
+            if late != "an answer":
+                raise Reject("too late") if late == "a rejection" else ValueError("too late")
         return [understood(event.goal)]
 
     stage = intake_stage(first_sleeps, Policy(concurrency=1, timeout=30))
@@ -87,6 +93,8 @@ async def test_a_worker_that_lost_its_entry_while_it_was_paused_changes_nothing(
         woken.set()
     assert len(calls) == 2
     assert len(await workshop.entries("results")) == 1
+    assert await workshop.entries("dead") == []
+    assert await workshop.client.zcard(workshop.keys.delayed("0", STREAM)) == 0
 
 
 async def test_a_hundred_dead_workers_are_forgotten_and_none_that_lives(workshop: Workshop) -> None:

@@ -10,6 +10,7 @@ from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import Event, GoalSubmitted, GoalUnderstood, Metadata, RunFinished, StageFailed
 from streams.outcome import DeadLetter
 from streams.stage import Policy, Reject, Snooze
+from streams.worker import Terms
 from tests.workshop import QUICK, TERMS, Workshop, eventually, intake_stage, understood
 
 
@@ -23,10 +24,10 @@ async def dead_letters(workshop: Workshop) -> list[DeadLetter]:
 
 async def test_each_event_is_answered_once_and_acknowledged(workshop: Workshop) -> None:
     stage = intake_stage(echo)
-    goals = [f"goal {n}" for n in range(500)]
+    goals = [f"goal {n}" for n in range(300)]
     async with workshop.working(stage):
         runs = await workshop.publish(*goals)
-        await eventually(lambda: said(workshop, 500))
+        await eventually(lambda: said(workshop, 300))
     entries = await workshop.entries("results")
     assert sorted(e.envelope.run for e in entries if e.envelope) == sorted(runs)
     assert await workshop.pending(stage) == 0
@@ -60,20 +61,28 @@ async def test_publishing_again_adds_nothing(workshop: Workshop) -> None:
     assert len(await workshop.entries("intake")) == 1
 
 
-async def test_a_failing_handler_is_tried_again_later(workshop: Workshop) -> None:
+async def test_a_failing_handler_is_tried_again_later_as_a_second_attempt(workshop: Workshop) -> None:
     tries: list[int] = []
 
-    async def third_time(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+    async def second_time(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
         tries.append(1)
-        if len(tries) < 3:
+        if len(tries) < 2:
             raise ValueError("not yet")
         return [understood(event.goal)]
 
-    async with workshop.working(intake_stage(third_time)):
+    async with workshop.working(intake_stage(second_time)):
         await workshop.publish("patience")
         await eventually(lambda: said(workshop, 1))
-    assert len(tries) == 3
+    assert len(tries) == 2
     assert await workshop.entries("dead") == []
+    found: Any = await workshop.client.xrange(workshop.keys.stream("0", "intake"))
+    (first, before), (second, after) = found
+    assert (after[b"type"], after[b"event"], after[b"attempt"]) == (before[b"type"], before[b"event"], b"2")
+    assert milliseconds(second) - milliseconds(first) >= 0.75 * 1000 * QUICK.backoff, "by the server's clock"
+
+
+def milliseconds(entry_id: bytes) -> int:
+    return int(entry_id.split(b"-")[0])
 
 
 async def test_a_handler_that_always_fails_ends_as_a_dead_letter_and_its_run_hears_of_it(workshop: Workshop) -> None:
@@ -83,12 +92,12 @@ async def test_a_handler_that_always_fails_ends_as_a_dead_letter_and_its_run_hea
     def on_dead(_event: GoalSubmitted, error: ErrorInfo) -> Sequence[Event]:
         return [StageFailed(stage="understand", error=error)]
 
-    stage = intake_stage(never, on_dead=on_dead, emits=(GoalUnderstood, StageFailed))
+    stage = intake_stage(never, Policy(attempts=2, backoff=0.01), on_dead=on_dead, emits=(GoalUnderstood, StageFailed))
     async with workshop.working(stage):
         await workshop.publish("hopeless")
         await eventually(lambda: said(workshop, 1))
     (letter,) = await dead_letters(workshop)
-    assert (letter.stage, letter.attempts, letter.error.code) == ("understand", 3, "stage.error")
+    assert (letter.stage, letter.attempts, letter.error.code) == ("understand", 2, "stage.error")
     assert "broken for good" in letter.error.message
     assert "hopeless" in letter.event
     (failed,) = await workshop.bodies("results")
@@ -111,7 +120,7 @@ async def test_a_dead_letter_tells_where_each_try_failed(workshop: Workshop) -> 
         (2, "KeyError: 'second'"),
     ]
     assert letter.error.message == "ValueError: third"
-    assert letter.trace.splitlines()[-1].startswith("streams/test_hop.py:")
+    assert letter.trace.splitlines()[-1].startswith("contract/test_hop.py:")
     assert letter.trace.endswith("worse_each_time")
     first, second = (each.digest for each in letter.history)
     assert first == letter.digest, "the same exception from the same place"
@@ -156,11 +165,11 @@ async def test_snooze_brings_the_event_back_without_counting_an_attempt(workshop
 
     async def sleepy(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
         seen.append(1)
-        if len(seen) <= QUICK.attempts + 1:
+        if len(seen) == 1:
             raise Snooze(0.01)
         return [understood(event.goal)]
 
-    async with workshop.working(intake_stage(sleepy)):
+    async with workshop.working(intake_stage(sleepy, Policy(attempts=1))):
         await workshop.publish("later")
         await eventually(lambda: said(workshop, 1))
     assert await workshop.entries("dead") == []
@@ -201,6 +210,18 @@ async def one_dead(workshop: Workshop) -> bool:
     return len(await workshop.entries("dead")) >= 1
 
 
+async def test_what_can_not_be_read_becomes_a_dead_letter_and_the_next_is_handled(workshop: Workshop) -> None:
+    await workshop.client.xadd(workshop.keys.stream("0", "intake"), {"type": "GoalSubmitted", "event": "{oops"})
+    stage = intake_stage(echo)
+    async with workshop.working(stage):
+        await workshop.publish("fine")
+        await eventually(lambda: said(workshop, 1))
+        await eventually(lambda: one_dead(workshop))
+    (letter,) = await dead_letters(workshop)
+    assert (letter.error.code, letter.event) == ("event.malformed", "{oops")
+    assert await workshop.pending(stage) == 0
+
+
 async def test_saying_an_event_that_is_not_declared_is_an_error_not_a_loss(workshop: Workshop) -> None:
     async def wrong(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
         return [GoalSubmitted(goal=event.goal)]
@@ -237,7 +258,7 @@ async def test_what_a_worker_can_not_finish_in_time_another_takes_over_at_once(w
         return []
 
     stage = intake_stage(stuck)
-    short = type(TERMS)(lease=TERMS.lease, grace=0.1, model_timeout=1.0)
+    short = Terms(lease=TERMS.lease, grace=0.1, model_timeout=1.0)
     async with workshop.working(stage, terms=short):
         await workshop.publish("heavy")
         await eventually(lambda: workshop.pending(stage))
