@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter, process_time
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -30,7 +30,7 @@ from schemas.events import (
 from schemas.inference import Question
 from schemas.plan import Plan, Step
 from streams.append import Publisher, new_run_id
-from streams.connection import TROUBLE, Client, server_info
+from streams.connection import TROUBLE, Client, server_info, version_of
 from streams.follow import follow, last_id
 from streams.keys import Keys
 from streams.stage import AnyStage, Context, Policy, Stage
@@ -84,15 +84,13 @@ async def own_keys(client: Client, prefix: str) -> AsyncGenerator[Keys]:
         yield keys
     finally:
         with suppress(*TROUBLE), anyio.move_on_after(CLEAN_UP_WITHIN, shield=True):
-            names = cast("Any", client).scan_iter(match=f"{{{keys.prefix}:*", count=1_000)
-            chunk: list[bytes] = []
-            async for name in names:
-                chunk.append(name)
-                if len(chunk) == PUBLISH_AT_ONCE:
-                    await client.unlink(*chunk)
-                    chunk.clear()
-            if chunk:
-                await client.unlink(*chunk)
+            for server in await client.masters():
+                removal = server.pipeline(transaction=False)
+                async for name in server.scan_iter(match=f"{{{keys.prefix}:*", count=1_000):
+                    removal.unlink(name)
+                    if len(removal) == PUBLISH_AT_ONCE:
+                        await removal.execute()
+                await removal.execute()
 
 
 @asynccontextmanager
@@ -134,7 +132,7 @@ async def drain(client: Client, keys: Keys, events: int, batch: int, progress: P
 
     topology = Topology((noop(handle, batch),), {GoalSubmitted: "intake"}, frozenset({GoalUnderstood}))
     results = keys.stream("0", "results")
-    version = version_of(await server_info(client))
+    version = await name_of_server(client)
     before = await server_time(client)
     started, cpu = perf_counter(), process_time()
     async with working(client, keys, topology):
@@ -177,7 +175,7 @@ async def run(client: Client, prefix: str, runs: int, in_flight: int, progress: 
     """Measure whole runs: their latency one at a time, then `runs` of them with `in_flight` at once."""
     async with own_keys(client, prefix) as keys:
         topology = chain()
-        version = version_of(await server_info(client))
+        version = await name_of_server(client)
         async with working(client, keys, topology):
             await drive(client, keys, WARM_UP, 1)
             _, latencies = await drive(client, keys, min(LATENCIES, runs), 1)
@@ -265,17 +263,18 @@ def no_model(_question: Question[Any]) -> str:
 
 async def server_time(client: Client) -> int:
     """Microseconds the server has spent so far on what a hop consists of: reading, and scripts."""
-    stats: dict[str, Any] = await cast("Any", client).info("commandstats")
-    return sum(
-        stats.get(f"cmdstat_{command}", {}).get("usec", 0) for command in ("xreadgroup", "evalsha", "eval", "fcall")
-    )
+    spent = 0
+    for server in await client.masters():
+        stats: dict[str, Any] = await server.info("commandstats")
+        spent += sum(stats.get(f"cmdstat_{command}", {}).get("usec", 0) for command in ("xreadgroup", "evalsha"))
+    return spent
 
 
-def version_of(info: dict[str, Any]) -> str:
+async def name_of_server(client: Client) -> str:
     """Which server this is, as people write it."""
-    if version := info.get("valkey_version"):
-        return f"Valkey {version}"
-    return f"Redis {info.get('redis_version', '?')}"
+    info, *others = await server_info(client)
+    kind = "Valkey" if "valkey_version" in info else "Redis"
+    return f"{kind} {version_of(info)}" + (f", {len(others) + 1} masters" if others else "")
 
 
 def quantile(values: Sequence[float], q: float) -> float:

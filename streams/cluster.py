@@ -58,15 +58,21 @@ class Client(Redis):
     in one slot, and what KEYLESS names; for others ask one of `masters()`.
     """
 
-    def __init__(self, pool: BlockingConnectionPool) -> None:
+    def __init__(self, pool: BlockingConnectionPool, callbacks: Any = None, *, single: bool = False) -> None:
         cast("Any", super()).__init__(connection_pool=pool)
-        self._given: Any = Redis.from_pool(pool)
-        self._given.response_callbacks = self.response_callbacks
+        self.response_callbacks = callbacks or self.response_callbacks
+        self._single = single
+        self._given: Any = self._on(pool)
         self._stale = True
         self._learning = asyncio.Lock()
         self._owners: list[Any] = []  # of each slot, None where there is none; empty: not in a cluster
         self._masters: list[Any] = []
         self._nodes: dict[tuple[str, int], Any] = {}
+
+    def single(self) -> "Client":
+        """A client of the same servers with one connection to each, which it keeps: a command costs half as much there,
+        and waits for the one before. Close it as well."""
+        return Client(cast("Any", self.connection_pool), self.response_callbacks, single=True)
 
     async def masters(self) -> list[Any]:
         """Every server that holds keys: this client itself where there is no cluster."""
@@ -120,8 +126,9 @@ class Client(Redis):
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections."""
-        for node in (*self._nodes.values(), self._given):
-            await node.aclose(close_connection_pool)
+        for node in self._nodes.values():
+            await node.aclose(close_connection_pool=True)
+        await self._given.aclose(close_connection_pool=not self._single)
 
     async def watched(self, command: Any) -> Any:
         """Await a command's reply; if its server seems to be gone, the map is asked for before the next one."""
@@ -181,8 +188,12 @@ class Client(Redis):
                 port=port,
                 **options,
             )
-            node = self._nodes[host, port] = Redis.from_pool(pool)
-            node.response_callbacks = self.response_callbacks
+            node = self._nodes[host, port] = self._on(pool)
+        return node
+
+    def _on(self, pool: Any) -> Any:
+        node: Any = cast("Any", Redis)(connection_pool=pool, single_connection_client=self._single)
+        node.response_callbacks = self.response_callbacks
         return node
 
     def _redirected(self, redirection: Any, sender: Any) -> Any:

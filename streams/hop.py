@@ -10,20 +10,22 @@ The three go on side by side: while the server reads and settles, the lanes hand
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import random
 from typing import Any, cast
 
 import msgspec
 import structlog
 from anyio import CancelScope, create_task_group
-from redis.exceptions import ResponseError
 
 from schemas.errors import ErrorInfo
 from streams.connection import TROUBLE, Client
 from streams.context import Effector, LiveContext
 from streams.entry import Entry, accepts
+from streams.groups import create_groups
 from streams.lanes import Lanes
 from streams.outcome import EMITTED, Again, Dead, failed, undeclared
+from streams.scripts import Scripts
 from streams.settlement import NOTHING, Handled, NewState, Settlement, Speech
 from streams.settler import SETTLE_AT_MOST, Settler
 from streams.stage import AnyStage, Snooze
@@ -58,14 +60,17 @@ class Hop:
         self, stage: AnyStage, topology: Topology, client: Client, consumer: str, effector: Effector, keep: float
     ) -> None:
         self.stage, self.consumer, self.counts = stage, consumer, Counts()
-        self._client, self._effector, self._keys = client, effector, effector.keys
+        self._effector, self._keys = effector, effector.keys
         self.partitions = self._keys.of_stream(stage.reads)
+        self._create_groups = partial(create_groups, client, self._keys, topology)
+        self._settling = client.single()
+        self._reading = {partition: client.single() for partition in self.partitions}
         self._accepts, self._speech = accepts(stage), Speech(stage, topology)
         self._lanes = Lanes(stage.policy, self._handle, self._handled)
         self._settlers = {
             partition: Settler(
                 Settlement(stage, self._speech.streams, self._keys, partition, keep),
-                effector.scripts,
+                Scripts(self._settling),
                 self._settled,
                 self._wait_out,
             )
@@ -103,6 +108,11 @@ class Hop:
                 await self._free.wait()
             tasks.cancel_scope.cancel()
 
+    async def close(self) -> None:
+        """Close the connections, after `run`."""
+        for client in (self._settling, *self._reading.values()):
+            await client.aclose()
+
     def stop(self) -> None:
         """Read no more; finish what is in hand."""
         self._stopping.set()
@@ -131,16 +141,6 @@ class Hop:
             )
         self._lanes.put(entry)
 
-    async def create_groups(self) -> None:
-        """Make sure the group exists on every partition, from the very first entry on."""
-        for partition in self.partitions:
-            try:
-                stream = self._keys.stream(partition, self.stage.reads)
-                await self._client.xgroup_create(stream, self.stage.name, id="0", mkstream=True)
-            except ResponseError as problem:
-                if "BUSYGROUP" not in str(problem):
-                    raise
-
     async def _read(self, partition: str) -> None:
         fault = False
         while True:
@@ -166,7 +166,7 @@ class Hop:
         """Read once, waiting up to `block` ms; the last id received."""
         where = ("STREAMS", self._keys.stream(partition, self.stage.reads), after)
         waiting = ("BLOCK", block) if block else ()
-        client = cast("Any", self._client)
+        client = cast("Any", self._reading[partition])
         group = ("GROUP", self.stage.name, self.consumer)
         reply = await client.execute_command("XREADGROUP", *group, "COUNT", count, *waiting, *where)
         entries = cast("list[tuple[bytes, Sequence[bytes] | None]]", reply[0][1] if reply else [])
@@ -181,7 +181,7 @@ class Hop:
         await asyncio.sleep(PAUSE)
         if "NOGROUP" in str(problem):
             try:
-                await self.create_groups()
+                await self._create_groups()
                 self.counts.regrouped += 1
                 _log.warning("hop.regrouped", stage=self.stage.name, times=self.counts.regrouped)
             except TROUBLE as again:

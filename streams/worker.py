@@ -69,7 +69,8 @@ class Worker:
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self._terms = terms
-        scripts, records = Scripts(client), Records(client)
+        self._recording = client.single()
+        scripts, records = Scripts(client), Records(self._recording)
         journal = Journal(client, keys, records)
         self._answers = Answers(client, journal, keys.answers(self.name))
         effector = Effector(keys, scripts, records, journal, self._answers, route, terms.model_timeout)
@@ -86,9 +87,25 @@ class Worker:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop`. Raises redis errors only before the first read."""
-        await self._create_groups()
-        for duties in self._duties:
-            await duties.start()
+        try:
+            await self._create_groups()
+            for duties in self._duties:
+                await duties.start()
+            await self._work(task_status)
+            for duties in self._duties:
+                try:
+                    await duties.stop()
+                except TROUBLE as problem:
+                    # Without the server the lease ends by itself.
+                    _log.warning("worker.leave_failed", error=str(problem))
+        finally:
+            with anyio.CancelScope(shield=True):
+                for hop in self._hops:
+                    await hop.close()
+                await self._recording.aclose()
+        _log.info("worker.stopped", worker=self.name)
+
+    async def _work(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._answers.listen)
             beside.start_soon(self._retention.run)
@@ -104,10 +121,3 @@ class Worker:
                     hop.stop()
                 hops.cancel_scope.deadline = anyio.current_time() + self._terms.grace
             beside.cancel_scope.cancel()
-        for duties in self._duties:
-            try:
-                await duties.stop()
-            except TROUBLE as problem:
-                # Without the server the lease ends by itself.
-                _log.warning("worker.leave_failed", error=str(problem))
-        _log.info("worker.stopped", worker=self.name)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from streams.bench import drain, fill, noop, server_info, version_of
+from streams.bench import drain, fill, name_of_server, noop
 from streams.connection import Client, connect
 from streams.keys import Keys
 from streams.stage import AnyStage
@@ -93,7 +93,7 @@ async def _measure(url: str, lengths: tuple[int, ...], events: int, rounds: int)
     for turn in range(rounds):
         for each in turns if turn % 2 else reversed(turns):
             await _round(client, each, events)
-    version = version_of(await server_info(client))
+    version = await name_of_server(client)
     await client.aclose()
     return version, aged
 
