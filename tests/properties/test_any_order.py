@@ -140,6 +140,11 @@ class Workers(RuleBasedStateMachine):
     def promote(self) -> None:
         self.do(self.scripts.promote(self.delayed, self.source, 100))
 
+    @rule()
+    def trim(self) -> None:
+        """Retention, as tight as can be: all that is older than a millisecond and done."""
+        self.do(self.scripts.retain(self.source, 0.001, 1_000, 100, (GROUP,)))
+
     @invariant()
     def nothing_is_said_twice(self) -> None:
         if hasattr(self, "loop"):
