@@ -32,7 +32,7 @@ from tests.chaos.server import Server
 from tests.chaos.stages import STAGES, chaos_topology, expected, goal, project, route
 from tests.chaos.worker import Order, serve
 
-REPEATING = {"lease": 2, "reclaim": 1, "promote": 1}
+REPEATING = {"lease": 2, "reclaim": 1, "promote": 1, "retain": 2}
 """What a worker does again and again whether there is work or not, and how often a crash there is tried."""
 ACTION = "action"
 GAP = {("intent", "after"), (ACTION, "before"), (ACTION, "after"), ("record", "before")}
@@ -105,6 +105,8 @@ class Bench:
         victim = self._fork(order)
         leaving.callback(_bury, victim)
         proxy.victim = victim.pid or 0
+        while victim.is_alive() and not proxy.answered["lease"]:
+            await anyio.sleep(POLL)  # so that the groups are for the victim to create
         stop_others = await _hire(tasks, [stage for stage in STAGES if stage != cell.stage], topology, client, keys)
         await Publisher(client, keys).publish([(RUN, goal(0))], "intake")
         await _over(client, keys, topology, victim)

@@ -52,8 +52,10 @@ def meaning(command: list[bytes]) -> str:
             return "read" if after == b">" else "read again"
         case [b"PUBLISH", *_]:
             return "hint"
-        case [b"XGROUP", *_]:
+        case [b"XINFO" | b"XGROUP", *_]:
             return "group"
+        case [b"SET", *_]:
+            return "turn"
         case [name, *_]:
             return "" if name in SETUP else name.decode().lower()
         case _:

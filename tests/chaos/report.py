@@ -23,6 +23,8 @@ COLUMNS = (
     "lease",
     "reclaim",
     "promote",
+    "turn",
+    "retain",
     "read",
     "state",
     "journal",
@@ -56,9 +58,10 @@ HEAD = """# The crash matrix
 stages, the row's stage is a process of its own and is ended by SIGKILL right before a command reaches the server (first
 number) or after it was carried out and before the process hears of it (second number), at every command of the column
 in turn; `action` is the outside action itself. Then another worker takes over. A column that a worker repeats by the
-clock (lease, reclaim, promote) is crashed at its first time, lease at its second as well.
+clock (lease, reclaim, promote, turn, retain) is crashed at its first times only.
 
-- group, subscribe, lease: how a worker begins
+- group, subscribe, lease: how a worker begins; reclaim, promote: what it does for others
+- turn, retain: whose turn it is to trim the streams, and one of them trimmed
 - read: XREADGROUP; state: a run's state is read; journal: a record is looked up
 - intent, record: written before and after an action, or after an answer of a model
 - question: put to the model's stream; hint: the asking stage is told of the answer
