@@ -7,7 +7,7 @@ override export GOAL := $(value GOAL)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run test check bench chaos lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,10 @@ check: $(VENV)/.dev ## Lint, type check, and hold the direction of imports
 
 bench: $(VENV)/.dev ## Measure speed beside other tools, into tests/bench/RESULTS.md (some 20 minutes)
 	$(BIN)/python -m tests.bench
+
+chaos: $(VENV)/.dev ## Kill everything at any time, and count (about 8 minutes)
+	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos.matrix
 
 lock: $(VENV)/.dev ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \

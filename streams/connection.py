@@ -25,12 +25,21 @@ OLDEST = (7, 0)
 
 
 class Packed:
-    """Lets hiredis write commands as well as read replies, which the client's async connections do in Python."""
+    """Lets hiredis write commands as well as read replies, which the client's async connections do in Python.
+    A write to a connection that the other side has broken fails as one, on every event loop."""
 
     def pack_command(self, *args: str | bytes | float) -> list[bytes]:
         """One command in the server's protocol; the client gives words such as `SCRIPT LOAD` as one argument."""
         pack = cast("Any", hiredis).pack_command  # its stub takes one-element commands only
         return [pack((*str(args[0]).split(" "), *args[1:]))]
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Write what was packed. Raises redis errors only."""
+        try:
+            await cast("Any", super()).send_packed_command(command, check_health)
+        except RuntimeError as problem:
+            # uvloop's word for a transport that was closed a moment ago; asyncio's own would have taken the bytes.
+            raise refused.ConnectionError(f"The connection is closed: {problem}") from problem
 
 
 def connect(url: str) -> Client:

@@ -5,10 +5,11 @@ import re
 from contextlib import suppress
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
 from schemas.errors import CouldNotStart, NotReachable
-from streams.connection import Client, connect, masked, reachable, server_info
+from streams.connection import TROUBLE, Client, connect, masked, reachable, server_info
 
 
 async def test_a_server_that_is_not_there_is_a_typed_error_that_names_it_without_its_password() -> None:
@@ -86,3 +87,18 @@ async def test_the_servers_own_trouble_has_a_name_and_may_pass(reply: str, code:
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+async def ping(connection: Any) -> None:
+    await connection.send_command("PING")
+    await connection.read_response()
+
+
+async def test_writing_to_a_connection_that_was_broken_is_trouble_that_callers_know(client: Client) -> None:
+    pool: Any = client.connection_pool
+    connection = await pool.get_connection()
+    connection._writer.transport.abort()
+    await anyio.lowlevel.checkpoint()
+    with pytest.raises(TROUBLE):  # asyncio takes the bytes, and the answer never comes; uvloop refuses them
+        await ping(connection)
+    await pool.release(connection)
