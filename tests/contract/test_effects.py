@@ -148,16 +148,17 @@ async def test_the_first_record_of_an_effect_stays_and_an_intent_is_recorded_onc
     assert await journal.everything("run") == {"e/pay": first}
 
 
-async def test_a_hint_is_heard_wherever_it_is_given(workshop: Workshop) -> None:
+async def test_a_hint_is_heard_whichever_server_it_is_given_to(workshop: Workshop) -> None:
+    servers: dict[bytes, Any] = {b"%d" % number: each for number, each in enumerate(await workshop.client.masters())}
+    heard: set[bytes] = set()
     async with workshop.client.pubsub() as subscription:
         await subscription.subscribe("here")
-        heard = subscription.listen()
-        assert (await anext(heard))["type"] == "subscribe"
-        for number in range(6):  # in a cluster, each at any server
-            await workshop.client.publish("here", number)
-        with anyio.fail_after(5):
-            assert {int((await anext(heard))["data"]) for _ in range(6)} == set(range(6))
-        await heard.aclose()
+        with anyio.fail_after(10):
+            while heard != set(servers):  # one may be lost: servers of a cluster pass them on without a receipt
+                for number, server in servers.items():
+                    await server.publish("here", number)
+                if message := await subscription.get_message(ignore_subscribe_messages=True, timeout=0.1):
+                    heard.add(message["data"])
 
 
 class Verdict(msgspec.Struct):
