@@ -19,8 +19,6 @@ TROUBLE = (refused.RedisError, OSError)
 
 CONNECTIONS = 2048
 """At most, to one server: each stage waits for the entries of each partition on a connection of its own."""
-ANSWER_WITHIN = 15.0
-"""Seconds after which a silent server counts as gone; blocking reads are shorter."""
 OLDEST = (7, 0)
 
 
@@ -55,7 +53,7 @@ def connect(url: str) -> Client:
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
         socket_connect_timeout=5,
-        socket_timeout=ANSWER_WITHIN,
+        socket_timeout=None,  # the client watches over whole commands
         protocol=2,
     )
     pool.connection_class = type("PackedConnection", (Packed, pool.connection_class), {})

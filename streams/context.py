@@ -56,11 +56,12 @@ class Effector:
 class LiveContext:
     """One event's context. Made anew for every handling; all that must last is in the journal."""
 
-    __slots__ = ("_effector", "_entry", "_envelope", "_usage", "event_id", "run_id", "state", "trust")
+    __slots__ = ("_effector", "_entry", "_envelope", "_fresh", "_usage", "event_id", "run_id", "state", "trust")
 
     def __init__(self, envelope: Envelope[Event], entry: Entry, state: Any, effector: Effector) -> None:
         self.run_id, self.event_id, self.state = envelope.run, envelope.id, state
         self.trust: Trust = envelope.trust
+        self._fresh, entry.fresh = entry.fresh, False
         self._envelope, self._entry, self._effector, self._usage = envelope, entry, effector, NO_USAGE
 
     def now(self) -> datetime:
@@ -146,14 +147,20 @@ class LiveContext:
         """Do one outside action, or return what it gave before."""
         self.trust = least_trusted(self.trust, "tool")
         effect, hashed, journal = f"{self.event_id}/{name}", request_hash([request]), self._effector.journal
-        record = await journal.read(self.run_id, effect)
-        if record is None:
-            if effects != "none" and not await journal.intend(self.run_id, effect) and effects == "unknown":
+        record = None
+        if effects == "none":
+            # A fresh entry has no records. Should its event stand on the stream twice, the first record wins below.
+            if not self._fresh:
+                record = await journal.read(self.run_id, effect)
+        elif not await journal.intend(self.run_id, effect):
+            record = await journal.read(self.run_id, effect)
+            if record is None and effects == "unknown":
                 raise OutcomeUnknown(
                     "effect.unknown",
                     f"A crash came between {name!r} and its record; it is not done again.",
                     "Look outside whether it happened.",
                 )
+        if record is None:
             started = perf_counter()
             result, error = NOTHING, None
             try:

@@ -29,14 +29,14 @@ def accepts(stage: AnyStage) -> Accepts:
 class Entry:
     """What was delivered: with its `envelope`, or with the `problem` that makes it a dead letter.
 
-    `fields` are names and values in turn, as the server gives them.
+    `fields` are names and values in turn, as the server gives them. `fresh` says that nobody has handled it before.
     """
 
-    __slots__ = ("attempt", "envelope", "fields", "history", "id", "partition", "problem")
+    __slots__ = ("attempt", "envelope", "fields", "fresh", "history", "id", "partition", "problem")
 
     def __init__(self, entry_id: bytes, fields: Sequence[bytes], partition: str, accepted: Accepts) -> None:
         self.id, self.fields, self.partition = entry_id, fields, partition
-        self.attempt = 1
+        self.attempt, self.fresh = 1, False
         self.history: tuple[Try, ...] = ()
         self.envelope: Envelope[Event] | None = None
         self.problem: ErrorInfo | None = None

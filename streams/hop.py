@@ -63,14 +63,14 @@ class Hop:
         self._effector, self._keys = effector, effector.keys
         self.partitions = self._keys.of_stream(stage.reads)
         self._create_groups = partial(create_groups, client, self._keys, topology)
-        self._settling = client.single()
-        self._reading = {partition: client.single() for partition in self.partitions}
+        self._reading = {partition: client.line() for partition in self.partitions}
+        self._settling = {partition: client.line() for partition in self.partitions}
         self._accepts, self._speech = accepts(stage), Speech(stage, topology)
         self._lanes = Lanes(stage.policy, self._handle, self._handled)
         self._settlers = {
             partition: Settler(
                 Settlement(stage, self._speech.streams, self._keys, partition, keep),
-                Scripts(self._settling),
+                Scripts(self._settling[partition]),
                 self._settled,
                 self._wait_out,
             )
@@ -83,13 +83,14 @@ class Hop:
     async def run(self) -> None:
         """Work until stopped; returns once everything in hand is settled."""
         async with create_task_group() as tasks:
-            readers = CancelScope()
+            readers, read = CancelScope(), asyncio.Event()
 
             async def read_all() -> None:
                 with readers:
                     async with create_task_group() as reading:
                         for partition in self.partitions:
                             reading.start_soon(self._read, partition)
+                read.set()
 
             tasks.start_soon(read_all)
             tasks.start_soon(self._lanes.run)
@@ -97,6 +98,7 @@ class Hop:
                 tasks.start_soon(settler.run)
             await self._stopping.wait()
             readers.cancel()
+            await read.wait()
             # A read that was cancelled may have been answered: what it delivered is still ours to do.
             for partition in self.partitions:
                 try:
@@ -110,8 +112,8 @@ class Hop:
 
     async def close(self) -> None:
         """Close the connections, after `run`."""
-        for client in (self._settling, *self._reading.values()):
-            await client.aclose()
+        for line in (*self._reading.values(), *self._settling.values()):
+            await line.close()
 
     def stop(self) -> None:
         """Read no more; finish what is in hand."""
@@ -126,13 +128,16 @@ class Hop:
         """Wait until this worker can take entries in hand; how many."""
         return await self._lanes.room()
 
-    def receive(self, partition: str, entry_id: bytes, fields: Sequence[bytes], deliveries: int = 1) -> None:
-        """Take a delivered entry in hand, unless it is already."""
+    def receive(
+        self, partition: str, entry_id: bytes, fields: Sequence[bytes], deliveries: int = 1, *, fresh: bool = False
+    ) -> None:
+        """Take a delivered entry in hand, unless it is already. `fresh`: it was never delivered to anybody before."""
         held = self._held[partition]
         if entry_id in held:
             return
         held.add(entry_id)
         entry = Entry(entry_id, fields, partition, self._accepts)
+        entry.fresh = fresh and entry.attempt == 1
         if deliveries > self.stage.policy.deliveries:
             entry.problem = ErrorInfo(
                 "entry.poisoned",
@@ -152,6 +157,7 @@ class Hop:
                     await self._catch_up(partition)
                     fault = False
                 await self._receive_after(partition, ">", room, READ_BLOCK)
+                await asyncio.sleep(0)  # first the lanes: what they send should not wait for the next read
             except TROUBLE as problem:
                 fault = True
                 await self._wait_out(problem)
@@ -166,12 +172,11 @@ class Hop:
         """Read once, waiting up to `block` ms; the last id received."""
         where = ("STREAMS", self._keys.stream(partition, self.stage.reads), after)
         waiting = ("BLOCK", block) if block else ()
-        client = cast("Any", self._reading[partition])
         group = ("GROUP", self.stage.name, self.consumer)
-        reply = await client.execute_command("XREADGROUP", *group, "COUNT", count, *waiting, *where)
+        reply = await self._reading[partition].execute_command("XREADGROUP", *group, "COUNT", count, *waiting, *where)
         entries = cast("list[tuple[bytes, Sequence[bytes] | None]]", reply[0][1] if reply else [])
         for entry_id, fields in entries:
-            self.receive(partition, entry_id, fields or ())
+            self.receive(partition, entry_id, fields or (), fresh=after == ">")
         self._largest = max((len(fields[-1]) for _, fields in entries if fields), default=1)
         return entries[-1][0] if entries else None
 

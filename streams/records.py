@@ -7,7 +7,7 @@ requests gather; when idle, a request leaves at once.
 import asyncio
 from typing import NamedTuple
 
-from streams.connection import Client
+from streams.cluster import Client, Line
 from streams.scripts import Arg, Scripts
 
 AT_MOST = 256
@@ -29,7 +29,9 @@ class Records:
     """Requests by partition, since one call must stay in one slot of a cluster."""
 
     def __init__(self, client: Client) -> None:
-        self._scripts = Scripts(client)
+        self._client = client
+        self._lines: dict[str, Line] = {}
+        self._scripts: dict[str, Scripts] = {}
         self._waiting: dict[str, list[Request]] = {}
         self._calls: dict[str, asyncio.Task[None]] = {}
 
@@ -42,6 +44,11 @@ class Records:
         (held,) = await self._request(partition, key, value, (field,))
         return held
 
+    async def close(self) -> None:
+        """Give the connections back."""
+        for line in self._lines.values():
+            await line.close()
+
     def _request(self, partition: str, key: str, value: bytes, fields: tuple[str, ...]) -> asyncio.Future[Fields]:
         loop = asyncio.get_running_loop()
         request = Request(key, value, fields, loop.create_future())
@@ -51,21 +58,25 @@ class Records:
         return request.held
 
     async def _call(self, partition: str) -> None:
+        if partition not in self._scripts:
+            self._lines[partition] = self._client.line()
+            self._scripts[partition] = Scripts(self._lines[partition])
+        scripts = self._scripts[partition]
         try:
             while batch := self._waiting.pop(partition, None):
                 for start in range(0, len(batch), AT_MOST):
-                    await self._carry(batch[start : start + AT_MOST])
+                    await self._carry(scripts, batch[start : start + AT_MOST])
         finally:
             del self._calls[partition]
 
-    async def _carry(self, batch: list[Request]) -> None:
+    async def _carry(self, scripts: Scripts, batch: list[Request]) -> None:
         """One call. Whoever was cancelled while waiting is passed over."""
         keys: dict[str, int] = {}
         args: list[Arg] = []
         for request in batch:
             args += (keys.setdefault(request.key, len(keys) + 1), request.value, len(request.fields), *request.fields)
         try:
-            results = await self._scripts.record(list(keys), args)
+            results = await scripts.record(list(keys), args)
         except BaseException as problem:
             for request in batch:
                 if isinstance(problem, Exception) and not request.held.done():

@@ -69,11 +69,10 @@ class Worker:
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self._terms = terms
-        self._recording = client.single()
-        scripts, records = Scripts(client), Records(self._recording)
-        journal = Journal(client, keys, records)
+        scripts, self._records = Scripts(client), Records(client)
+        journal = Journal(client, keys, self._records)
         self._answers = Answers(client, journal, keys.answers(self.name))
-        effector = Effector(keys, scripts, records, journal, self._answers, route, terms.model_timeout)
+        effector = Effector(keys, scripts, self._records, journal, self._answers, route, terms.model_timeout)
         self._hops = [Hop(topology.stage(stage), topology, client, self.name, effector, terms.keep) for stage in stages]
         self._duties = [Duties(hop, keys, scripts, terms.lease) for hop in self._hops]
         keep = Keep(terms.keep, terms.keep_entries, terms.keep_dead)
@@ -100,9 +99,8 @@ class Worker:
                     _log.warning("worker.leave_failed", error=str(problem))
         finally:
             with anyio.CancelScope(shield=True):
-                for hop in self._hops:
-                    await hop.close()
-                await self._recording.aclose()
+                for part in (*self._hops, self._records):
+                    await part.close()
         _log.info("worker.stopped", worker=self.name)
 
     async def _work(self, task_status: anyio.abc.TaskStatus[None]) -> None:

@@ -155,6 +155,6 @@ def test_a_command_is_known_by_what_it_is_for(command: str, known_as: str) -> No
 
 async def test_every_script_is_known_by_its_name(server: Server) -> None:
     client: Any = connect(server.url)
-    known = {value.sha.encode() for value in vars(Scripts(client)).values()}
+    known = {value.digest.encode() for value in vars(Scripts(client)).values()}
     await client.aclose()
     assert known <= SCRIPTS.keys()
