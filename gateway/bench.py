@@ -12,6 +12,7 @@ from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import answer, emit, note
+from gateway.serve import settle_in
 from streams import bench
 from streams.bench import HopFigures, Progress, RunFigures
 
@@ -94,6 +95,7 @@ def run(
 
 def _measured(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]]) -> R:
     async def interruptibly(victoria: Victoria) -> R:
+        settle_in()  # as a worker does
         async with interruptible(lambda: Interrupted("interrupted", "Interrupted; its keys are removed.")):
             return await work(victoria)
 

@@ -15,6 +15,7 @@ import uvloop
 from redis.asyncio import Redis
 
 from streams.bench import PAYLOAD, server_time
+from streams.connection import connect
 
 SETTLE = """
 -- KEYS[1] the stream   KEYS[2] the output's stream   ARGV[1] the group   ARGV[2] n, then n ids, then n outputs
@@ -52,7 +53,8 @@ async def main(url: str, events: int, batch: int) -> None:
         await pipeline.execute()
     settle = client.register_script(SETTLE)
     await client.script_load(SETTLE)
-    before = await server_time(client)
+    watcher = connect(url)
+    before = await server_time(watcher)
     started, cpu, done = perf_counter(), process_time(), 0
     while done < events:
         reply: Any = await client.execute_command("XREADGROUP", "GROUP", "g", "c", "COUNT", batch, "STREAMS", "in", ">")
@@ -64,7 +66,8 @@ async def main(url: str, events: int, batch: int) -> None:
             outputs.append(encode(Event(event.id, event.run_id, event.goal, event.depth + 1)))
         done += await settle(keys=["in", "out"], args=["g", len(ids), *ids, *outputs])
     elapsed, cpu = perf_counter() - started, process_time() - cpu
-    spent = await server_time(client) - before
+    spent = await server_time(watcher) - before
+    await watcher.aclose()
     await client.flushall()
     await client.aclose()
     figures = {"hops_per_s": events / elapsed, "server_limit_per_s": 1e6 * events / spent}
