@@ -22,7 +22,7 @@ from schemas.inference import Question
 from schemas.plan import Trust, Usage, least_trusted
 from streams.answers import Answers
 from streams.entry import Entry
-from streams.journal import NOTHING, Journal, Record, request_hash
+from streams.journal import NOTHING, Journal, Record, decoded, request_hash
 from streams.keys import INFERENCE, Keys
 from streams.records import Records
 from streams.scripts import Scripts
@@ -34,6 +34,8 @@ R = TypeVar("R")
 KEEP_QUESTIONS = 86_400
 """Seconds for which a question that was put is remembered as put."""
 
+WAITING_RECORDS, WAITING_BYTES = 32, 64 * 1024
+"""Records that may wait for an event's settlement, and how large one of them may be."""
 NO_USAGE = Usage()
 
 Router = Callable[[Question[Any]], str]
@@ -51,6 +53,10 @@ class Effector:
     answers: Answers
     route: Router
     model_timeout: float
+
+
+class Overtaken(Exception):
+    """Somebody else handles the same entry, and has recorded other results: handle it again, with theirs."""
 
 
 class LiveContext:
@@ -96,6 +102,7 @@ class LiveContext:
         schema = question.schema
         request = request_hash([messages, schema, question.max_tokens])
         effector = self._effector
+        await self._keep_records()
         record = await effector.journal.read(self.run_id, effect)
         if record is None:
             try:
@@ -146,35 +153,64 @@ class LiveContext:
     async def call(self, name: str, action: Action[A, R], request: A, returns: type[R], effects: Effects = "none") -> R:
         """Do one outside action, or return what it gave before."""
         self.trust = least_trusted(self.trust, "tool")
-        effect, hashed, journal = f"{self.event_id}/{name}", request_hash([request]), self._effector.journal
-        record = None
+        effect, hashed = f"{self.event_id}/{name}", request_hash([request])
         if effects == "none":
-            # A fresh entry has no records. Should its event stand on the stream twice, the first record wins below.
-            if not self._fresh:
-                record = await journal.read(self.run_id, effect)
-        elif not await journal.intend(self.run_id, effect):
-            record = await journal.read(self.run_id, effect)
-            if record is None and effects == "unknown":
+            record = await self._looked_up(effect, action, request, hashed)
+        else:
+            record = await self._carried_out(effect, action, request, hashed, effects)
+        return msgspec.json.decode(_result(record, hashed, effect), type=returns)
+
+    async def _looked_up(self, effect: str, action: Action[A, Any], request: A, hashed: str) -> Record:
+        """What changes nothing outside: its record can wait for the next one, or for the settlement.
+
+        If a crash comes before, it is done again, and nothing that followed from it has been said.
+        """
+        if earlier := self._entry.records.get(effect):
+            return decoded(earlier)
+        record = None if self._fresh else await self._effector.journal.read(self.run_id, effect)
+        if record is None:
+            record = await _acted(action, request, effect, hashed)
+            records, data = self._entry.records, msgspec.json.encode(record)
+            records[effect] = data
+            if len(records) >= WAITING_RECORDS or len(data) > WAITING_BYTES:
+                await self._keep_records()
+        return record
+
+    async def _carried_out(
+        self, effect: str, action: Action[A, Any], request: A, hashed: str, effects: Effects
+    ) -> Record:
+        """What may change something outside: its intent is recorded before it is done."""
+        journal = self._effector.journal
+        await self._keep_records()
+        if not await journal.intend(self.run_id, effect):
+            if record := await journal.read(self.run_id, effect):
+                return record
+            if effects == "unknown":
                 raise OutcomeUnknown(
                     "effect.unknown",
-                    f"A crash came between {name!r} and its record; it is not done again.",
+                    f"A crash came between {effect!r} and its record; it is not done again.",
                     "Look outside whether it happened.",
                 )
-        if record is None:
-            started = perf_counter()
-            result, error = NOTHING, None
-            try:
-                result = msgspec.Raw(msgspec.json.encode(await action(request, effect)))
-            except VictoriaError as problem:
-                if problem.retryable:
-                    raise
-                error = problem.info
-            record = await journal.write(
-                self.run_id,
-                effect,
-                Record("call", hashed, datetime.now(UTC), result, error, seconds=perf_counter() - started),
-            )
-        return msgspec.json.decode(_result(record, hashed, effect), type=returns)
+        return await journal.write(self.run_id, effect, await _acted(action, request, effect, hashed))
+
+    async def _keep_records(self) -> None:
+        """Write records that wait: what is asked or done next may follow from them."""
+        if records := self._entry.records:
+            if not await self._effector.journal.keep(self.run_id, records):
+                raise Overtaken
+            records.clear()
+
+
+async def _acted(action: Action[A, Any], request: A, effect: str, hashed: str) -> Record:
+    started = perf_counter()
+    result, error = NOTHING, None
+    try:
+        result = msgspec.Raw(msgspec.json.encode(await action(request, effect)))
+    except VictoriaError as problem:
+        if problem.retryable:
+            raise
+        error = problem.info
+    return Record("call", hashed, datetime.now(UTC), result, error, seconds=perf_counter() - started)
 
 
 def _result(record: Record, request: str, effect: str) -> msgspec.Raw:

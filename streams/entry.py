@@ -29,15 +29,17 @@ def accepts(stage: AnyStage) -> Accepts:
 class Entry:
     """What was delivered: with its `envelope`, or with the `problem` that makes it a dead letter.
 
-    `fields` are names and values in turn, as the server gives them. `fresh` says that nobody has handled it before.
+    `fields` are names and values in turn, as the server gives them. `fresh` says that nobody has handled it before;
+    `records` has effects of this handling that travel with its settlement.
     """
 
-    __slots__ = ("attempt", "envelope", "fields", "fresh", "history", "id", "partition", "problem")
+    __slots__ = ("attempt", "envelope", "fields", "fresh", "history", "id", "partition", "problem", "records")
 
     def __init__(self, entry_id: bytes, fields: Sequence[bytes], partition: str, accepted: Accepts) -> None:
         self.id, self.fields, self.partition = entry_id, fields, partition
         self.attempt, self.fresh = 1, False
         self.history: tuple[Try, ...] = ()
+        self.records: dict[str, bytes] = {}
         self.envelope: Envelope[Event] | None = None
         self.problem: ErrorInfo | None = None
         try:
@@ -74,6 +76,11 @@ class Entry:
 
     def _named(self) -> dict[bytes, bytes]:
         return dict(zip(self.fields[::2], self.fields[1::2], strict=True))
+
+    @property
+    def run(self) -> str:
+        """The run it belongs to, "" if that can't be told."""
+        return self.envelope.run if self.envelope else ""
 
     @property
     def arrived(self) -> int:

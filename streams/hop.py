@@ -18,9 +18,11 @@ import msgspec
 import structlog
 from anyio import CancelScope, create_task_group
 
+from schemas.envelope import Envelope
 from schemas.errors import ErrorInfo
+from schemas.events import Event
 from streams.connection import TROUBLE, Client
-from streams.context import Effector, LiveContext
+from streams.context import Effector, LiveContext, Overtaken
 from streams.entry import Entry, accepts
 from streams.groups import create_groups
 from streams.lanes import Lanes
@@ -197,27 +199,36 @@ class Hop:
         stage, envelope = self.stage, entry.envelope
         if envelope is None or entry.problem:
             return self._dead(entry, Dead(entry.problem or ErrorInfo("entry.empty", "The entry has no payload.")))
-        try:
-            before, version = await self._state(entry.partition, envelope.run) if stage.state else (None, 0)
-            context = LiveContext(envelope, entry, before, self._effector)
-            events = await stage.handle(envelope.body, context)
-            for event in events:
-                if not self._speech.speaks(event):
-                    return self._dead(entry, Dead(undeclared(stage, event)))
-            said = self._speech.said(envelope, events, context.trust)
-            if context.state is before:
-                return Handled(entry, EMITTED, said)
-            return Handled(entry, EMITTED, said, NewState(version, msgspec.json.encode(context.state)))
-        except (Exception, asyncio.CancelledError) as raised:
-            problem: BaseException = raised
-            if isinstance(raised, asyncio.CancelledError):
-                if not self._lanes.was_overdue():
-                    raise
-                problem = TimeoutError().with_traceback(raised.__traceback__)
-            if not isinstance(problem, Snooze):
-                _log.warning("hop.failed", stage=stage.name, run=envelope.run, event_id=envelope.id, exc_info=problem)
-            outcome = failed(problem, entry.attempt, stage.policy, random())  # noqa: S311  # jitter, not a secret
-            return self._dead(entry, outcome) if isinstance(outcome, Dead) else Handled(entry, outcome)
+        while True:
+            try:
+                return await self._emitted(entry, envelope)
+            except Overtaken:
+                entry.records.clear()  # and it is no longer fresh
+            except (Exception, asyncio.CancelledError) as raised:
+                problem: BaseException = raised
+                if isinstance(raised, asyncio.CancelledError):
+                    if not self._lanes.was_overdue():
+                        raise
+                    problem = TimeoutError().with_traceback(raised.__traceback__)
+                if not isinstance(problem, Snooze):
+                    about = {"stage": stage.name, "run": envelope.run, "event_id": envelope.id}
+                    _log.warning("hop.failed", **about, exc_info=problem)
+                outcome = failed(problem, entry.attempt, stage.policy, random())  # noqa: S311  # jitter, not a secret
+                return self._dead(entry, outcome) if isinstance(outcome, Dead) else Handled(entry, outcome)
+
+    async def _emitted(self, entry: Entry, envelope: Envelope[Event]) -> Handled:
+        """Let the stage handle it. Raises what the handler raises, and what its effects do."""
+        stage = self.stage
+        before, version = await self._state(entry.partition, envelope.run) if stage.state else (None, 0)
+        context = LiveContext(envelope, entry, before, self._effector)
+        events = await stage.handle(envelope.body, context)
+        for event in events:
+            if not self._speech.speaks(event):
+                return self._dead(entry, Dead(undeclared(stage, event)))
+        said = self._speech.said(envelope, events, context.trust)
+        if context.state is before:
+            return Handled(entry, EMITTED, said)
+        return Handled(entry, EMITTED, said, NewState(version, msgspec.json.encode(context.state)))
 
     def _dead(self, entry: Entry, outcome: Dead) -> Handled:
         """Give up on an entry, and let its run hear of it."""
@@ -244,9 +255,11 @@ class Hop:
     def _settled(self, batch: Sequence[Handled], results: list[int]) -> None:
         counts, held = self.counts, self._held[batch[0].entry.partition]
         for handled, result in zip(batch, results, strict=True):
-            if result == -1:
-                # Another event of the run was faster: the same entry again on the fresh state, with its journal.
+            if result < 0:
+                # Another event of the run was faster, or who also holds this one: again, on what is there now.
                 counts.conflicts += 1
+                if result == -2:
+                    handled.entry.records.clear()
                 self._lanes.put(handled.entry)
                 continue
             held.discard(handled.entry.id)

@@ -1,9 +1,14 @@
-"""The journal: every effect of every handled event, recorded before its handler sees it.
+"""The journal: every effect of every handled event, recorded before anything that follows from it can be seen.
 
 One hash per run. The field of an effect is `<event id>/<name>`; an action that changes things outside has its intent
 under the same name with `!` behind. The first record wins: whoever comes second takes what is there.
+
+What only looks, and changes nothing outside, may be recorded with whatever comes next: another effect, or the event's
+settlement. Lost before that, it is looked up again, and nobody can tell.
 """
 
+import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Literal, cast
@@ -36,7 +41,7 @@ def request_hash(*parts: Any) -> str:
     return blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=12).hexdigest()
 
 
-_decoder = msgspec.json.Decoder(Record)
+decoded = msgspec.json.Decoder(Record).decode
 
 
 class Journal:
@@ -48,12 +53,17 @@ class Journal:
     async def read(self, run_id: str, effect: str) -> Record | None:
         """The record of an effect, if there is one."""
         (data,) = await self._records.read(self._keys.of_run(run_id), self._keys.journal(run_id), effect)
-        return _decoder.decode(data) if data else None
+        return decoded(data) if data else None
 
     async def write(self, run_id: str, effect: str, record: Record) -> Record:
         """Record an effect; the record that holds now, which is an earlier one if there was one."""
         earlier = await self._add(run_id, effect, msgspec.json.encode(record))
-        return _decoder.decode(earlier) if earlier else record
+        return decoded(earlier) if earlier else record
+
+    async def keep(self, run_id: str, records: Mapping[str, bytes]) -> bool:
+        """Write encoded records; False if one of the effects has another one already."""
+        earlier = await asyncio.gather(*(self._add(run_id, *record) for record in records.items()))
+        return all(found in (None, record) for found, record in zip(earlier, records.values(), strict=True))
 
     async def answer(self, run_id: str, effect: str, record: Record, reply_to: str) -> None:
         """Record an answer, and give the worker that waits for it a hint on its channel."""
@@ -67,7 +77,11 @@ class Journal:
     async def _add(self, run_id: str, field: str, value: bytes) -> bytes | None:
         return await self._records.add(self._keys.of_run(run_id), self._keys.journal(run_id), field, value)
 
+    async def close(self) -> None:
+        """Give its connections back."""
+        await self._records.close()
+
     async def everything(self, run_id: str) -> dict[str, Record]:
         """All records of a run by effect, intents left out."""
         found = cast("dict[bytes, bytes]", await self._client.hgetall(self._keys.journal(run_id)))
-        return {k.decode(): _decoder.decode(v) for k, v in found.items() if not k.endswith(b"!")}
+        return {k.decode(): decoded(v) for k, v in found.items() if not k.endswith(b"!")}

@@ -61,7 +61,8 @@ class Scripts:
         self._retain = load("retain")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
-        """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed."""
+        """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed, -2 one of its
+        effects has a record already."""
         return cast("list[int]", await self._settle(keys=keys, args=args))
 
     async def record(self, keys: Sequence[str], args: Sequence[Arg]) -> list[list[bytes | None] | Exception]:

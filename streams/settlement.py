@@ -126,24 +126,31 @@ class Settlement:
         for handled in batch:
             entry, said, state = handled.entry, handled.said, handled.state
             ends: Arg = b"0"
-            if said.ends and entry.envelope:
-                keys += (self._run(entry), self._names.journal(entry.envelope.run))
+            if said.ends:
+                keys += (self._run(entry), self._journal(entry))
                 ends = len(keys) - 1
+            records: tuple[Arg, ...] = ()
+            if entry.records:
+                keys.append(self._journal(entry))
+                records = (len(keys), *(part for record in entry.records.items() for part in record))
+            outputs = (_count(said), len(entry.records) or b"0", *said.arguments, *records)
             match handled.outcome:
                 case Emitted() if not state:
-                    args += (entry.id, b"ack", ends, _count(said), *said.arguments)
-                case Again() as again:
-                    args += (entry.id, b"retry", ends, _count(NOTHING))
-                    args += (int(again.delay * 1000), entry.again(again))
-                case Dead() as dead:
-                    args += (entry.id, b"dead", ends, _count(said), *said.arguments)
-                    args.append(entry.letter(self._stage, dead.error, dead.trace))
+                    args += (entry.id, b"ack", ends, *outputs)
                 case Emitted():
                     assert state  # noqa: S101 - else the first case
                     keys.append(self._run(entry))
-                    args += (entry.id, b"state", ends, _count(said), *said.arguments)
+                    args += (entry.id, b"state", ends, *outputs)
                     args += (len(keys), self._stage.name, state.version, state.version + 1, state.data)
+                case Again() as again:
+                    args += (entry.id, b"retry", ends, *outputs, int(again.delay * 1000), entry.again(again))
+                case Dead() as dead:
+                    letter = entry.letter(self._stage, dead.error, dead.trace)
+                    args += (entry.id, b"dead", ends, *outputs, letter)
         return keys, args
 
     def _run(self, entry: Entry) -> str:
-        return self._names.run(self._partition, entry.envelope.run if entry.envelope else "")
+        return self._names.run(self._partition, entry.run)
+
+    def _journal(self, entry: Entry) -> str:
+        return self._names.journal(entry.run)

@@ -5,21 +5,24 @@
 -- ARGV[1]   the consumer group   ARGV[2]  ms for which the keys of an ended run stay
 -- ARGV[3]   how many of the keys are streams, KEYS[2] counted in
 -- then for each entry:
---   id, kind, key index of the run hash (its journal follows) if this ends the run, else 0, count,
---   then `count` outputs of (key index, type, event), then by kind
+--   id, kind, key index of the run hash (its journal follows) if this ends the run, else 0,
+--   number of outputs, number of records, the outputs as (key index, type, event),
+--   if there are records: key index of the journal, the records as (field, record), then by kind
 --   "ack"    nothing more
 --   "state"  key index of the run hash, field, expected version, new version, new state
 --   "retry"  delay in ms, the entry as JSON [type, event, attempt, history]
 --   "dead"   the dead letter as JSON
 --
--- Returns for each entry: 1 settled; 0 no longer pending, somebody else settled it; -1 the state has changed.
+-- Returns for each entry: 1 settled; 0 no longer pending, somebody else settled it; -1 the state has changed; -2 one of
+-- the effects has a record already.
 --
--- XACK's answer decides: of two workers holding one entry after a reclaim, the second changes nothing. State is checked
--- before it, because an acknowledgement can't be taken back; and pending before state, because a repeat of a settlement
--- whose reply was lost must not look like a conflict. The streams' types are checked before anything, since an append
--- that fails after the acknowledgement would lose its event.
-local call = redis.call
+-- XACK's answer decides: of two workers holding one entry after a reclaim, the second changes nothing. State and records
+-- are checked before it, because an acknowledgement can't be taken back; and pending before those, because a repeat of
+-- a settlement whose reply was lost must not look like a conflict. The streams' types are checked before anything, since
+-- an append that fails after the acknowledgement would lose its event.
+local call, pcall = redis.call, redis.pcall
 local source, group = KEYS[1], ARGV[1]
+local more = {ack = 0, state = 5, retry = 2, dead = 1}
 local results, at, size = {}, 4, #ARGV
 
 for i = 1, tonumber(ARGV[3]) do
@@ -30,45 +33,47 @@ for i = 1, tonumber(ARGV[3]) do
   end
 end
 
+-- Whether nothing speaks against it; also where somebody made a key something else: the handler is to meet that.
+local function conflict(kind, records, journal, rest)
+  for i = journal + 1, journal + 2 * records, 2 do
+    if pcall('HGET', KEYS[tonumber(ARGV[journal])], ARGV[i]) then
+      return -2
+    end
+  end
+  if kind == 'state' then
+    local version = pcall('HGET', KEYS[tonumber(ARGV[rest])], ARGV[rest + 1] .. '.v') or '0'
+    return version ~= ARGV[rest + 2] and -1
+  end
+end
+
 while at <= size do
-  local id, kind, ends, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local outputs = at + 4
-  local rest = outputs + 3 * count
+  local id, kind, ends = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local count, records = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  local outputs = at + 5
+  local journal = outputs + 3 * count
+  local rest = journal + (records > 0 and 1 + 2 * records or 0)
   local result
 
-  if kind == 'ack' then
+  if records > 0 or kind == 'state' then
+    result = #call('XPENDING', source, group, id, id, 1) == 0 and 0 or conflict(kind, records, journal, rest)
+  end
+  if not result then
     result = call('XACK', source, group, id)
-    at = rest
-  elseif kind == 'state' then
-    local run, field = KEYS[tonumber(ARGV[rest])], ARGV[rest + 1]
-    if #call('XPENDING', source, group, id, id, 1) == 0 then
-      result = 0
-    elseif (redis.pcall('HGET', run, field .. '.v') or '0') ~= ARGV[rest + 2] then
-      result = -1 -- also where somebody made the run something else: its handler is to meet that
-    else
-      call('XACK', source, group, id)
-      call('HSET', run, field .. '.v', ARGV[rest + 3], field, ARGV[rest + 4])
-      result = 1
+  end
+  if result == 1 then
+    for i = outputs, journal - 1, 3 do
+      call('XADD', KEYS[tonumber(ARGV[i])], '*', 'type', ARGV[i + 1], 'event', ARGV[i + 2])
     end
-    at = rest + 5
-  elseif kind == 'retry' then
-    result = call('XACK', source, group, id)
-    if result == 1 then
+    if records > 0 then
+      call('HSET', KEYS[tonumber(ARGV[journal])], unpack(ARGV, journal + 1, rest - 1))
+    end
+    if kind == 'state' then
+      call('HSET', KEYS[tonumber(ARGV[rest])], ARGV[rest + 1] .. '.v', ARGV[rest + 3], ARGV[rest + 1], ARGV[rest + 4])
+    elseif kind == 'retry' then
       local now = call('TIME')
       call('ZADD', KEYS[2], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[rest], id .. ' ' .. ARGV[rest + 1])
-    end
-    at = rest + 2
-  else
-    result = call('XACK', source, group, id)
-    if result == 1 then
+    elseif kind == 'dead' then
       call('XADD', KEYS[3], '*', 'type', 'DeadLetter', 'event', ARGV[rest])
-    end
-    at = rest + 1
-  end
-
-  if result == 1 then
-    for i = outputs, outputs + 3 * count - 1, 3 do
-      call('XADD', KEYS[tonumber(ARGV[i])], '*', 'type', ARGV[i + 1], 'event', ARGV[i + 2])
     end
     if ends > 0 then
       call('PEXPIRE', KEYS[ends], ARGV[2])
@@ -76,5 +81,6 @@ while at <= size do
     end
   end
   results[#results + 1] = result
+  at = rest + more[kind]
 end
 return results

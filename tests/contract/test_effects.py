@@ -1,4 +1,4 @@
-"""Effects: recorded before a handler sees them, and never done again."""
+"""Effects: recorded before anything that follows from them can be seen, and never done again."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from schemas.errors import EffectFailed, NotReachable, OutcomeUnknown, ToolRefus
 from schemas.events import Event, GoalSubmitted, InferenceRequested
 from schemas.inference import Question
 from schemas.plan import Usage
-from streams.journal import Journal, Record
+from streams.journal import Journal, Record, request_hash
 from streams.outcome import DeadLetter
 from streams.stage import AnyStage, Effects, Stage
 from streams.worker import Terms
@@ -239,3 +239,55 @@ async def test_no_model_and_no_answer_in_time_are_typed_failures_that_stay(works
     ((effect, before),) = (await journal.everything(run)).items()
     late = Record("ask", before.request, datetime.now(UTC), msgspec.Raw(b'"late"'))
     assert await journal.write(run, effect, late) == before
+
+
+@pytest.mark.parametrize("then", ["settled", "an action", "a question"])
+async def test_who_was_overtaken_in_looking_something_up_takes_what_the_other_one_saw(
+    workshop: Workshop, then: str
+) -> None:
+    looked: list[str] = []
+    journal = Journal(workshop.client, workshop.keys)
+
+    async def look(request: str, key: str) -> str:
+        looked.append(key)
+        if len(looked) == 1:  # meanwhile another worker, which also holds the entry, has recorded what it saw
+            seen = Record("call", request_hash([request]), datetime.now(UTC), msgspec.Raw(b'"theirs"'))
+            await journal.write("run-0", key, seen)
+        return "ours"
+
+    async def act(request: str, _key: str) -> str:
+        return request
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        seen = await ctx.call("look", look, event.goal, str)
+        if then == "an action":
+            seen = await ctx.call("act", act, seen, str, "repeat")
+        if then == "a question":
+            with pytest.raises(EffectFailed):
+                await ctx.ask("ask", Question(system="", user=seen, answer=str))
+        return [understood(seen)]
+
+    async with workshop.working(intake_stage(handle)):
+        await workshop.publish("what is there?")
+        await eventually(lambda: ended(workshop))
+    (body,) = await workshop.bodies("results")
+    assert '"theirs"' in msgspec.json.encode(body).decode()
+    assert len(looked) == 1
+    await journal.close()
+
+
+async def test_many_looks_of_one_handling_are_all_recorded(workshop: Workshop) -> None:
+    async def look(request: int, _key: str) -> str:
+        return "x" * (100_000 if request == 50 else 10)
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        for number in range(100):
+            await ctx.call(f"look {number}", look, number, str)
+        return [understood(event.goal)]
+
+    async with workshop.working(intake_stage(handle)):
+        (run,) = await workshop.publish("look around")
+        await eventually(lambda: ended(workshop))
+    journal = Journal(workshop.client, workshop.keys)
+    assert len(await journal.everything(run)) == 100
+    await journal.close()

@@ -15,6 +15,7 @@ HOP = {
     "share_of_limit",
     "server_us_per_hop",
     "cpu_us_per_hop",
+    "growth_mib",
     "seconds",
     "events",
     "batch",

@@ -121,7 +121,7 @@ class Workers(RuleBasedStateMachine):
             return
         for handled, result in zip(batch, results, strict=True):
             del worker.handled[handled.entry.id]
-            if result == -1:
+            if result < 0:
                 worker.handled[handled.entry.id] = self.outcome(handled.entry, "emit")
             else:
                 del worker.held[handled.entry.id]

@@ -233,7 +233,7 @@ async def test_a_run_s_keys_go_after_its_end(workshop: Workshop) -> None:
         async def act(goal: str, _key: str) -> str:
             return goal
 
-        await ctx.call("act", act, event.goal, str)
+        await ctx.call("act", act, event.goal, str, "repeat")
         ask.set()
         await end.wait()
         return [FINISHED]
