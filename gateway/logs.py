@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from streams.outcome import named
+
 
 class _StandardError:
     """Standard error as it is now: a spinner may have put something in its place, to print above itself."""
@@ -52,5 +54,5 @@ def _in_one_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
     """An exception's name and message; where it was raised is for who debugs."""
     problem = event.pop("exc_info", None)
     if isinstance(problem, BaseException):
-        event["error"] = f"{type(problem).__name__}: {problem}"
+        event["error"] = named(problem)
     return event

@@ -204,12 +204,13 @@ class Hop:
                 return await self._emitted(entry, envelope)
             except Overtaken:
                 entry.records.clear()  # and it is no longer fresh
-            except (Exception, asyncio.CancelledError) as raised:
+            except (Exception, SystemExit, asyncio.CancelledError) as raised:
                 problem: BaseException = raised
                 if isinstance(raised, asyncio.CancelledError):
-                    if not self._lanes.was_overdue():
+                    overdue = self._lanes.overdue()
+                    if not self._lanes.lives_on():
                         raise
-                    problem = TimeoutError().with_traceback(raised.__traceback__)
+                    problem = TimeoutError().with_traceback(raised.__traceback__) if overdue else raised
                 if not isinstance(problem, Snooze):
                     about = {"stage": stage.name, "run": envelope.run, "event_id": envelope.id}
                     _log.warning("hop.failed", **about, exc_info=problem)

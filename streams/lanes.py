@@ -106,7 +106,7 @@ class Lanes:
                     self._busy -= 1
                     lane.since = 0.0
                 if lane.overdue:  # its handler ended in spite of being stopped
-                    self.was_overdue()
+                    self.lives_on()
                 self._done(result)
                 self._room.set()
                 handled += 1
@@ -127,11 +127,17 @@ class Lanes:
                     lane.overdue = True
                     task.cancel()
 
-    def was_overdue(self) -> bool:
-        """In a lane that is being cancelled: was it for its time? Then the lane itself lives on."""
+    def overdue(self) -> bool:
+        """In a lane: is its handler being stopped for its time?"""
         task = asyncio.current_task()
-        lane = self._lanes.get(task) if task else None
-        if not task or not lane or not lane.overdue:
-            return False
+        return bool(task and self._lanes[task].overdue)
+
+    def lives_on(self) -> bool:
+        """In a lane that met a cancellation: was it only for its handler, for its time or of its own making?"""
+        task = asyncio.current_task()
+        assert task  # noqa: S101 - a coroutine that runs is in a task
+        lane = self._lanes[task]
+        if not lane.overdue:
+            return not task.cancelling()
         lane.overdue = False
         return task.uncancel() == 0

@@ -64,7 +64,7 @@ def failed(problem: BaseException, attempt: int, policy: Policy, jitter: float) 
         case Snooze():
             return Again(problem.delay, attempt)
         case Reject():
-            error = ErrorInfo("stage.rejected", str(problem), "The event itself is wrong: correct what sent it.")
+            error = ErrorInfo("stage.rejected", str(problem)[:1000], "The event itself is wrong: correct what sent it.")
             return Dead(error, traced(problem))
         case VictoriaError() if not problem.retryable:
             return Dead(problem.info, traced(problem))
@@ -90,7 +90,15 @@ def described(problem: BaseException) -> ErrorInfo:
         return problem.info
     if isinstance(problem, TimeoutError):
         return ErrorInfo("stage.timeout", "The stage took longer than its policy allows.")
-    return ErrorInfo("stage.error", f"{type(problem).__name__}: {problem}"[:1000])
+    return ErrorInfo("stage.error", named(problem)[:1000])
+
+
+def named(problem: BaseException) -> str:
+    """An exception's name and message, if it can say one."""
+    try:
+        return f"{type(problem).__name__}: {problem}"
+    except Exception:
+        return type(problem).__name__
 
 
 def traced(problem: BaseException) -> Trace:

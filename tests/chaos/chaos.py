@@ -25,7 +25,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import FaultyProxy
 from tests.chaos.server import Server
 from tests.chaos.stages import chaos_topology, expected, goal
-from tests.chaos.worker import Order
+from tests.chaos.worker import Order, listening
 
 PREFIX = "chaos"
 ROOT = Path(__file__).parents[2]
@@ -97,6 +97,9 @@ class Crew:
         self.start()
         for process in self._running.values():
             process.send_signal(signal.SIGCONT)
+            with anyio.move_on_after(20):
+                while process.poll() is None and not listening(Path(self.order.folder), process.pid).exists():
+                    await anyio.sleep(0.02)
             process.terminate()
         codes = [await anyio.to_thread.run_sync(_end, process) for process in self._running.values()]
         self._running.clear()

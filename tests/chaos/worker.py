@@ -53,12 +53,18 @@ def doomed(die: tuple[str, int] | None) -> Callable[[str], None]:
     return moment
 
 
+def listening(folder: Path, pid: int) -> Path:
+    """The file which says that a worker takes SIGTERM for what it is meant; before, it just dies of it."""
+    return folder / f"listening-{pid}"
+
+
 async def work(order: Order) -> None:
     """Work until SIGTERM. A server that is away at the start is waited for."""
     client, keys, ledger = connect(order.url), Keys(order.prefix, order.partitions), Ledger(order.ledger)
     topology = chaos_topology(client, keys, project(Path(order.folder)), ledger, order.delay, doomed(order.die))
     stopped = anyio.Event()
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        listening(Path(order.folder), os.getpid()).touch()
         async with anyio.create_task_group() as tasks:
 
             async def listen() -> None:

@@ -1,7 +1,9 @@
 """What a user can rely on when an event is handled."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -231,6 +233,45 @@ async def test_saying_an_event_that_is_not_declared_is_an_error_not_a_loss(works
         await eventually(lambda: one_dead(workshop))
     (letter,) = await dead_letters(workshop)
     assert letter.error.code == "stage.undeclared"
+
+
+async def test_whatever_a_handler_does_its_event_is_given_up_and_the_next_is_handled(workshop: Workshop) -> None:
+    class Strange(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text either")
+
+    async def strange(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        match event.goal:
+            case "exits":
+                raise SystemExit(3)
+            case "nothing":
+                return cast("Any", None)
+            case "no event":
+                return cast("Any", ["text"])
+            case "hides":
+                raise Strange
+            case "cancels itself":
+                raise asyncio.CancelledError
+            case "does not listen":
+                for _ in range(3):
+                    with suppress(asyncio.CancelledError):
+                        await anyio.sleep(0.4)
+            case _:
+                pass
+        return [understood(event.goal)]
+
+    goals = ["exits", "nothing", "no event", "hides", "cancels itself", "does not listen", "fine"]
+    async with workshop.working(intake_stage(strange, Policy(attempts=1, timeout=0.2, concurrency=2))):
+        await workshop.publish(*goals)
+
+        async def all_ended() -> bool:
+            return len(await workshop.entries("dead")) + len(await workshop.entries("results")) >= len(goals)
+
+        await eventually(all_ended)
+    letters = await dead_letters(workshop)
+    assert {letter.error.code for letter in letters} == {"stage.error", "stage.undeclared"}
+    said = [body.restated for body in await workshop.bodies("results") if isinstance(body, GoalUnderstood)]
+    assert sorted(said) == ["does not listen", "fine"]
 
 
 async def test_a_stopping_worker_finishes_what_it_holds(workshop: Workshop) -> None:
