@@ -64,11 +64,12 @@ def expected(number: int) -> str:
 
 
 def project(folder: Path) -> Path:
-    """A small project to read, made in `folder`."""
+    """A small project to read, made in `folder` unless it is there: others may be reading it."""
     docs = folder / "docs"
     docs.mkdir(parents=True, exist_ok=True)
     for name, text in FILES.items():
-        (docs / name).write_text(text)
+        if not (docs / name).exists():
+            (docs / name).write_text(text)
     return folder
 
 
