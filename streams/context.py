@@ -186,12 +186,17 @@ class LiveContext:
             if record := await journal.read(self.run_id, effect):
                 return record
             if effects == "unknown":
-                raise OutcomeUnknown(
-                    "effect.unknown",
-                    f"A crash came between {effect!r} and its record; it is not done again.",
-                    "Look outside whether it happened.",
-                )
-        return await journal.write(self.run_id, effect, await _acted(action, request, effect, hashed))
+                raise _unknown(f"{effect!r} was begun before, and how it ended was not recorded; it is not done again.")
+        try:
+            record = await _acted(action, request, effect, hashed)
+        except VictoriaError:  # one that is worth another try: nothing was done
+            await journal.withdraw(self.run_id, effect)
+            raise
+        except Exception as problem:
+            if effects == "unknown":
+                raise _unknown(f"{effect!r} ended with {type(problem).__name__}; it is not done again.") from problem
+            raise
+        return await journal.write(self.run_id, effect, record)
 
     async def _keep_records(self) -> None:
         """Write records that wait: what is asked or done next may follow from them."""
@@ -199,6 +204,10 @@ class LiveContext:
             if not await self._effector.journal.keep(self.run_id, records):
                 raise Overtaken
             records.clear()
+
+
+def _unknown(message: str) -> OutcomeUnknown:
+    return OutcomeUnknown("effect.unknown", message, "Look outside whether it happened.")
 
 
 async def _acted(action: Action[A, Any], request: A, effect: str, hashed: str) -> Record:

@@ -6,6 +6,7 @@ import anyio
 import msgspec
 import structlog
 
+from schemas.errors import ErrorInfo
 from streams.connection import TROUBLE
 from streams.entry import LOST
 from streams.hop import Hop
@@ -17,6 +18,8 @@ PROMOTE_EVERY = 0.25
 """Seconds between looks for delayed entries that are due."""
 PROMOTE_AT_MOST = 500
 RECLAIM_AT_MOST = 100
+
+GARBLED = ErrorInfo("entry.garbled", "What waited for its retry is no entry.", "Somebody wrote there by hand.")
 
 _log: Any = structlog.get_logger()
 
@@ -66,14 +69,19 @@ class Duties:
 
     async def _promote(self, partition: str) -> None:
         stream = self._hop.stage.reads
+        letter = DeadLetter(stage=self._hop.stage.name, stream=stream, entry="delayed", error=GARBLED)
         await self._scripts.promote(
-            self._keys.delayed(partition, stream), self._keys.stream(partition, stream), PROMOTE_AT_MOST
+            self._keys.delayed(partition, stream),
+            self._keys.stream(partition, stream),
+            self._keys.dead(partition),
+            PROMOTE_AT_MOST,
+            msgspec.json.encode(letter),
         )
 
     async def _reclaim(self, partition: str) -> None:
         stage = self._hop.stage
         while True:
-            room = min(await self._hop.has_room(), RECLAIM_AT_MOST)
+            room = min(await self._hop.has_room(), self._hop.fitting(RECLAIM_AT_MOST))
             if self._hop.stopping:
                 return
             reclaimed = await self._scripts.reclaim(
@@ -89,5 +97,6 @@ class Duties:
                 _log.info("worker.reclaimed", stage=stage.name, entries=len(reclaimed.entries), lost=reclaimed.lost)
             for (entry_id, flat), deliveries in zip(reclaimed.entries, reclaimed.deliveries, strict=True):
                 self._hop.receive(partition, entry_id, flat, deliveries + 1)
+            self._hop.weigh(flat for _, flat in reclaimed.entries)
             if len(reclaimed.entries) < room:
                 return

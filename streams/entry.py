@@ -8,11 +8,12 @@ import msgspec
 from schemas.envelope import Envelope, decode, decoder
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import Event
-from streams.outcome import Again, DeadLetter, Trace, Try
+from streams.outcome import Again, DeadLetter, Trace, Try, named
 from streams.stage import AnyStage
 
 LATEST = 253_402_300_799_000
 """The end of the year 9999, the latest time a date can hold, in ms since 1970."""
+MOST_ATTEMPTS = 1_000_000
 LOST = ErrorInfo("entry.lost", "The entry was deleted before it was handled.", "Check what trims the stream.")
 
 Accepts = Mapping[bytes, Callable[[bytes], Envelope[Event]]]
@@ -30,14 +31,15 @@ class Entry:
     """What was delivered: with its `envelope`, or with the `problem` that makes it a dead letter.
 
     `fields` are names and values in turn, as the server gives them. `fresh` says that nobody has handled it before;
-    `records` has effects of this handling that travel with its settlement.
+    `records` has effects of this handling that travel with its settlement; `rounds` counts handlings that were in vain,
+    since state or records had changed meanwhile.
     """
 
-    __slots__ = ("attempt", "envelope", "fields", "fresh", "history", "id", "partition", "problem", "records")
+    __slots__ = ("attempt", "envelope", "fields", "fresh", "history", "id", "partition", "problem", "records", "rounds")
 
     def __init__(self, entry_id: bytes, fields: Sequence[bytes], partition: str, accepted: Accepts) -> None:
         self.id, self.fields, self.partition = entry_id, fields, partition
-        self.attempt, self.fresh = 1, False
+        self.attempt, self.rounds, self.fresh = 1, 0, False
         self.history: tuple[Try, ...] = ()
         self.records: dict[str, bytes] = {}
         self.envelope: Envelope[Event] | None = None
@@ -50,10 +52,10 @@ class Entry:
                 self._examine(accepted)
         except InvalidInput as problem:
             self.problem = problem.info
-        except (KeyError, ValueError) as problem:
+        except Exception as problem:  # whatever somebody put there, a worker must get past it
             self.problem = ErrorInfo(
                 "entry.malformed",
-                f"The entry is not an event: {type(problem).__name__} {problem}",
+                f"The entry is not an event: {named(problem)[:500]}",
                 "An entry has the fields `type` and `event`; `victoria events` shows them.",
             )
 
@@ -62,7 +64,10 @@ class Entry:
             self.problem = LOST
             return
         fields = self._named()
-        self.attempt = int(fields.get(b"attempt", 1))
+        attempt = int(fields.get(b"attempt", 1))
+        if not 1 <= attempt <= MOST_ATTEMPTS:
+            raise ValueError(f"attempt {attempt:.3g}" if abs(attempt) < 10**300 else "attempt")
+        self.attempt = attempt
         self.history = _history.decode(fields.get(b"history", b"[]"))
         envelope = decode(fields[b"type"].decode(), fields[b"event"])
         if fields[b"type"] in accepted:
@@ -84,21 +89,30 @@ class Entry:
 
     @property
     def arrived(self) -> int:
-        """When it came on the stream, ms since 1970 by the server's clock; an id made by hand may lie in any future."""
-        return min(int(self.id.split(b"-")[0]), LATEST)
+        """When it first came on the stream, ms since 1970 by the server's clock; what was made by hand may lie in any
+        future."""
+        first = self._named().get(b"arrived", b"") if len(self.fields) > 4 else b""
+        return min(int(first if first.isdigit() else self.id.split(b"-")[0]), LATEST)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its fields."""
+        return sum(map(len, self.fields))
 
     def again(self, outcome: Again) -> bytes:
-        """This entry as it comes back: JSON [type, event, attempt, history as JSON], for scripts/promote.lua."""
+        """This entry as it comes back: JSON [type, event, attempt, history as JSON, arrived], for promote.lua."""
         fields, history = self._named(), self.history
         if outcome.error:
             history += (Try(self.attempt, datetime.now(UTC), outcome.error, outcome.trace.digest),)
         said = msgspec.json.encode(history).decode()
-        return msgspec.json.encode([fields[b"type"].decode(), fields[b"event"].decode(), outcome.attempt, said])
+        # Bytes that are not UTF-8 can only stand where nobody reads: in fields the event does not have.
+        kind, event = fields[b"type"].decode(), fields[b"event"].decode(errors="replace")
+        return msgspec.json.encode([kind, event, outcome.attempt, said, str(self.arrived)])
 
     def letter(self, stage: AnyStage, error: ErrorInfo, trace: Trace) -> bytes:
         """This entry as a dead letter, a DeadLetter in JSON. Bytes that are not UTF-8 are replaced."""
         text = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in self._named().items()}
-        own = {"type", "event", "attempt", "history"}
+        own = {"type", "event", "attempt", "history", "arrived"}
         return msgspec.json.encode(
             DeadLetter(
                 stage=stage.name,

@@ -8,7 +8,7 @@ The three go on side by side: while the server reads and settles, the lanes hand
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import random
@@ -29,7 +29,7 @@ from streams.lanes import Lanes
 from streams.outcome import EMITTED, Again, Dead, failed, undeclared
 from streams.scripts import Scripts
 from streams.settlement import NOTHING, Handled, NewState, Settlement, Speech
-from streams.settler import SETTLE_AT_MOST, Settler
+from streams.settler import Settler
 from streams.stage import AnyStage, Snooze
 from streams.topology import Topology
 
@@ -37,6 +37,12 @@ READ_BLOCK = 5_000
 """Milliseconds a read waits for entries."""
 READ_AT_MOST, READ_BYTES = 256, 16 * 1024 * 1024
 """Entries in one read, fewer where the last ones were so large that these would exceed the bytes."""
+PLAIN = 4
+"""An entry that was never handled has two fields, each with its name."""
+LARGE = 1024 * 1024
+"""How large entries may be as long as nothing is known of them."""
+ROUNDS = 100
+"""Handlings in vain, one right after the other, after which an entry is put off."""
 PAUSE = 0.5
 """Seconds between tries while the server is in trouble."""
 
@@ -79,7 +85,7 @@ class Hop:
             for partition in self.partitions
         }
         self._held: dict[str, set[bytes]] = {partition: set() for partition in self.partitions}
-        self._largest = 1
+        self._largest = LARGE
         self._stopping, self._free = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
@@ -130,6 +136,15 @@ class Hop:
         """Wait until this worker can take entries in hand; how many."""
         return await self._lanes.room()
 
+    def fitting(self, most: int) -> int:
+        """How many entries to ask for, `most` at most, so that the answer is no larger than READ_BYTES."""
+        return max(1, min(most, READ_BYTES // self._largest))
+
+    def weigh(self, all_fields: Iterable[Sequence[bytes]]) -> None:
+        """Learn from what came how large entries are."""
+        sizes = [len(fields[3]) if len(fields) == PLAIN else sum(map(len, fields)) for fields in all_fields]
+        self._largest = max(sizes, default=self._largest) + 1
+
     def receive(
         self, partition: str, entry_id: bytes, fields: Sequence[bytes], deliveries: int = 1, *, fresh: bool = False
     ) -> None:
@@ -139,7 +154,7 @@ class Hop:
             return
         held.add(entry_id)
         entry = Entry(entry_id, fields, partition, self._accepts)
-        entry.fresh = fresh and entry.attempt == 1
+        entry.fresh = fresh and len(fields) == PLAIN  # neither a retry nor a snooze
         if deliveries > self.stage.policy.deliveries:
             entry.problem = ErrorInfo(
                 "entry.poisoned",
@@ -152,7 +167,7 @@ class Hop:
         fault = False
         while True:
             await self._settlers[partition].few()
-            room = min(await self.has_room(), READ_AT_MOST, max(1, READ_BYTES // self._largest))
+            room = min(await self.has_room(), self.fitting(READ_AT_MOST))
             try:
                 if fault:
                     # The reply of the failed read may have been lost on the way, its entries are ours already.
@@ -167,7 +182,7 @@ class Hop:
     async def _catch_up(self, partition: str) -> None:
         """Take in hand what the server holds as delivered to this consumer."""
         last: str | bytes = "0"
-        while received := await self._receive_after(partition, last, SETTLE_AT_MOST):
+        while received := await self._receive_after(partition, last, self.fitting(READ_AT_MOST)):
             last = received
 
     async def _receive_after(self, partition: str, after: str | bytes, count: int, block: int = 0) -> bytes | None:
@@ -179,7 +194,7 @@ class Hop:
         entries = cast("list[tuple[bytes, Sequence[bytes] | None]]", reply[0][1] if reply else [])
         for entry_id, fields in entries:
             self.receive(partition, entry_id, fields or (), fresh=after == ">")
-        self._largest = max((len(fields[-1]) for _, fields in entries if fields), default=1)
+        self.weigh(fields for _, fields in entries if fields)
         return entries[-1][0] if entries else None
 
     async def _wait_out(self, problem: Exception) -> None:
@@ -204,8 +219,10 @@ class Hop:
                 return await self._emitted(entry, envelope)
             except Overtaken:
                 entry.records.clear()  # and it is no longer fresh
-            except (Exception, SystemExit, asyncio.CancelledError) as raised:
-                problem: BaseException = raised
+            except BaseException as raised:
+                problem = raised
+                if isinstance(raised, KeyboardInterrupt | GeneratorExit):
+                    raise
                 if isinstance(raised, asyncio.CancelledError):
                     overdue = self._lanes.overdue()
                     if not self._lanes.lives_on():
@@ -222,7 +239,7 @@ class Hop:
         stage = self.stage
         before, version = await self._state(entry.partition, envelope.run) if stage.state else (None, 0)
         context = LiveContext(envelope, entry, before, self._effector)
-        events = await stage.handle(envelope.body, context)
+        events = tuple(await stage.handle(envelope.body, context))
         for event in events:
             if not self._speech.speaks(event):
                 return self._dead(entry, Dead(undeclared(stage, event)))
@@ -259,9 +276,13 @@ class Hop:
             if result < 0:
                 # Another event of the run was faster, or who also holds this one: again, on what is there now.
                 counts.conflicts += 1
-                if result == -2:
-                    handled.entry.records.clear()
-                self._lanes.put(handled.entry)
+                entry = handled.entry
+                entry.records.clear()
+                entry.rounds += 1
+                if entry.rounds % ROUNDS:
+                    self._lanes.put(entry)
+                else:
+                    self._handled(Handled(entry, Again(self.stage.policy.backoff, entry.attempt)))
                 continue
             held.discard(handled.entry.id)
             if result == 0:

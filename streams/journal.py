@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from schemas.errors import ErrorInfo
+from schemas.errors import ErrorInfo, JournalChanged
 from schemas.plan import Usage
 from streams.connection import Client
 from streams.keys import Keys
@@ -44,6 +44,13 @@ def request_hash(*parts: Any) -> str:
 decoded = msgspec.json.Decoder(Record).decode
 
 
+def _decoded(data: bytes, effect: str) -> Record:
+    try:
+        return decoded(data)
+    except msgspec.DecodeError as problem:
+        raise JournalChanged("journal.broken", f"{effect} has no readable record: {problem}") from problem
+
+
 class Journal:
     """Reads and writes records on the server."""
 
@@ -53,12 +60,12 @@ class Journal:
     async def read(self, run_id: str, effect: str) -> Record | None:
         """The record of an effect, if there is one."""
         (data,) = await self._records.read(self._keys.of_run(run_id), self._keys.journal(run_id), effect)
-        return decoded(data) if data else None
+        return None if data is None else _decoded(data, effect)
 
     async def write(self, run_id: str, effect: str, record: Record) -> Record:
         """Record an effect; the record that holds now, which is an earlier one if there was one."""
         earlier = await self._add(run_id, effect, msgspec.json.encode(record))
-        return decoded(earlier) if earlier else record
+        return record if earlier is None else _decoded(earlier, effect)
 
     async def keep(self, run_id: str, records: Mapping[str, bytes]) -> bool:
         """Write encoded records; False if one of the effects has another one already."""
@@ -72,7 +79,11 @@ class Journal:
 
     async def intend(self, run_id: str, effect: str) -> bool:
         """Record that an action is about to be done; False if that was recorded before."""
-        return not await self._add(run_id, f"{effect}!", datetime.now(UTC).isoformat().encode())
+        return None is await self._add(run_id, f"{effect}!", datetime.now(UTC).isoformat().encode())
+
+    async def withdraw(self, run_id: str, effect: str) -> None:
+        """Take an intent back: the action says that it did nothing."""
+        await self._client.hdel(self._keys.journal(run_id), f"{effect}!")
 
     async def _add(self, run_id: str, field: str, value: bytes) -> bytes | None:
         return await self._records.add(self._keys.of_run(run_id), self._keys.journal(run_id), field, value)

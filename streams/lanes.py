@@ -20,14 +20,15 @@ BREATHE_EVERY = 64
 
 
 class _Lane:
-    """`since`: the tick in which it began with its entry, 0 when idle. `overdue`: it is being stopped for its time."""
+    """`since`: the tick in which it began with its entry, 0 when idle. `overdue`: how often it was stopped for its
+    time."""
 
     __slots__ = ("overdue", "since", "task", "wake")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[object] | None = None
         self.wake: asyncio.Future[None] | None = None
-        self.since, self.overdue = 0.0, False
+        self.since, self.overdue = 0.0, 0
 
 
 class Lanes:
@@ -123,8 +124,8 @@ class Lanes:
             await asyncio.sleep(period)
             self._tick += period
             for task, lane in self._lanes.items():
-                if lane.since and self._tick - lane.since > self._timeout and not lane.overdue:
-                    lane.overdue = True
+                if lane.since and self._tick - lane.since > self._timeout:
+                    lane.overdue += 1  # again and again, if it does not listen
                     task.cancel()
 
     def overdue(self) -> bool:
@@ -139,5 +140,8 @@ class Lanes:
         lane = self._lanes[task]
         if not lane.overdue:
             return not task.cancelling()
-        lane.overdue = False
-        return task.uncancel() == 0
+        left = 0
+        while lane.overdue:
+            lane.overdue -= 1
+            left = task.uncancel()
+        return not left

@@ -22,6 +22,8 @@ from streams.stage import AnyStage, Policy, Reject, Snooze
 
 STATES = (AskError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
 """Error replies about the server's state. The client takes their code out of their text."""
+LONGEST_DELAY = 366 * 86_400.0
+"""Seconds of the longest snooze."""
 FRAMES = 8
 """How many of a traceback's last frames are kept."""
 
@@ -61,13 +63,14 @@ EMITTED = Emitted()
 def failed(problem: BaseException, attempt: int, policy: Policy, jitter: float) -> Again | Dead:
     """What a failed handling leads to. `attempt` counts from 1; `jitter` is a random number between 0 and 1."""
     match problem:
-        case Snooze():
+        case Snooze() if _is_delay(problem.delay):
             return Again(problem.delay, attempt)
         case Reject():
-            error = ErrorInfo("stage.rejected", str(problem)[:1000], "The event itself is wrong: correct what sent it.")
+            why = text_of(problem)[:1000]
+            error = ErrorInfo("stage.rejected", why, "The event itself is wrong: correct what sent it.")
             return Dead(error, traced(problem))
         case VictoriaError() if not problem.retryable:
-            return Dead(problem.info, traced(problem))
+            return Dead(_writable(problem.info), traced(problem))
         case RedisError() if not isinstance(problem, ResponseError) or _passing(problem):
             # The server's trouble is not the event's fault.
             return Again(policy.backoff * (0.75 + jitter / 2), attempt)
@@ -75,8 +78,12 @@ def failed(problem: BaseException, attempt: int, policy: Policy, jitter: float) 
             error = described(problem)
     if attempt >= policy.attempts:
         return Dead(error, traced(problem))
-    delay = min(policy.backoff * 2 ** (attempt - 1), policy.backoff_max)
+    delay = min(policy.backoff * 2 ** min(attempt - 1, 60), policy.backoff_max)
     return Again(delay * (0.75 + jitter / 2), attempt + 1, error, traced(problem))
+
+
+def _is_delay(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= LONGEST_DELAY
 
 
 def _passing(problem: ResponseError) -> bool:
@@ -87,18 +94,28 @@ def _passing(problem: ResponseError) -> bool:
 def described(problem: BaseException) -> ErrorInfo:
     """Any exception as data."""
     if isinstance(problem, VictoriaError):
-        return problem.info
+        return _writable(problem.info)
     if isinstance(problem, TimeoutError):
         return ErrorInfo("stage.timeout", "The stage took longer than its policy allows.")
     return ErrorInfo("stage.error", named(problem)[:1000])
 
 
+def _writable(error: ErrorInfo) -> ErrorInfo:
+    """Without the lone surrogates that names of files may bring."""
+    return ErrorInfo(*(text.encode(errors="replace").decode() for text in (error.code, error.message, error.hint)))
+
+
 def named(problem: BaseException) -> str:
-    """An exception's name and message, if it can say one."""
+    """An exception's name and message."""
+    return f"{type(problem).__name__}: {text_of(problem)}"
+
+
+def text_of(problem: BaseException) -> str:
+    """An exception's message, if it can say one, as text that can be written anywhere."""
     try:
-        return f"{type(problem).__name__}: {problem}"
+        return str(problem).encode(errors="replace").decode()
     except Exception:
-        return type(problem).__name__
+        return "(it can't say)"
 
 
 def traced(problem: BaseException) -> Trace:

@@ -69,9 +69,9 @@ class Scripts:
         """Read and write hash fields; for each request what they held, or an error where its key is no hash."""
         return cast("list[list[bytes | None] | Exception]", await self._record(keys=keys, args=args))
 
-    async def promote(self, delayed: str, stream: str, limit: int) -> int:
-        """Put up to `limit` due entries back on their stream; how many."""
-        return cast("int", await self._promote(keys=[delayed, stream], args=[limit]))
+    async def promote(self, delayed: str, stream: str, dead: str, limit: int, bad_letter: bytes) -> int:
+        """Put up to `limit` due entries back on their stream, what is no entry to the dead letters; how many."""
+        return cast("int", await self._promote(keys=[delayed, stream, dead], args=[limit, bad_letter]))
 
     async def reclaim(
         self, stream: str, leases: str, dead: str, group: str, consumer: str, limit: int, lost_letter: bytes

@@ -11,11 +11,12 @@ from hashlib import blake2b
 import msgspec
 
 from schemas.envelope import EVENT_BYTES, Envelope, encode, too_large
+from schemas.errors import ErrorInfo
 from schemas.events import Event
 from schemas.plan import Trust
 from streams.entry import Entry
 from streams.keys import Keys
-from streams.outcome import EMITTED, Again, Dead, Emitted, Outcome
+from streams.outcome import EMITTED, Again, Dead, Emitted, Outcome, named
 from streams.scripts import Arg
 from streams.stage import AnyStage
 from streams.topology import Topology
@@ -54,6 +55,13 @@ class Handled(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome = EMITTED
     said: Said = NOTHING
     state: NewState | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes to settle, about."""
+        size = self.said.size + sum(map(len, self.entry.records.values()))
+        size += len(self.state.data) if self.state else 0
+        return size if self.outcome is EMITTED else size + self.entry.size
 
 
 class Speech:
@@ -124,30 +132,38 @@ class Settlement:
         """The keys and arguments for a batch."""
         keys, args = list(self._keys), list(self._first)
         for handled in batch:
-            entry, said, state = handled.entry, handled.said, handled.state
-            ends: Arg = b"0"
-            if said.ends:
-                keys += (self._run(entry), self._journal(entry))
-                ends = len(keys) - 1
-            records: tuple[Arg, ...] = ()
-            if entry.records:
-                keys.append(self._journal(entry))
-                records = (len(keys), *(part for record in entry.records.items() for part in record))
-            outputs = (_count(said), len(entry.records) or b"0", *said.arguments, *records)
-            match handled.outcome:
-                case Emitted() if not state:
-                    args += (entry.id, b"ack", ends, *outputs)
-                case Emitted():
-                    assert state  # noqa: S101 - else the first case
-                    keys.append(self._run(entry))
-                    args += (entry.id, b"state", ends, *outputs)
-                    args += (len(keys), self._stage.name, state.version, state.version + 1, state.data)
-                case Again() as again:
-                    args += (entry.id, b"retry", ends, *outputs, int(again.delay * 1000), entry.again(again))
-                case Dead() as dead:
-                    letter = entry.letter(self._stage, dead.error, dead.trace)
-                    args += (entry.id, b"dead", ends, *outputs, letter)
+            try:
+                args += self._arguments(handled, keys)
+            except Exception as problem:  # an entry that can't even be given up would take its worker with it
+                error = ErrorInfo("entry.unsettled", named(problem)[:1000], "What the handler left can't be written.")
+                handled.entry.records.clear()
+                args += self._arguments(Handled(handled.entry, Dead(error)), keys)
         return keys, args
+
+    def _arguments(self, handled: Handled, keys: list[str]) -> tuple[Arg, ...]:
+        """One entry's arguments; the keys that only it needs are added to `keys`."""
+        entry, said, state = handled.entry, handled.said, handled.state
+        ends: Arg = b"0"
+        if said.ends:
+            keys += (self._run(entry), self._journal(entry))
+            ends = len(keys) - 1
+        records: tuple[Arg, ...] = ()
+        if entry.records:
+            keys.append(self._journal(entry))
+            records = (len(keys), *(part for record in entry.records.items() for part in record))
+        outputs = (ends, _count(said), len(entry.records) or b"0", *said.arguments, *records)
+        match handled.outcome:
+            case Emitted() if not state:
+                return (entry.id, b"ack", *outputs)
+            case Emitted():
+                assert state  # noqa: S101 - else the first case
+                keys.append(self._run(entry))
+                new = (len(keys), self._stage.name, state.version, state.version + 1, state.data)
+                return (entry.id, b"state", *outputs, *new)
+            case Again() as again:
+                return (entry.id, b"retry", *outputs, int(again.delay * 1000), entry.again(again))
+            case Dead() as dead:
+                return (entry.id, b"dead", *outputs, entry.letter(self._stage, dead.error, dead.trace))
 
     def _run(self, entry: Entry) -> str:
         return self._names.run(self._partition, entry.run)

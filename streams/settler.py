@@ -16,7 +16,7 @@ from streams.settlement import Handled, Settlement
 SETTLE_AT_MOST = 256
 """Entries in one script call, which blocks the server for about 1 ms."""
 SETTLE_BYTES = 16 * 1024 * 1024
-"""Bytes of outputs after which a call takes no more entries."""
+"""Bytes to be written after which a call takes no more entries."""
 UNSETTLED_AT_MOST = 4 * SETTLE_AT_MOST
 """Handled entries that may wait for the server before no more are read."""
 
@@ -60,7 +60,7 @@ class Settler:
         count, size = 0, 0
         for handled in self._waiting[:SETTLE_AT_MOST]:
             count += 1
-            size += handled.said.size
+            size += handled.size
             if size > SETTLE_BYTES:
                 break
         batch = self._waiting[:count]

@@ -21,7 +21,7 @@ Action = Callable[[A, str], Awaitable[R]]
 
 Effects = Literal["none", "repeat", "unknown"]
 """After a crash between an action and its record: `none`, it changes nothing, do it again; `repeat`, do it again with
-the same idempotency key; `unknown`, never do it again, raise OutcomeUnknown."""
+the same idempotency key; `unknown`, never again, raise OutcomeUnknown. A retryable error says that nothing was done."""
 
 
 class Context(Protocol[S]):

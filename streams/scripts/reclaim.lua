@@ -15,7 +15,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local entries, deliveries, lost = {}, {}, 0
 
 -- A lease that ended is as good as none; of consumers that never read anything nobody else would remove it.
+-- None lasts longer than an hour and a bit: one that seems to was given before the server's clock was put back.
 call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. string.format('%.0f', now))
+call('ZREMRANGEBYSCORE', KEYS[2], string.format('%.0f', now + 4000000), '+inf')
 for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, group)) do
   local name, pending = info[2], info[4]
   if name ~= me and not call('ZSCORE', KEYS[2], name) then

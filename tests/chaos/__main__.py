@@ -24,6 +24,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the data of seeds that held as well")
     parser.add_argument("--json", action="store_true", help="one JSON object for each seed")
     asked = parser.parse_args()
+    if min(asked.seeds, asked.runs) < 1:
+        parser.error("without a seed and a run nothing is shown")
     reports = [
         _seed(Plan(seed, asked.runs, asked.calamities), as_json=asked.json, keep=asked.keep)
         for seed in range(asked.seed, asked.seed + asked.seeds)

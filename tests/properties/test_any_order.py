@@ -138,7 +138,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule()
     def promote(self) -> None:
-        self.do(self.scripts.promote(self.delayed, self.source, 100))
+        self.do(self.scripts.promote(self.delayed, self.source, self.dead, 100, b"{}"))
 
     @rule()
     def trim(self) -> None:
