@@ -14,7 +14,7 @@ from schemas.inference import Question
 from schemas.plan import Usage
 from streams.journal import Journal, Record, request_hash
 from streams.outcome import DeadLetter
-from streams.stage import AnyStage, Effects, Stage
+from streams.stage import AnyStage, Effects, Snooze, Stage
 from streams.worker import Terms
 from tests.workshop import QUICK, TERMS, Workshop, eventually, intake_stage, understood
 
@@ -291,3 +291,67 @@ async def test_many_looks_of_one_handling_are_all_recorded(workshop: Workshop) -
     journal = Journal(workshop.client, workshop.keys)
     assert len(await journal.everything(run)) == 100
     await journal.close()
+
+
+async def test_what_was_looked_up_and_the_time_stay_the_same_after_a_snooze_and_a_failure(workshop: Workshop) -> None:
+    looked: list[str] = []
+    times: list[datetime] = []
+
+    async def look(request: str, _key: str) -> int:
+        looked.append(request)
+        return len(looked)
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        times.append(ctx.now())
+        await ctx.call("look", look, ctx.now().isoformat(), int)
+        if len(times) == 1:
+            raise Snooze(0.01)
+        if len(times) == 2:
+            raise ValueError("not yet")
+        return [understood(event.goal)]
+
+    async with workshop.working(intake_stage(handle)):
+        await workshop.publish("later")
+        await eventually(lambda: ended(workshop))
+    assert len(times) == 3
+    assert len(set(times)) == 1
+    assert len(looked) == 1
+    assert await workshop.entries("dead") == []
+
+
+async def test_an_action_that_says_nothing_was_done_is_tried_again_whatever_its_policy(workshop: Workshop) -> None:
+    tried: list[str] = []
+
+    async def send(request: str, _key: str) -> str:
+        tried.append(request)
+        if len(tried) == 1:
+            raise NotReachable("mail.away", "The mail server is away.", "Wait.")
+        return "sent"
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        return [understood(await ctx.call("send", send, event.goal, str, "unknown"))]
+
+    async with workshop.working(intake_stage(handle)):
+        await workshop.publish("a letter")
+        await eventually(lambda: ended(workshop))
+    assert len(tried) == 2
+    assert await workshop.entries("dead") == []
+
+
+async def test_a_record_that_is_none_ends_as_a_dead_letter(workshop: Workshop) -> None:
+    done: list[str] = []
+
+    async def look(_request: str, key: str) -> str:
+        done.append(key)
+        run, field = "run-0", key
+        await workshop.client.hset(workshop.keys.journal(run), field, "")
+        return "ours"
+
+    async def handle(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        return [understood(await ctx.call("look", look, event.goal, str))]
+
+    async with workshop.working(intake_stage(handle)):
+        await workshop.publish("x")
+        await eventually(lambda: ended(workshop))
+    assert (await only_letter(workshop)).error.code == "journal.broken"
+    assert len(done) == 1

@@ -255,12 +255,19 @@ async def test_whatever_a_handler_does_its_event_is_given_up_and_the_next_is_han
             case "does not listen":
                 for _ in range(3):
                     with suppress(asyncio.CancelledError):
-                        await anyio.sleep(0.4)
+                        await anyio.sleep(60)
+            case "unwritable":
+                raise ValueError("a file called \udcff")
+            case "snoozes for ever":
+                raise Snooze(float("nan"))
+            case "generates":
+                return cast("Any", (each for each in [understood("generated")]))
             case _:
                 pass
         return [understood(event.goal)]
 
     goals = ["exits", "nothing", "no event", "hides", "cancels itself", "does not listen", "fine"]
+    goals += ["unwritable", "snoozes for ever", "generates"]
     async with workshop.working(intake_stage(strange, Policy(attempts=1, timeout=0.2, concurrency=2))):
         await workshop.publish(*goals)
 
@@ -271,7 +278,7 @@ async def test_whatever_a_handler_does_its_event_is_given_up_and_the_next_is_han
     letters = await dead_letters(workshop)
     assert {letter.error.code for letter in letters} == {"stage.error", "stage.undeclared"}
     said = [body.restated for body in await workshop.bodies("results") if isinstance(body, GoalUnderstood)]
-    assert sorted(said) == ["does not listen", "fine"]
+    assert sorted(said) == ["does not listen", "fine", "generated"]
 
 
 async def test_a_stopping_worker_finishes_what_it_holds(workshop: Workshop) -> None:

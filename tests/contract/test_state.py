@@ -1,11 +1,13 @@
 """A run's state: saved with the outputs, and never overwritten by whoever saw an older one."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 import msgspec
 
+from schemas.envelope import Envelope, encode
 from schemas.events import Event, GoalSubmitted, PlanProposed, RunFinished
 from schemas.plan import Plan
 from streams.append import Publisher
@@ -65,3 +67,32 @@ async def test_a_handler_that_leaves_the_state_alone_saves_none(workshop: Worksh
 
         await eventually(handled)
     assert await workshop.client.hget(workshop.keys.run("0", run), "looker") is None
+
+
+async def test_what_was_looked_up_for_an_older_state_is_looked_up_again(workshop: Workshop) -> None:
+    async def look(request: str, _key: str) -> str:
+        return request
+
+    async def count(event: PlanProposed, ctx: Any) -> Sequence[Event]:
+        before = ctx.state
+        await ctx.call("look", look, f"after {len(before.seen)}", str)
+        await anyio.sleep(0.001)
+        ctx.state = Count((*before.seen, event.restated))
+        return []
+
+    stage = Stage[PlanProposed, Count](
+        "counter", (PlanProposed,), (RunFinished,), count, "aggregate", Policy(concurrency=10), Count
+    )
+    key = workshop.keys.run("0", "one-run")
+    for number in range(10):
+        event = PlanProposed(restated=str(number), plan=Plan("simple"))
+        envelope = Envelope(f"event-{number}", "one-run", event.version, datetime.now(UTC), "user", event)
+        fields: Any = {"type": "PlanProposed", "event": encode(envelope)}
+        await workshop.client.xadd(workshop.keys.stream("0", "aggregate"), fields)
+
+    async def all_counted() -> bool:
+        return await workshop.client.hget(key, "counter.v") == b"10"
+
+    async with workshop.working(stage):
+        await eventually(all_counted)
+    assert await workshop.entries("dead") == []

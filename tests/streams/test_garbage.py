@@ -36,6 +36,22 @@ GARBAGE: dict[str, tuple[dict[str, bytes], str]] = {
         {"type": b"GoalSubmitted", "event": json(), "attempt": b"many"},
         "entry.malformed",
     ),
+    "an attempt below the first": (
+        {"type": b"GoalSubmitted", "event": json(), "attempt": b"-1" + b"0" * 400},
+        "entry.malformed",
+    ),
+    "a history without an end": (
+        {
+            "type": b"GoalSubmitted",
+            "event": json(),
+            "attempt": b"2",
+            "history": b'[{"attempt":1,"at":"2026-01-01T00:00:00Z","error":{"code":"a","message":"b"},"x":'
+            + b"[" * 100_000
+            + b"]" * 100_000
+            + b"}]",
+        },
+        "entry.malformed",
+    ),
     "an event of another stage": (
         {"type": b"StageFailed", "event": json(body={"stage": "s", "error": {"code": "c", "message": "m"}})},
         "event.unexpected",
@@ -105,3 +121,32 @@ async def test_keys_of_the_wrong_type_make_dead_letters_not_endless_retries(work
         await eventually(both)
     letter = msgspec.json.decode((await workshop.entries("dead"))[0].text, type=DeadLetter)
     assert "WRONGTYPE" in letter.error.message
+
+
+async def test_garbage_among_what_waits_for_its_retry_becomes_a_dead_letter_and_the_others_come_back(
+    workshop: Workshop,
+) -> None:
+    delayed = workshop.keys.delayed("0", "intake")
+    entry = msgspec.json.encode(["GoalSubmitted", json().decode(), 2, "[]", ""]).decode()
+    await workshop.client.zadd(delayed, {"garbage": 1, "1-0 7": 1, f"1-0 {entry}": 2})
+    async with workshop.working(intake_stage(echo)):
+        await eventually(lambda: workshop.entries("results"))
+    letters = [msgspec.json.decode(each.text, type=DeadLetter) for each in await workshop.entries("dead")]
+    assert {(letter.error.code, letter.event) for letter in letters} == {
+        ("entry.garbled", "garbage"),
+        ("entry.garbled", "1-0 7"),
+    }
+
+
+async def test_bytes_in_a_field_that_nobody_reads_keep_no_failing_event_from_being_given_up(
+    workshop: Workshop,
+) -> None:
+    async def fail(_event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
+        raise ValueError("always")
+
+    event = json()[:-1] + b',"unknown":"\xff"}'
+    await workshop.client.xadd(workshop.keys.stream("0", "intake"), {"type": b"GoalSubmitted", "event": event})
+    async with workshop.working(intake_stage(fail)):
+        await eventually(lambda: workshop.entries("dead"))
+    (letter,) = [msgspec.json.decode(each.text, type=DeadLetter) for each in await workshop.entries("dead")]
+    assert (letter.error.code, letter.attempts) == ("stage.error", 3)
