@@ -2,7 +2,7 @@
 
 import time
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -27,6 +27,29 @@ class _Chunk(msgspec.Struct):
     prompt_eval_count: int = 0
     prompt_eval_cached_count: int | None = None
     eval_count: int = 0
+
+
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with each `$ref` to its `$defs` replaced by what it names; a type inside itself becomes anything.
+
+    Ollama 0.17 takes a `$ref` below the root for "anything", without a word.
+    """
+    defs: dict[str, Any] = schema.get("$defs", {})
+
+    def resolve(part: Any, inside: tuple[str, ...]) -> Any:
+        match part:
+            case {"$ref": str(ref)}:
+                name = ref.removeprefix("#/$defs/")
+                return {} if name in inside else resolve(defs.get(name, {}), (*inside, name))
+            case dict():
+                fields = cast("dict[str, Any]", part)
+                return {key: resolve(value, inside) for key, value in fields.items() if key != "$defs"}
+            case list():
+                return [resolve(each, inside) for each in cast("list[Any]", part)]
+            case _:
+                return part
+
+    return resolve(schema, ())
 
 
 class OllamaEngine:
@@ -140,7 +163,7 @@ class OllamaEngine:
             },
         }
         if request.schema is not None:
-            body["format"] = request.schema
+            body["format"] = inlined(request.schema)
         return body
 
     def _answer(self, request: Generation, text: str, end: _Chunk, seconds: float) -> Answer:
