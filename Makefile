@@ -7,7 +7,7 @@ override export GOAL := $(value GOAL)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test check bench chaos lock clean
+.PHONY: help setup run test check bench chaos ollama lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ bench: $(VENV)/.dev ## Measure speed beside other tools, into tests/bench/RESULT
 chaos: $(VENV)/.dev ## Kill everything at any time, and count (about 8 minutes)
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.matrix
+
+ollama: $(VENV)/.dev ## Build a real Ollama for the tests, with go and g++ (about 10 minutes, once)
+	$(BIN)/python -m tests.llm.build_ollama
 
 lock: $(VENV)/.dev ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \

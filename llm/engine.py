@@ -1,12 +1,16 @@
 """The contract every engine fulfils: one request in, one answer or one typed failure out."""
 
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
 from schemas.events import ChatMessage
 from schemas.inference import Answer
+
+OnText = Callable[[str], None]
+"""Told each piece of an answer's text as it comes, in the event loop, before `generate` ends."""
 
 _CONTROL = re.compile(r"<(?=[|｜]|(?:start|end)_of_turn>)|\[(?=/?INST\])")
 
@@ -60,12 +64,13 @@ class Engine(Protocol):
         """Requests worked on at once."""
         ...
 
-    async def generate(self, request: Generation) -> Answer:
-        """Answer one request.
+    async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
+        """Answer one request. `on_text` is told each piece of the text as it comes; what it raises ends the request.
 
         Raises schemas.errors.ModelFailed with code `model.overflow` (prompt and answer don't fit the context; nothing
         is ever cut silently), `model.timeout`, `model.cut` (JSON was asked for and `max_tokens` ended it early) or
-        `model.engine` (anything else, the engine's own words in the message).
+        `model.engine` (anything else, the engine's own words in the message). Engines that are asked over a network
+        have more codes: see llm.advice.
         """
         ...
 

@@ -16,7 +16,7 @@ import anyio
 import msgspec
 from anyio import CapacityLimiter, from_thread, to_thread
 
-from llm.engine import Generation
+from llm.engine import Generation, OnText
 from llm.fetch import check_gguf
 from schemas.errors import CouldNotStart, ModelFailed
 from schemas.inference import Answer
@@ -46,9 +46,14 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _Details(msgspec.Struct, frozen=True):
+    cached_tokens: int = 0
+
+
 class _Tokens(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int
+    prompt_tokens_details: _Details = _Details()
 
 
 class _Error(msgspec.Struct):
@@ -91,7 +96,7 @@ class LocalEngine:
         native = await to_thread.run_sync(_start, path, slots, context, threads or _default_threads())
         return cls(native, _display_name(path), slots, context)
 
-    async def generate(self, request: Generation) -> Answer:
+    async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
         """Answer one request. See Engine.generate."""
         body = msgspec.json.encode(self._body(request))
         abandoned = False
@@ -101,7 +106,7 @@ class LocalEngine:
 
         try:
             with anyio.fail_after(request.timeout):
-                chunks, seconds = await to_thread.run_sync(self._run, body, unwanted, limiter=self._threads)
+                chunks, seconds = await to_thread.run_sync(self._run, body, unwanted, on_text, limiter=self._threads)
         except TimeoutError:
             raise ModelFailed(
                 "model.timeout",
@@ -137,16 +142,24 @@ class LocalEngine:
             body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
         return body
 
-    def _run(self, body: bytes, unwanted: Callable[[], bool]) -> tuple[list[_Chunk], float]:
+    def _run(self, body: bytes, unwanted: Callable[[], bool], on_text: OnText | None) -> tuple[list[_Chunk], float]:
         """In a thread: one request to its end, or until it is unwanted. Chunks and seconds."""
         native, raw, began = self._native, list[bytes](), time.monotonic()
+        broken: list[Exception] = []
         if native is None or unwanted():
             from_thread.check_cancelled()
             raise ModelFailed("model.engine", f"{self.model} is closed.", "Start Victoria again.")
 
         def take(chunk: bytes) -> bool:
             raw.append(chunk)
-            return unwanted()
+            if unwanted():
+                return True
+            try:
+                if on_text and (text := _text([msgspec.json.decode(chunk, type=_Chunk)])):
+                    from_thread.run_sync(on_text, text)
+            except Exception as problem:  # it would vanish in the library
+                broken.append(problem)
+            return bool(broken)
 
         try:
             native.handle_chat_completions(body, take)
@@ -154,6 +167,8 @@ class LocalEngine:
         except (ValueError, RuntimeError, msgspec.DecodeError) as problem:
             raise _failed(self.model, str(problem)) from problem
         from_thread.check_cancelled()
+        if broken:
+            raise broken[0]
         return chunks, time.monotonic() - began
 
     def _answer(self, request: Generation, chunks: list[_Chunk], seconds: float) -> Answer:
@@ -175,9 +190,13 @@ class LocalEngine:
                 f"{self.model} had not finished its JSON after {request.max_tokens} tokens.",
                 "Allow more tokens, or give the answer's texts a maximum length.",
             )
-        text = "".join(choice.delta.content or "" for choice in choices)
-        usage = Usage(self.model, 1, tokens.prompt_tokens, tokens.completion_tokens, seconds)
-        return Answer(text, usage)
+        cached = tokens.prompt_tokens_details.cached_tokens
+        usage = Usage(self.model, 1, tokens.prompt_tokens, tokens.completion_tokens, seconds, cached)
+        return Answer(_text(chunks), usage)
+
+
+def _text(chunks: list[_Chunk]) -> str:
+    return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 
 
 def _default_threads() -> int:

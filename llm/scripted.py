@@ -1,10 +1,11 @@
 """A fake engine for tests: it runs no model."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import anyio
 
-from llm.engine import Generation
+from llm.engine import Generation, OnText
 from schemas.errors import ModelFailed
 from schemas.inference import Answer
 from schemas.plan import Usage
@@ -18,7 +19,7 @@ class ScriptedEngine:
 
     `script` is a function from the request to a reply, or replies used up in order (asking for more than there are
     fails with `model.engine`). `delay` seconds pass before each reply; a delay beyond the request's `timeout` fails
-    with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words.
+    with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words, and text comes word by word.
     """
 
     name = "scripted"
@@ -34,7 +35,7 @@ class ScriptedEngine:
         self._script = script
         self._free = anyio.Semaphore(slots)
 
-    async def generate(self, request: Generation) -> Answer:
+    async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
         """The script's next reply."""
         if self.closed:
             raise ModelFailed("model.engine", "The engine is closed.", "Start it again.")
@@ -51,6 +52,9 @@ class ScriptedEngine:
         reply = self._reply(request, number)
         if isinstance(reply, Exception):
             raise reply
+        if on_text:
+            for word in re.findall(r"\s*\S+|\s+", reply):
+                on_text(word)
         words_in = sum(len(m.content.split()) for m in request.messages)
         usage = Usage(self.model, 1, tokens_in=words_in, tokens_out=len(reply.split()), seconds=self.delay)
         return Answer(reply, usage)

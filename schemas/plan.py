@@ -24,13 +24,19 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What model calls cost. Durations are seconds."""
+    """What model calls cost. Durations are seconds.
+
+    `cached` counts those of `tokens_in` that an engine had in a cache and did not read again, 0 where it doesn't say.
+    `node` is the server that answered, `host:port`; empty for engines in this process.
+    """
 
     model: str = ""
     calls: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
+    cached: int = 0
+    node: str = ""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -39,6 +45,8 @@ class Usage(msgspec.Struct, frozen=True):
             tokens_in=self.tokens_in + other.tokens_in,
             tokens_out=self.tokens_out + other.tokens_out,
             seconds=self.seconds + other.seconds,
+            cached=self.cached + other.cached,
+            node=other.node or self.node,
         )
 
 

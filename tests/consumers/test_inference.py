@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from consumers.inference import stage
-from llm.engine import Engine, Generation
+from llm.engine import Engine, Generation, OnText
 from llm.scripted import ScriptedEngine
 from schemas.envelope import Envelope, encode
 from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed
@@ -195,11 +195,11 @@ class Counting(ScriptedEngine):
 
     now = most = 0
 
-    async def generate(self, request: Generation) -> Answer:
+    async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            return await super().generate(request)
+            return await super().generate(request, on_text)
         finally:
             self.now -= 1
 

@@ -5,6 +5,7 @@ from llm.engine import Engine, Generation
 from llm.scripted import ScriptedEngine
 from schemas.errors import ModelFailed
 from schemas.events import ChatMessage
+from schemas.plan import Usage
 
 
 def ask(text: str, timeout: float = 5.0) -> Generation:
@@ -41,6 +42,19 @@ async def test_a_scripted_engine_says_its_lines_in_order_and_records_what_it_was
 async def test_a_scripted_engine_can_answer_from_the_request() -> None:
     engine = ScriptedEngine(lambda request: request.messages[-1].content.upper())
     assert (await engine.generate(ask("loud"))).text == "LOUD"
+
+
+@pytest.mark.parametrize("text", ["one two  three ", " a\nb", "", " ", "x"])
+async def test_a_scripted_engines_text_comes_in_pieces(text: str) -> None:
+    heard: list[str] = []
+    answer = await ScriptedEngine([text]).generate(ask("x"), heard.append)
+    assert "".join(heard) == answer.text == text
+
+
+def test_usage_adds_up_and_names_who_answered_last() -> None:
+    one, two = Usage("a", 1, 10, 2, 0.5, 4, "n:1"), Usage("b", 1, 20, 3, 1.0, 5, "n:2")
+    assert one + two == Usage("b", 2, 30, 5, 1.5, 9, "n:2")
+    assert one + Usage() == Usage() + one == one
 
 
 async def test_a_scripted_engine_can_be_too_slow() -> None:

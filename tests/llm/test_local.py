@@ -96,6 +96,28 @@ async def test_an_answer_that_runs_out_of_context_fails_too(engine: LocalEngine)
     assert failure.value.code == "model.overflow"
 
 
+async def test_a_listener_hears_the_text_as_it_comes(engine: LocalEngine) -> None:
+    heard: list[str] = []
+    answer = await engine.generate(ask("Name three fruits.", tokens=20), heard.append)
+    assert "".join(heard) == answer.text
+    assert len(heard) > 5
+
+
+async def test_a_listener_that_fails_ends_the_request_with_its_own_error(engine: LocalEngine) -> None:
+    def deaf(_: str) -> None:
+        raise KeyError("deaf")
+
+    with pytest.raises(KeyError, match="deaf"):
+        await engine.generate(ask("List letters.", tokens=1000, schema=LONG), deaf)
+
+
+async def test_a_prompt_that_was_read_before_is_counted_as_cached(engine: LocalEngine) -> None:
+    again = ask("Which fruits grow on trees, and which on shrubs?", tokens=3)
+    await engine.generate(again)
+    usage = (await engine.generate(again)).usage
+    assert 0 < usage.cached <= usage.tokens_in
+
+
 async def test_json_that_was_cut_is_a_failure_and_text_is_not(engine: LocalEngine) -> None:
     schema = msgspec.json.schema(Act)
     with pytest.raises(ModelFailed) as failure:

@@ -1,0 +1,197 @@
+"""The Ollama engine: one model at one server."""
+
+import time
+from contextlib import aclosing
+from typing import Any, cast
+
+import anyio
+import msgspec
+
+from llm.engine import Generation, OnText
+from llm.ollama_node import Limits, Node
+from llm.spoken import Spoken, unfenced
+from schemas.errors import ModelFailed
+from schemas.inference import Answer
+from schemas.plan import Usage
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    thinking: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    message: _Message | None = None
+    done: bool = False
+    done_reason: str = ""
+    prompt_eval_count: int = 0
+    prompt_eval_cached_count: int | None = None
+    eval_count: int = 0
+
+
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with each `$ref` to its `$defs` replaced by what it names; a type inside itself becomes anything.
+
+    Ollama 0.17 takes a `$ref` below the root for "anything", without a word.
+    """
+    defs: dict[str, Any] = schema.get("$defs", {})
+
+    def resolve(part: Any, inside: tuple[str, ...]) -> Any:
+        match part:
+            case {"$ref": str(ref)}:
+                name = ref.removeprefix("#/$defs/")
+                return {} if name in inside else resolve(defs.get(name, {}), (*inside, name))
+            case dict():
+                fields = cast("dict[str, Any]", part)
+                return {key: resolve(value, inside) for key, value in fields.items() if key != "$defs"}
+            case list():
+                return [resolve(each, inside) for each in cast("list[Any]", part)]
+            case _:
+                return part
+
+    return resolve(schema, ())
+
+
+class OllamaEngine:
+    """An Engine for one model at one node. Start it with `await OllamaEngine.connect(node_url, model)`.
+
+    A server lets requests to a loaded model wait without bound; here at most `slots` are under way, and the others
+    wait in `generate`. Every request names the same `context`: with another, the server would load the model anew.
+    Before each question the model is loaded, which a server that has it says at once: only so has the wait for a cold
+    start a limit of its own, since its answer's first byte is its first token. Cancelling `generate`, and each
+    time-out, closes the connection, on which the server stops. `think` lets a model that can think do so; thoughts
+    count as tokens, and are never part of the text.
+
+    Some engines of Ollama's heed no schema (see llm.models.Capability): whoever asks for JSON checks what comes.
+    """
+
+    name = "ollama"
+
+    def __init__(self, node: Node, model: str, slots: int, context: int, *, think: bool = False) -> None:
+        self.model, self.slots, self.context = model, slots, context
+        self._node, self._think = node, think
+        self._free = anyio.Semaphore(slots)
+        self._closed = False
+
+    @classmethod
+    async def connect(
+        cls,
+        node_url: str,
+        model: str,
+        *,
+        slots: int = 1,
+        context: int = 4096,
+        think: bool = False,
+        limits: Limits | None = None,
+    ) -> "OllamaEngine":
+        """See that the model is there, without loading it. `context` is cut to what the model was trained for.
+
+        Raises ModelFailed: `model.missing`, or what keeps the node from answering (Node.lines).
+        """
+        node = Node(node_url, limits)
+        try:
+            found = await node.find(model)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await node.close()
+            raise
+        return cls(
+            node,
+            found.name,
+            slots,
+            min(context, found.context or context),
+            think=think and "thinking" in found.capabilities,
+        )
+
+    async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
+        """Answer one request. See Engine.generate, and Node.lines for what else it raises."""
+        try:
+            with anyio.fail_after(request.timeout):
+                async with self._free:
+                    return await self._chat(request, on_text)
+        except ModelFailed as failure:
+            raise (self._failed("it was closed") if self._closed else failure) from failure.__cause__
+        except TimeoutError:
+            raise ModelFailed(
+                "model.timeout",
+                f"{self.model} at {self._node.name} did not answer within {request.timeout:g} s.",
+                "Give it more time, ask for less, or use a faster model.",
+            ) from None
+
+    async def close(self) -> None:
+        """Break off what runs and refuse what comes."""
+        self._closed = True
+        await self._node.close()
+
+    async def _chat(self, request: Generation, on_text: OnText | None) -> Answer:
+        if self._closed:
+            raise self._failed("it is closed")
+        began, spoken, pieces, limits = time.monotonic(), Spoken(), list[str](), self._node.limits
+
+        def say(text: str) -> None:
+            if text:
+                pieces.append(text)
+                if on_text:
+                    on_text(text)
+
+        await self._node.load(self.model, self.context)
+        async with aclosing(self._node.lines("/api/chat", self._body(request), limits.first, limits.idle)) as lines:
+            async for line in lines:
+                try:
+                    chunk = msgspec.json.decode(line, type=_Chunk)
+                except msgspec.DecodeError:
+                    raise self._failed(f"it said {line[:100]!r}") from None
+                if chunk.message and chunk.message.content:
+                    say(spoken.add(chunk.message.content))
+                if chunk.done:
+                    say(spoken.end())
+                    return self._answer(request, "".join(pieces), chunk, time.monotonic() - began)
+        raise self._failed("its answer stopped in the middle")
+
+    def _body(self, request: Generation) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": request.chat(),
+            "stream": True,
+            "think": self._think,
+            "truncate": False,
+            "shift": False,
+            "options": {
+                "num_ctx": self.context,
+                "num_predict": min(request.max_tokens, self.context),
+                "temperature": 0,
+            },
+        }
+        if request.schema is not None:
+            body["format"] = inlined(request.schema)
+        return body
+
+    def _answer(self, request: Generation, text: str, end: _Chunk, seconds: float) -> Answer:
+        if end.done_reason == "length" and end.eval_count < min(request.max_tokens, self.context):
+            raise ModelFailed(
+                "model.overflow",
+                f"The prompt and its answer are longer than the {self.context} tokens {self.model} has room for.",
+                "Shorten the goal or its inputs, or use a model with a larger context.",
+            )
+        if end.done_reason == "length" and (request.schema is not None or not text):
+            what = "its JSON" if text else "thinking"
+            raise ModelFailed(
+                "model.cut",
+                f"{self.model} had not finished {what} after {request.max_tokens} tokens.",
+                "Allow more tokens, or give the answer's texts a maximum length.",
+            )
+        usage = Usage(
+            model=self.model,
+            calls=1,
+            tokens_in=end.prompt_eval_count,
+            tokens_out=end.eval_count,
+            seconds=seconds,
+            cached=end.prompt_eval_cached_count or 0,
+            node=self._node.name,
+        )
+        return Answer(text if request.schema is None else unfenced(text), usage)
+
+    def _failed(self, problem: str) -> ModelFailed:
+        return ModelFailed(
+            "model.engine", f"{self.model} at {self._node.name} failed: {problem}.", "Trying again may help."
+        )

@@ -1,0 +1,177 @@
+"""The Ollama engine against a real server, with the embedded model. `make ollama` builds the server."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import msgspec
+import pytest
+from msgspec import Meta
+
+from llm.engine import Generation
+from llm.ollama import OllamaEngine
+from llm.ollama_node import Limits, Node
+from llm.prompts import prompt
+from schemas.errors import ModelFailed
+from schemas.events import ChatMessage
+from tests.llm.build_ollama import BINARY
+from tests.servers import free_ports
+
+pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="no real Ollama here: `make ollama` builds one")
+
+
+class Finish(msgspec.Struct, tag="finish", tag_field="tool"):
+    answer: Annotated[str, Meta(max_length=60)]
+
+
+class ReadFile(msgspec.Struct, tag="read_file", tag_field="tool"):
+    path: Annotated[str, Meta(max_length=60)]
+
+
+class Act(msgspec.Struct):
+    thought: Annotated[str, Meta(max_length=80)]
+    action: Finish | ReadFile
+
+
+LONG: dict[str, Any] = {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 400}
+
+
+def ask(text: str, *, tokens: int = 40, timeout: float = 120.0, schema: dict[str, Any] | None = None) -> Generation:
+    return Generation((ChatMessage("system", "Be brief."), ChatMessage("user", text)), tokens, timeout, schema)
+
+
+def wait_for(address: str) -> None:
+    """Until somebody listens there, 20 s at most."""
+    host, _, port = address.rpartition(":")
+    give_up = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection((host, int(port))).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < give_up, "Ollama did not start"
+            time.sleep(0.02)
+        else:
+            return
+
+
+@pytest.fixture(scope="session")
+def ollama(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of this test session with one model, `smol`."""
+    folder = tmp_path_factory.mktemp("ollama")
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    (folder / "Modelfile").write_text(f"FROM {model_file}\n")
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "OLLAMA_HOST": address, "OLLAMA_NUM_PARALLEL": "2"}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([BINARY, "serve"], env=environ, stdout=log, stderr=log)
+    try:
+        wait_for(address)
+        create = [BINARY, "create", "smol", "-f", folder / "Modelfile"]
+        subprocess.run(create, env=environ, check=True, capture_output=True, timeout=60)
+        yield f"http://{address}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture(scope="session")
+async def smol(ollama: str) -> AsyncGenerator[OllamaEngine]:
+    engine = await OllamaEngine.connect(ollama, "smol", slots=2, context=1024)
+    yield engine
+    await engine.close()
+
+
+async def test_its_models_are_listed(ollama: str, smol: OllamaEngine) -> None:
+    node = Node(ollama)
+    await smol.generate(ask("Hi.", tokens=1))
+    model = await node.find("smol")
+    assert (model.name, model.context, model.loaded, model.loaded_context) == ("smol:latest", 8192, True, 1024)
+    assert model.size > 90_000_000
+    assert "schema" in model.capabilities
+    await node.close()
+
+
+async def test_it_answers_and_says_what_that_cost(smol: OllamaEngine) -> None:
+    question = prompt("answer").question(str, goal="What is the capital of Spain?", inputs="")
+    messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
+    heard: list[str] = []
+    answer = await smol.generate(Generation(messages, 60, 120), heard.append)
+    assert "Madrid" in question.parse(answer.text)
+    assert "".join(heard) == answer.text
+    assert len(heard) > 1
+    assert answer.usage.tokens_in > 20
+    assert 0 < answer.usage.tokens_out <= 60
+
+
+@pytest.mark.parametrize("goal", ["What is a Redis stream?", "列出文件", '{"a": "]}'])
+async def test_json_of_a_union_type_is_always_valid(smol: OllamaEngine, goal: str) -> None:
+    question = prompt("act").question(
+        Act, goal=goal, tools="read_file, finish", hint="", observations="", max_tokens=400
+    )
+    messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
+    answer = await smol.generate(Generation(messages, question.max_tokens, 120, question.schema))
+    assert isinstance(question.parse(answer.text), Act)
+
+
+async def test_a_prompt_that_does_not_fit_fails_instead_of_losing_text(smol: OllamaEngine) -> None:
+    with pytest.raises(ModelFailed) as failure:
+        await smol.generate(ask("word " * 2000))
+    assert failure.value.code == "model.overflow"
+
+
+async def test_an_answer_that_runs_out_of_context_fails_too(smol: OllamaEngine) -> None:
+    with pytest.raises(ModelFailed) as failure:
+        await smol.generate(ask("word " * 950, tokens=500, schema=LONG))
+    assert failure.value.code == "model.overflow"
+
+
+async def test_json_that_was_cut_is_a_failure_and_text_is_not(smol: OllamaEngine) -> None:
+    with pytest.raises(ModelFailed) as failure:
+        await smol.generate(ask("Act.", tokens=5, schema=msgspec.json.schema(Act)))
+    assert failure.value.code == "model.cut"
+    assert (await smol.generate(ask("Tell a story.", tokens=5))).usage.tokens_out == 5
+
+
+async def test_a_schema_the_server_refuses_is_a_typed_failure(smol: OllamaEngine) -> None:
+    with pytest.raises(ModelFailed) as failure:
+        await smol.generate(ask("Hi.", schema={"type": "nonsense"}))
+    assert failure.value.code in {"model.engine", "model.refused"}
+
+
+async def test_a_model_that_is_gone_is_missing(ollama: str) -> None:
+    engine = OllamaEngine(Node(ollama), "none", 1, 1024)
+    with pytest.raises(ModelFailed) as failure:
+        await engine.generate(ask("Hi."))
+    assert failure.value.code == "model.missing"
+    await engine.close()
+
+
+async def test_cancelling_and_time_outs_free_the_servers_slots(smol: OllamaEngine) -> None:
+    """Two slots, and answers of minutes: the last question is answered only if the server stopped working on those."""
+    story = ask("List letters.", tokens=1000, schema=LONG)
+    for _ in range(2):
+        async with anyio.create_task_group() as group:
+            heard = anyio.Event()
+
+            async def one(heard: anyio.Event = heard) -> None:
+                await smol.generate(story, lambda _: heard.set())
+
+            group.start_soon(one)
+            await heard.wait()
+            group.cancel_scope.cancel()
+    with pytest.raises(ModelFailed) as failure:
+        await smol.generate(ask("List letters.", tokens=1000, timeout=0.3, schema=LONG))
+    assert failure.value.code == "model.timeout"
+    assert (await smol.generate(ask("Hi.", tokens=3, timeout=60))).text
+
+
+async def test_nothing_is_fetched_that_does_not_exist(ollama: str) -> None:
+    node = Node(ollama, Limits(load=20))
+    with pytest.raises(ModelFailed) as failure:
+        await node.pull("127.0.0.1:1/none/none")
+    assert failure.value.code in {"model.engine", "model.missing", "model.unreachable"}
+    await node.close()
