@@ -21,7 +21,7 @@ test: $(VENV)/.dev ## Run the tests (real server, real model; under 5 minutes)
 	$(BIN)/python -m pytest
 
 test-mlx: $(VENV)/.dev ## Run all tests of the MLX engine, the long ones too
-	$(BIN)/python -m pytest tests/llm/test_mlx.py -m "heavy or not heavy"
+	$(BIN)/python -m pytest tests/llm/test_mlx.py tests/llm/test_mlx_gguf.py -m "heavy or not heavy"
 
 check: $(VENV)/.dev ## Lint, type check, and hold the direction of imports
 	$(BIN)/ruff check

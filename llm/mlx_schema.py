@@ -1,11 +1,30 @@
 """Holding what MLX generates to a JSON schema: llguidance says before each token which ones may follow."""
 
-from typing import Any
+from typing import Any, cast
 
 from llm.mlx_library import Library
 
 _COMPACT = {"whitespace_flexible": False}
 """Small models otherwise indent until their tokens are used up."""
+
+
+_DATA = ("const", "default", "enum", "examples")
+
+
+def closed(schema: Any) -> Any:
+    """The schema with no properties but those it names, wherever it does not say otherwise.
+
+    A JSON schema allows any others by default, and small models go on inventing some until their tokens are used up.
+    """
+    if isinstance(schema, list):
+        return [closed(part) for part in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    node = cast("dict[str, Any]", schema)
+    parts = {key: part if key in _DATA else closed(part) for key, part in node.items()}
+    if node.get("type") == "object" and "properties" in node:
+        parts.setdefault("additionalProperties", False)
+    return parts
 
 
 def vocabulary(library: Library, tokenizer: Any) -> Any:
@@ -19,7 +38,7 @@ class Constraint:
 
     def __init__(self, library: Library, words: Any, schema: dict[str, Any]) -> None:
         matcher = library.llguidance.LLMatcher
-        grammar = matcher.grammar_from_json_schema(schema, overrides=_COMPACT)
+        grammar = matcher.grammar_from_json_schema(closed(schema), overrides=_COMPACT)
         self._matcher = matcher(words, grammar, log_level=0)
         self._library, self._ends = library, list(words.eos_tokens)
         self._begun = False

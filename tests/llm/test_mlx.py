@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import anyio
+import msgspec
 import pytest
 from anyio import to_thread
+from msgspec import Meta
 
 from llm.engine import Engine, Generation
 from llm.mlx import MlxEngine
@@ -70,6 +72,34 @@ async def test_requests_of_all_kinds_share_a_batch_and_answer_as_they_would_alon
     assert "Paris" in alone[0]
     assert isinstance(json.loads(alone[2])["ok"], bool)
     assert "".join(pieces) == alone[1]
+
+
+class Finish(msgspec.Struct, tag="finish", tag_field="tool"):
+    answer: Annotated[str, Meta(max_length=8)]
+
+
+class ReadFile(msgspec.Struct, tag="read_file", tag_field="tool"):
+    path: Annotated[str, Meta(max_length=8)]
+
+
+class Act(msgspec.Struct):
+    thought: Annotated[str, Meta(max_length=8)]
+    action: Finish | ReadFile
+
+
+@pytest.mark.heavy
+async def test_json_of_a_union_type_is_valid_for_more_requests_than_there_are_slots(mlx: MlxEngine) -> None:
+    goals = ["Read README.md", "Прочитай README.md", "列出文件", '{"a": "]}', "", "Stop."]
+    acts: list[Act] = []
+
+    async def one(goal: str) -> None:
+        answer = await mlx.generate(ask(goal, tokens=150, timeout=500, schema=msgspec.json.schema(Act)))
+        acts.append(msgspec.json.decode(answer.text, type=Act))
+
+    async with anyio.create_task_group() as group:
+        for goal in goals:
+            group.start_soon(one, goal)
+    assert len(acts) == len(goals)
 
 
 async def test_what_prompts_have_in_common_is_read_once(mlx: MlxEngine) -> None:
