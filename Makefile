@@ -7,10 +7,10 @@ override export GOAL := $(value GOAL)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test check bench chaos ollama lock clean
+.PHONY: help setup run test test-mlx check bench chaos ollama lock clean
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.run ## Make the virtual environment with what Victoria needs
 
@@ -19,6 +19,9 @@ run: $(VENV)/.run ## Answer a goal: make run GOAL="Read README.md"
 
 test: $(VENV)/.dev ## Run the tests (real server, real model; under 5 minutes)
 	$(BIN)/python -m pytest
+
+test-mlx: $(VENV)/.dev ## Run all tests of the MLX engine, the long ones too
+	$(BIN)/python -m pytest tests/llm/test_mlx.py tests/llm/test_mlx_gguf.py -m "heavy or not heavy"
 
 check: $(VENV)/.dev ## Lint, type check, and hold the direction of imports
 	$(BIN)/ruff check

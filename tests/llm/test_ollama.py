@@ -16,7 +16,7 @@ from schemas.events import ChatMessage
 from tests.llm.fake_ollama import Body, FakeOllama, Reply, Script, fake_ollama, hello, shown
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
-SHORT = 0.05
+SHORT = 0.25
 """Seconds, for a limit that a test wants to see reached; every other limit is far away."""
 
 

@@ -1,0 +1,178 @@
+"""The MLX engine: mlx-lm inside this process, all requests in one batch.
+
+On Apple's processors it computes on the graphics part. It also runs on Linux, slowly: enough to test it there.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+
+from llm.engine import Generation
+from llm.fetch import check_gguf
+from llm.mlx_batch import Batch, Ended, Job, Loaded
+from llm.mlx_schema import Constraint
+from schemas.errors import CouldNotStart, ModelFailed
+from schemas.inference import Answer
+from schemas.plan import Usage
+
+
+class MlxEngine:
+    """An Engine that runs a GGUF file or an MLX folder in this process. Start it with `await MlxEngine.load(path)`.
+
+    Up to `slots` requests are answered together, each leaving the batch when it ends, is cancelled or runs out of time;
+    its place is free at the next step. Prompts that begin like an earlier one are read from where they differ. Answers
+    are deterministic up to rounding: what else is in the batch may tip a tie. Should the engine break down, all its
+    requests fail with `model.engine`, retryable, until `restart`.
+    """
+
+    name = "mlx"
+
+    def __init__(self, path: Path, batch: Batch, loaded: Loaded, slots: int, context: int) -> None:
+        self.model, self.slots = _display_name(path), slots
+        self.context = min(context, loaded.context)
+        self._path, self._batch, self._loaded = path, batch, loaded
+        self._closed = False
+        self._free = anyio.Semaphore(slots)
+        self._writer = CapacityLimiter(1)  # tokenizers are not made for several threads
+        self._restarting = anyio.Lock()
+
+    @classmethod
+    async def load(cls, path: Path, *, slots: int = 4, context: int = 4096) -> "MlxEngine":
+        """Load a model, in seconds. `context` is tokens for each slot, and at most what the model was made for.
+
+        Raises CouldNotStart with code `model.missing`, `model.broken` or `model.library`.
+        """
+        _check(path)
+        batch, loaded = await _start(path, slots)
+        return cls(path, batch, loaded, slots, context)
+
+    async def restart(self) -> None:
+        """Load the model anew, after a breakdown; requests that still run fail. Raises as `load`."""
+        async with self._restarting:
+            if self._closed:
+                raise self._is_closed()
+            await to_thread.run_sync(self._batch.close)
+            self._batch, self._loaded = await _start(self._path, self.slots)
+
+    async def generate(self, request: Generation, on_text: Callable[[str], None] | None = None) -> Answer:
+        """Answer one request. `on_text` is called in the event loop's thread. See Engine.generate."""
+        began = time.monotonic()
+        try:
+            with anyio.fail_after(request.timeout):
+                async with self._free:
+                    if self._closed:
+                        raise self._is_closed()
+                    batch, loaded = self._batch, self._loaded
+                    prompt, constraint = await to_thread.run_sync(self._prepare, loaded, request, limiter=self._writer)
+                    ended = await _run(batch, prompt, max(1, request.max_tokens), constraint, on_text)
+        except TimeoutError:
+            raise ModelFailed(
+                "model.timeout",
+                f"{self.model} did not answer within {request.timeout:g} s.",
+                "Give it more time, ask for less, or use a faster model.",
+            ) from None
+        if ended.cut and constraint:
+            raise ModelFailed(
+                "model.cut",
+                f"{self.model} had not finished its JSON after {request.max_tokens} tokens.",
+                "Allow more tokens, or give the answer's texts a maximum length.",
+            )
+        seconds = time.monotonic() - began
+        return Answer(ended.text, Usage(self.model, 1, len(prompt), ended.tokens, seconds, ended.cached))
+
+    async def close(self) -> None:
+        """Stop what runs after its step, and free the model."""
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            async with self._restarting:
+                await to_thread.run_sync(self._batch.close)
+
+    def _prepare(self, loaded: Loaded, request: Generation) -> tuple[list[int], Constraint | None]:
+        """In a thread: the prompt's tokens and the schema's grammar."""
+        try:
+            prompt: list[int] = loaded.tokenizer.apply_chat_template(
+                request.chat(), add_generation_prompt=True, enable_thinking=False
+            )
+            schema = request.schema
+            constraint = None if schema is None else Constraint(loaded.library, loaded.words, schema)
+        except Exception as problem:  # templates and schemas are programs: they fail in every way
+            raise ModelFailed("model.engine", f"{self.model} failed: {problem}"[:500], "Ask differently.") from problem
+        if len(prompt) + request.max_tokens > self.context:
+            raise ModelFailed(
+                "model.overflow",
+                f"The prompt ({len(prompt)} tokens) and its answer (up to {request.max_tokens}) are longer than the "
+                f"{self.context} tokens {self.model} has room for.",
+                "Shorten the goal or its inputs, or use a model with a larger context.",
+            )
+        return prompt, constraint
+
+    def _is_closed(self) -> ModelFailed:
+        return ModelFailed("model.engine", f"{self.model} is closed.", "Start Victoria again.")
+
+
+async def _start(path: Path, slots: int) -> tuple[Batch, Loaded]:
+    batch = Batch(path, slots)
+    try:
+        return batch, await to_thread.run_sync(batch.started.result)
+    except BaseException:
+        batch.stop()
+        raise
+
+
+async def _run(
+    batch: Batch,
+    prompt: list[int],
+    max_tokens: int,
+    constraint: Constraint | None,
+    on_text: Callable[[str], None] | None,
+) -> Ended:
+    """One job from beginning to end, or until its task is cancelled."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Ended | ModelFailed] = loop.create_future()
+
+    def settle(what: Ended | ModelFailed) -> None:
+        if not outcome.done():
+            outcome.set_result(what)
+
+    def say(piece: str) -> None:
+        if on_text and not outcome.done():
+            try:
+                on_text(piece)
+            except Exception as problem:
+                outcome.set_exception(problem)
+
+    def on_loop(call: Callable[..., None], what: object) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+            loop.call_soon_threadsafe(call, what)
+
+    job = Job(prompt, max_tokens, constraint, lambda p: on_loop(say, p), lambda w: on_loop(settle, w))
+    batch.submit(job)
+    try:
+        ended = await outcome
+    finally:
+        batch.cancel(job)
+    if isinstance(ended, ModelFailed):
+        raise ended
+    return ended
+
+
+def _check(path: Path) -> None:
+    if not path.is_dir():
+        check_gguf(path)
+    elif not (path / "config.json").is_file():
+        raise CouldNotStart(
+            "model.broken", f"{path} has no config.json, so it is not a model in MLX's format.", "Name another folder."
+        )
+
+
+def _display_name(path: Path) -> str:
+    """`SmolLM2-135M-Instruct.Q4_1.gguf` is called SmolLM2-135M-Instruct; a folder by its name."""
+    if path.is_dir():
+        return path.name
+    return re.sub(r"[.-](?:I?Q\d\w*|B?F(?:16|32))$", "", path.stem, flags=re.IGNORECASE)
