@@ -22,7 +22,7 @@ async def act(event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
     async def nothing(goal: str, _key: str) -> str:
         return goal
 
-    return [understood(await ctx.call("act", nothing, event.goal[:10], str))]
+    return [understood(await ctx.call("act", nothing, event.goal[:10], str, "repeat"))]
 
 
 STAGE = intake_stage(act)
@@ -84,8 +84,8 @@ async def test_a_full_server_is_said_and_what_it_accepted_ends_once_when_there_i
 
         began = await own.client.zscore(lease, worker.name)
         await eventually(renewed)
-        # It holds what it can't finish; nothing is given up meanwhile.
-        await eventually(lambda: own.pending(STAGE))
+        # What it can't finish waits; nothing is given up meanwhile.
+        await eventually(lambda: own.client.zcard(own.keys.delayed("0", STAGE.reads)))
         assert await own.entries("dead") == []
         with pytest.raises(NotReachable):
             await submit(own, 5000)
