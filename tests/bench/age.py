@@ -52,10 +52,10 @@ def age(quick: bool) -> Section:
     lengths, events, rounds = ((1_000, 10_000), 500, 1) if quick else (LENGTHS, 30_000, 8)
     section = Section(
         "age",
-        "A long stream",
+        "A long stream, without the append-only file",
         ("entries done with", "hops/s", "of the shortest", "lag query, ms (median, worst)", "bytes an entry"),
     )
-    # Without the append-only file, whose rewriting at this size would be what is measured.
+    # With one, its rewriting at this size would be what is measured.
     with valkey(appendonly="no") as url:
         section.server, aged = uvloop.run(_measure(url, lengths, events, rounds))
     shortest = aged[0].hops_per_s
