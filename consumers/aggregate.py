@@ -57,7 +57,9 @@ async def _output(state: RunState, ctx: Context[RunState]) -> str:
     return plain
 
 
-def _given_up(event: PlanProposed | StepFinished | StageFailed, error: ErrorInfo) -> list[Event]:
+async def _given_up(
+    event: PlanProposed | StepFinished | StageFailed, error: ErrorInfo, _ctx: Context[RunState]
+) -> list[Event]:
     """A run whose own event was given up ends as failed; of that end itself nothing more can be said."""
     return [] if isinstance(event, StageFailed) else [StageFailed(stage=NAME, error=error)]
 

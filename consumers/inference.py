@@ -1,70 +1,216 @@
-"""infer.*: inference consumers. Each takes questions from its stream and writes the answers into the runs' journals."""
+"""infer.*: inference consumers. Each takes questions from its streams and writes the answers into the runs' journals.
 
-from collections.abc import Awaitable, Callable
+A back end has two streams and two stages, `infer.local` and `infer.local.background`, which share its engines; of what
+waits for them, interactive questions go first.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
+import anyio
 import msgspec
 import structlog
+from anyio import CancelScope
+from anyio.abc import TaskStatus
 
-from llm.engine import Engine, Generation
-from schemas.errors import VictoriaError
+from consumers.feed import Feed
+from consumers.offers import Announcement, Board, stream_of
+from llm.engine import Generation
+from llm.models import Backend
+from llm.pool import Pool
+from llm.router import Needs
+from schemas.advice import advice
+from schemas.errors import ErrorInfo, NoModelNow, VictoriaError
 from schemas.events import Event, InferenceRequested
-from schemas.inference import Answer
+from schemas.inference import PRIORITIES, Answer
+from schemas.plan import Usage
+from streams.connection import TROUBLE, Client
 from streams.journal import Journal, Record
-from streams.outcome import described
-from streams.stage import Context, Policy, Stage
+from streams.keys import Keys
+from streams.stage import Context, Policy, Snooze, Stage
+
+LOOK_EVERY = 0.25
+"""Seconds between looks whether the runs that are asked for still go on."""
+ANNOUNCE_AGAIN = 0.1
+"""Seconds at least between two announcements."""
+BACK_OFF, PATIENCE = 0.5, 10.0
+"""Seconds after which a question that no engine can take now is tried again, and in which one must be able to: then
+whoever asked looks elsewhere."""
+
+CANCELLED = "model.cancelled"
 
 _log: Any = structlog.get_logger()
 
-Engines = Callable[[], Awaitable[Engine]]
-"""Gives the engine, loaded on first use."""
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What inference consumers share: the server, and where answers go. `hold` is seconds an announcement holds."""
+
+    client: Client
+    keys: Keys
+    journal: Journal
+    board: Board
+    hold: float = 10.0
 
 
-class InferenceConsumer:
-    """Answers questions with one engine."""
+class Inference:
+    """The consumer of one back end. Its engines' `pool`, for `slots` questions at once, is made when it is first used.
 
-    def __init__(self, engine: Engines, journal: Journal) -> None:
-        self._engine, self._journal = engine, journal
+    `warm` are prompts to be read while nobody asks.
+    """
+
+    def __init__(self, engine: Backend, slots: int, make_pool: Callable[[], Pool], desk: Desk) -> None:
+        self.engine: Backend = engine
+        self.warm: tuple[Generation, ...] = ()
+        self._slots, self._make_pool, self._desk = slots, make_pool, desk
+        self._at_work: dict[CancelScope, str] = {}
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The engines."""
+        return self._make_pool()
+
+    async def close(self) -> None:
+        """Free the engines, if they were ever used."""
+        if "pool" in self.__dict__:
+            await self.pool.close()
+
+    def stages(self) -> tuple[Stage[InferenceRequested, None], ...]:
+        """Its stages: each takes as many questions as the engines have slots."""
+        names = [stream_of(self.engine, priority) for priority in PRIORITIES]
+        policy = Policy(attempts=5, deliveries=3, timeout=3600, concurrency=self._slots)
+        return tuple(
+            Stage(
+                name=name,
+                reads=name,
+                accepts=(InferenceRequested,),
+                emits=(),
+                handle=self.handle,
+                policy=policy,
+                on_dead=self.given_up,
+            )
+            for name in names
+        )
 
     async def handle(self, event: InferenceRequested, ctx: Context[None]) -> list[Event]:
         """One question in; its answer goes to the journal, and a hint to whoever waits for it."""
         left = (event.deadline - datetime.now(UTC)).total_seconds()
-        if left <= 0 or await self._journal.read(ctx.run_id, event.effect):
+        if left <= 0 or await self._desk.journal.read(ctx.run_id, event.effect):
             return []  # nobody waits any more, or it was answered before a crash
-        try:
-            answer = await self._answer(Generation(event.messages, event.max_tokens, left, event.answer_schema))
-        except Exception as problem:
-            # Whatever an engine raises is its answer: a stage waits for it, and has rules to fall back to.
-            if not isinstance(problem, VictoriaError):
-                _log.warning("inference.failed", run=ctx.run_id, effect=event.effect, exc_info=problem)
-            record = Record("ask", event.request, datetime.now(UTC), error=described(problem))
-        else:
-            text, usage = msgspec.Raw(msgspec.json.encode(answer.text)), answer.usage
-            record = Record("ask", event.request, datetime.now(UTC), text, usage=usage, seconds=usage.seconds)
-        await self._journal.answer(ctx.run_id, event.effect, record, event.reply_to)
+        said = await self._answered(event, ctx.run_id, left)
+        if isinstance(said, VictoriaError):
+            self._wait_for_better(said, ctx)
+            said = said.info
+        await self._record(ctx.run_id, event, said)
         return []
 
-    async def _answer(self, request: Generation) -> Answer:
-        """The engine's answer; one that broke in a way nobody foresaw is asked once more."""
-        engine = await self._engine()
-        try:
-            return await engine.generate(request)
-        except VictoriaError:
-            raise
-        except Exception as problem:
-            _log.warning("inference.engine_broke", exc_info=problem)
-            return await engine.generate(request)
+    async def given_up(self, event: InferenceRequested, error: ErrorInfo, ctx: Context[None]) -> list[Event]:
+        """A question that broke what tried to answer it: whoever waits hears so."""
+        await self._record(ctx.run_id, event, ErrorInfo("model.engine", error.message, error.hint))
+        return []
 
+    async def attend(self, consumer: str, *, task_status: TaskStatus[None]) -> None:
+        """Keep the engines, and what is known of them, up to date. See streams.worker.Companion."""
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self.pool.attend, self.warm)
+            with suppress(*TROUBLE):
+                await self._announce(consumer)
+            task_status.started()
+            tasks.start_soon(self._watch)
+            try:
+                await self._keep_announcing(consumer)
+            finally:
+                with CancelScope(shield=True), anyio.move_on_after(1), suppress(*TROUBLE):
+                    await self._desk.board.announce(Announcement(consumer, self.engine), 0)
 
-def stage(engine_name: str, slots: int, engine: Engines, journal: Journal) -> Stage[InferenceRequested, None]:
-    """The inference stage of one kind of engine, with as many requests at once as the engine has slots."""
-    name = f"infer.{engine_name}"
-    return Stage(
-        name=name,
-        reads=name,
-        accepts=(InferenceRequested,),
-        emits=(),
-        handle=InferenceConsumer(engine, journal).handle,
-        policy=Policy(timeout=3600, concurrency=slots),
-    )
+    async def _keep_announcing(self, consumer: str) -> None:
+        changed = self.pool.changed
+        while True:
+            with anyio.move_on_after(self._desk.hold / 3):
+                await changed.wait()
+            changed.clear()
+            try:
+                await self._announce(consumer)
+            except TROUBLE as problem:
+                _log.warning("inference.not_announced", error=str(problem))
+            await asyncio.sleep(ANNOUNCE_AGAIN)
+
+    async def _announce(self, consumer: str) -> None:
+        said = Announcement(consumer, self.engine, self.pool.offers(), self.pool.faults())
+        await self._desk.board.announce(said, self._desk.hold)
+
+    async def _answered(
+        self, event: InferenceRequested, run_id: str, left: float
+    ) -> Answer | VictoriaError | ErrorInfo:
+        """What the engines make of a question, within `left` seconds and as long as its run goes on."""
+        request = Generation(event.messages, event.max_tokens, left, event.answer_schema)
+        needs = Needs.of(event.messages, event.answer_schema, model=event.model)
+        with self._while_it_goes_on(run_id):
+            async with self._feed(event, run_id) as feed:
+                try:
+                    return await self.pool.answer(request, needs, event.priority, feed.begin if feed else None)
+                except VictoriaError as problem:
+                    return problem
+        return ErrorInfo(CANCELLED, "The run ended before its answer came.")
+
+    def _wait_for_better(self, problem: VictoriaError, ctx: Context[None]) -> None:
+        """Raise what puts the question back on its stream, if waiting may help."""
+        now = isinstance(problem, NoModelNow) or advice(problem.code) == "back off"
+        if now and (datetime.now(UTC) - ctx.now()).total_seconds() < PATIENCE:
+            raise Snooze(BACK_OFF) from problem
+        if problem.retryable and not isinstance(problem, NoModelNow):
+            raise problem  # its engine went down, and is started again meanwhile
+
+    async def _record(self, run_id: str, event: InferenceRequested, said: Answer | ErrorInfo) -> None:
+        now = datetime.now(UTC)
+        if isinstance(said, Answer):
+            text, usage = msgspec.Raw(msgspec.json.encode(said.text)), said.usage
+            record = Record("ask", event.request, now, text, usage=usage, seconds=usage.seconds)
+        else:
+            record = Record("ask", event.request, now, error=said, usage=Usage(event.model))
+        await self._desk.journal.answer(run_id, event.effect, record, event.reply_to)
+        if isinstance(said, ErrorInfo) and said.code == CANCELLED:
+            # Should this record have made the journal anew, it must go with its run.
+            keys, client = self._desk.keys, self._desk.client
+            left = await client.pttl(keys.run(keys.of_run(run_id), run_id))
+            await client.pexpire(keys.journal(run_id), max(1, left), nx=True)
+
+    @asynccontextmanager
+    async def _feed(self, event: InferenceRequested, run_id: str) -> AsyncGenerator[Feed | None]:
+        """Where an answer's text goes as it comes. JSON means nothing to anybody before it is whole."""
+        if event.answer_schema is not None or event.priority == "background":
+            yield None
+            return
+        feed = Feed(self._desk.client, self._desk.keys, run_id, event.effect, event.step)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(feed.run)
+            yield feed
+            await feed.flush()
+            tasks.cancel_scope.cancel()
+
+    @contextmanager
+    def _while_it_goes_on(self, run_id: str) -> Generator[None]:
+        """Inside, work is cancelled when the run ends."""
+        with CancelScope() as scope:
+            self._at_work[scope] = run_id
+            try:
+                yield
+            finally:
+                del self._at_work[scope]
+
+    async def _watch(self) -> None:
+        """Stop answering for runs that have ended: their keys have got a time to live."""
+        keys, client = self._desk.keys, self._desk.client
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                for scope, run_id in list(self._at_work.items()):
+                    if await client.pttl(keys.run(keys.of_run(run_id), run_id)) >= 0:
+                        scope.cancel()
+            except TROUBLE as problem:
+                _log.warning("inference.not_watched", error=str(problem))

@@ -206,7 +206,7 @@ def _ended(
         output=output or (f"{error.message} {error.hint}".strip() if error else ""),
         method="react" if method == "react" else "simple" if method == "simple" else "rules",
         metadata=Metadata(
-            model=usage.model or "none",
+            model=usage.model if usage.calls else "none",
             source="model" if method != "rules" else "tool" if tools else "rules",
             delegated_to=None,
             tokens_in=usage.tokens_in,
@@ -214,6 +214,9 @@ def _ended(
             seconds=_seconds(started, now),
             steps=summaries,
             notes=state.plan.notes if state.plan else (),
+            node=usage.node,
+            tokens_cached=usage.cached,
+            calls=usage.calls,
         ),
         stages=_stage_times(state, fused, now),
         error=error,

@@ -125,7 +125,7 @@ def _by_rules(event: StepReady, error: ErrorInfo) -> StepFinished:
     return StepFinished(step_id=event.step.id, status="partial", output=BY_RULES, method="rules", error=error)
 
 
-def _given_up(event: StepReady, error: ErrorInfo) -> list[Event]:
+async def _given_up(event: StepReady, error: ErrorInfo, _ctx: Context[None]) -> list[Event]:
     return [StepFinished(step_id=event.step.id, status="failed", error=error)]
 
 

@@ -5,24 +5,22 @@ intake -> understand -> plan -> aggregate <-> step-execute
                                  results        every stage asks models over infer.*
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumers import aggregate, inference, plan, step_execute, understand
-from consumers.inference import Engines
+from consumers import aggregate, plan, step_execute, understand
+from consumers.inference import Inference
 from consumers.step_execute import Workspaces
 from schemas.events import GoalSubmitted, RunFinished, RunProgressed
-from streams.journal import Journal
 from streams.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, limits, engines."""
+    """What stages are given at start: folders of projects, inference consumers, limits."""
 
     workspaces: Workspaces
-    journal: Journal
-    local_engine: Engines
-    local_slots: int = 4
+    inference: Iterable[Inference]
     max_iterations: int = 10
 
 
@@ -34,7 +32,7 @@ def topology(parts: Parts) -> Topology:
             plan.stage(),
             step_execute.stage(parts.workspaces, parts.max_iterations),
             aggregate.stage(),
-            inference.stage("local", parts.local_slots, parts.local_engine, parts.journal),
+            *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
         entries={GoalSubmitted: "intake"},
         results=frozenset({RunProgressed, RunFinished}),

@@ -95,7 +95,17 @@ def _value(key: str, hint: Any, given: Any, anchor: Path, *, typed: bool) -> Any
     value = msgspec.convert(given, hint, strict=typed)
     if key == "redis_url":
         _check_redis_url(value)
-    return str(_placed(value, anchor)) if key == "local_model" and value else value
+    if key in ("local_model", "mlx_model") and value:
+        return str(_placed(value, anchor))
+    return _placed_model(value, anchor) if key == "model" else value
+
+
+def _placed_model(model: str, anchor: Path) -> str:
+    """`local:` and `mlx:` may name a file or folder."""
+    engine, _, name = model.partition(":")
+    if engine in ("local", "mlx") and ("/" in name or name.endswith(".gguf")):
+        return f"{engine}:{_placed(name, anchor)}"
+    return model
 
 
 def _placed(path: str | Path, anchor: Path) -> Path:

@@ -71,9 +71,57 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=lambda: platformdirs.user_cache_path("victoria"))
     model: Annotated[
         str,
-        Meta(description="Which model answers: auto, local, none, or a model's name.", min_length=1),
-        More(expects="auto, local, none or a model's name"),
+        Meta(
+            description="Which model answers: auto, none, a model's name, or local, mlx or ollama, alone or with a "
+            "model, as in ollama:llama3.3:70b, local:/path/to/model.gguf.",
+            min_length=1,
+        ),
+        More(expects="auto, none, local, mlx, ollama, or a model's name"),
     ] = "auto"
+    model_priority: Annotated[
+        str, Meta(description="Models that are asked before all others, the best first, separated by commas.")
+    ] = (
+        "command-r-plus:104b, deepseek-r1-distill-llama:70b, llama3.3:70b, qwen2.5-coder:32b, phi3.5:3.8b, "
+        "phi3:mini-4k, qwen2.5:3b, tinyllama:1.1b-chat"
+    )
+    model_timeout: Annotated[
+        float, Meta(description="Seconds in which a question must be answered, by whatever model.", gt=0, le=86_400)
+    ] = 300
+    model_wait: Annotated[
+        float,
+        Meta(description="Seconds for which a question waits for a model to be there.", ge=0, le=31_536_000),
+    ] = 3600
+    ollama_hosts: Annotated[
+        str,
+        Meta(description="Ollama servers, separated by commas: gpu-1, gpu-2:11434, https://user:password@gpu-3."),
+        More(names=("OLLAMA_HOSTS",), default="the one on this machine, if there is one"),
+    ] = ""
+    ollama_slots: Annotated[
+        int, Meta(description="How many questions an Ollama server gets at once from one consumer.", ge=1, le=256)
+    ] = 1
+    ollama_context: Annotated[
+        int,
+        Meta(description="Tokens of context of Ollama's models; less where a model knows less.", ge=512, le=1 << 20),
+    ] = 8192
+    ollama_connect: Annotated[float, Meta(description="Seconds to wait for a connection to Ollama.", gt=0, le=600)] = 5
+    ollama_load: Annotated[float, Meta(description="Seconds to wait while Ollama loads a model.", gt=0, le=86_400)] = (
+        300
+    )
+    ollama_first: Annotated[
+        float, Meta(description="Seconds to wait for the first piece of Ollama's answer.", gt=0, le=86_400)
+    ] = 120
+    ollama_idle: Annotated[
+        float, Meta(description="Seconds to wait for each further piece of it.", gt=0, le=86_400)
+    ] = 30
+    mlx_model: Annotated[
+        str,
+        Meta(description="A folder in MLX's format, or a GGUF file, for MLX; empty takes the bundled model."),
+        More(expects="a folder's or file's path, or nothing"),
+    ] = ""
+    mlx_slots: Annotated[int, Meta(description="How many questions MLX answers at once.", ge=1, le=64)] = 4
+    mlx_context: Annotated[int, Meta(description="Tokens of context of each of MLX's slots.", ge=512, le=1_048_576)] = (
+        4096
+    )
     local_model: Annotated[
         str,
         Meta(description="A GGUF file to run in-process; empty takes the bundled one."),
@@ -85,7 +133,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     local_context: Annotated[
         int, Meta(description="Tokens of context of each of the local model's slots.", ge=512, le=1_048_576)
     ] = 4096
-    model_timeout: Annotated[float, Meta(description="Seconds to wait for a model's answer.", gt=0, le=86_400)] = 300
     main_project: Annotated[
         str,
         Meta(description="The project meant when none is named: name, path or name=path."),

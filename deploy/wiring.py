@@ -1,87 +1,38 @@
 """How the rooms are put together: one opened Victoria, from which doors publish and workers run."""
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import anyio
+import msgspec
 import structlog
-from anyio import to_thread
 
+from consumers.inference import Desk
+from consumers.offers import Board, OfferRouter, backend_of
 from consumers.run_view import RunView, view
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.embedded import embedded
+from deploy.engines import Engines
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
-from llm.engine import Engine
-from llm.fetch import ensure_model
-from llm.local import LocalEngine
-from schemas.errors import CouldNotStart, InvalidInput, ModelFailed, Published, ToolRefused
+from llm.models import BACKENDS, Backend
+from schemas.errors import CouldNotStart, InvalidInput, NotReachable, Published, ToolRefused
 from schemas.events import GoalSubmitted
-from schemas.inference import Question
 from streams.append import Publisher
+from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.topology import Topology
 from streams.worker import Terms, Worker, is_gone
 
+LOOK_FOR_MODEL = 20.0
+"""Seconds in which consumers that were started must say what they offer."""
+
 _log: Any = structlog.get_logger()
-
-Progress = Callable[[int, int], None]
-"""Hears of a download: bytes done, bytes in all."""
-LOCAL = "infer.local"
-RETRY_AFTER = 60.0
-"""Seconds for which a model that could not be loaded is not tried again."""
-
-
-class LocalModel:
-    """The embedded engine, fetched and loaded on first use. `progress` hears of a download."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings, self._lock = settings, anyio.Lock()
-        self._engine: Engine | None = None
-        self._failure: CouldNotStart | None = None
-        self._failed_at = 0.0
-        self.progress: Progress | None = None
-
-    async def __call__(self) -> Engine:
-        """The loaded engine. Raises CouldNotStart `model.*`, and for RETRY_AFTER seconds the same again."""
-        async with self._lock:
-            if self._failure and monotonic() - self._failed_at < RETRY_AFTER:
-                raise self._failure
-            try:
-                self._engine = self._engine or await self._load()
-            except CouldNotStart as problem:
-                self._failure, self._failed_at = problem, monotonic()
-                raise
-            return self._engine
-
-    async def _load(self) -> Engine:
-        s = self._settings
-        path = await to_thread.run_sync(ensure_model, s.cache_dir, s.local_model, self.progress)
-        return await LocalEngine.load(path, slots=s.local_slots, context=s.local_context)
-
-    def use(self, engine: Engine) -> None:
-        """Take this engine instead of loading one."""
-        self._engine = engine
-
-    async def close(self) -> None:
-        """Free it, if it was loaded."""
-        if self._engine:
-            await self._engine.close()
-
-
-def _router(model: str) -> Callable[[Question[Any]], str]:
-    def route(_question: Question[Any]) -> str:
-        if model == "none":
-            raise ModelFailed("model.none", "No model is to be used.", "Unset VICTORIA_MODEL to use one.")
-        return LOCAL
-
-    return route
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +46,24 @@ class Victoria:
     keys: Keys
     topology: Topology
     publisher: Publisher
-    local_model: LocalModel
+    board: Board
+    engines: Engines
     evicts: str = ""
     """The server's maxmemory-policy, if by that whole streams may go when its memory is full."""
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages these settings need: without a model no inference consumer."""
-        names = (stage.name for stage in self.topology.stages)
-        return tuple(name for name in names if self.settings.model != "none" or not name.startswith("infer."))
+    async def needed(self) -> tuple[str, ...]:
+        """The stages these settings need, of the inference consumers those that may have the model."""
+        wanted = await self.engines.wanted()
+        return tuple(stage.name for stage in self.topology.stages if backend_of(stage.name) in (None, *wanted))
 
     def require_stages(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The named stages. Raises InvalidInput with code `stage.unknown`."""
+        """The named stages, with `infer.x` also `infer.x.background`. Raises InvalidInput with code `stage.unknown`."""
         known = [stage.name for stage in self.topology.stages]
         for name in names:
             if name not in known:
                 raise InvalidInput("stage.unknown", f"There is no stage {name!r}.", f"Stages: {', '.join(known)}.")
-        return tuple(dict.fromkeys(names))
+        wanted = {*names, *(f"{name}.background" for name in names)}
+        return tuple(name for name in known if name in wanted)
 
     async def live(self) -> dict[str, int]:
         """How many live consumers each stage has, over all partitions the least.
@@ -133,7 +85,7 @@ class Victoria:
         return found
 
     def worker(self, stages: Sequence[str]) -> Worker:
-        """A worker for some stages; call `ready` first where `infer.local` is among them."""
+        """A worker for some stages. `ready` loads what they need; otherwise the first question does."""
         s = self.settings
         if self.evicts:
             _log.warning("server.evicts", policy=self.evicts)
@@ -141,16 +93,54 @@ class Victoria:
             lease=s.lease,
             grace=s.grace,
             model_timeout=s.model_timeout,
+            model_wait=s.model_wait,
             keep=s.keep,
             keep_entries=s.keep_entries,
             keep_dead=s.keep_dead,
         )
-        return Worker(stages, self.topology, self.client, self.keys, _router(s.model), terms)
+        companions = [self.engines.consumers[engine].attend for engine in backends_of(stages)]
+        return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions)
+
+    @property
+    def router(self) -> OfferRouter:
+        """Chooses models as these settings say."""
+        return OfferRouter(self.board, self.engines.wish, self.engines.priority)
 
     async def ready(self, stages: Sequence[str]) -> None:
         """Load what the stages need before they read anything. Raises CouldNotStart."""
-        if LOCAL in stages:
-            await self.local_model()
+        await self.engines.load(backends_of(stages))
+
+    async def require_model(self) -> None:
+        """See that somebody offers the model that these settings name, if they do.
+
+        Call it once inference consumers are at work. Raises NotReachable `model.unreachable`, CouldNotStart
+        `model.missing`.
+        """
+        wish = self.engines.wish
+        if wish.engine == "none" or not (wish.engine or wish.model):
+            return
+        give_up = anyio.current_time() + LOOK_FOR_MODEL
+        while True:
+            said = await self.board.announcements(fresh=True)
+            offers = [offer.model for each in said for offer in each.offers]
+            if any(map(wish.accepts, offers)):
+                return
+            faults = [fault.error for each in said for fault in each.faults]
+            if offers or faults or anyio.current_time() > give_up:
+                break
+            await anyio.sleep(0.05)
+        if faults and not offers:
+            raise NotReachable("model.unreachable", f"{wish} can't be asked. {faults[0].message}", faults[0].hint)
+        names = ", ".join(sorted({model.name for model in offers})) or "none at all"
+        hint = "`victoria models` shows what there is."
+        if wish.model and wish.engine in ("", "ollama"):
+            hint = f"`victoria models pull {wish.model}` has Ollama fetch it."
+        raise CouldNotStart("model.missing", f"There is no model {wish} here; there are: {names}.", hint)
+
+    async def waiting(self, run_id: str) -> Waiting | None:
+        """Why a run does not go on, if it waits for a model."""
+        found = await self.client.get(self.keys.waiting(run_id))
+        return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
 
     async def submit(self, goals: Sequence[tuple[str, GoalSubmitted]]) -> list[Published]:
         """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice.
@@ -175,7 +165,18 @@ def server(settings: Settings) -> Generator[str]:
             yield url
 
 
-def wired(settings: Settings, projects: Projects, client: Client, local_model: LocalModel) -> Topology:
+def backends_of(stages: Iterable[str]) -> list[Backend]:
+    """The back ends of those inference stages that are among these."""
+    found = {backend_of(stage) for stage in stages}
+    return [engine for engine in BACKENDS if engine in found]
+
+
+def foreground(stages: Iterable[str]) -> list[str]:
+    """Without the background stages, which `require_stages` adds to theirs."""
+    return [stage for stage in stages if not stage.endswith(".background")]
+
+
+def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
     """The topology of these settings."""
 
     def workspaces(project: str) -> Workspace:
@@ -189,33 +190,34 @@ def wired(settings: Settings, projects: Projects, client: Client, local_model: L
             )
         return Workspace(folder)
 
-    keys = Keys(settings.prefix, settings.partitions)
-    parts = Parts(workspaces, Journal(client, keys), local_model, settings.local_slots, settings.max_iterations)
-    return topology(parts)
+    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations))
+
+
+def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
+    """The inference consumers of these settings."""
+    return Engines(settings, Desk(client, keys, Journal(client, keys), board, settings.lease))
 
 
 def catalogue_topology() -> Topology:
     """The topology for looking at: its stages are never run."""
     settings = Settings()
-    return wired(settings, Projects("", {}), connect("redis://"), LocalModel(settings))
+    client, keys = connect("redis://"), Keys()
+    return wired(settings, Projects("", {}), engines_of(settings, client, keys, Board(client, keys)))
 
 
 @asynccontextmanager
 async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     """Connect to the server at `url` and wire everything. Raises NotReachable, CouldNotStart, InvalidInput."""
     settings = loaded.settings
-    if settings.model not in ("auto", "local", "none"):
-        raise InvalidInput(
-            "model.unknown", f"There is no model {settings.model!r} here.", "VICTORIA_MODEL is auto, local or none."
-        )
     projects = Projects.from_settings(settings, loaded.root)
     client = connect(url)
     keys = Keys(settings.prefix, settings.partitions)
-    local_model = LocalModel(settings)
+    board = Board(client, keys)
+    engines = engines_of(settings, client, keys, board)
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, client, local_model)
+        stages = wired(settings, projects, engines)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -225,10 +227,11 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             keys=keys,
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
-            local_model=local_model,
+            board=board,
+            engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),
         )
     finally:
         with anyio.CancelScope(shield=True):
-            await local_model.close()
+            await engines.close()
             await client.aclose()

@@ -12,7 +12,7 @@ from deploy.embedded import find
 from deploy.keeper import server_binary
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
-from deploy.wiring import Victoria
+from deploy.wiring import Victoria, foreground
 from gateway.complain import leaves
 from gateway.options import Json, configured, connected, event_loop
 from gateway.screen import OUT, emit, styled
@@ -141,7 +141,7 @@ async def _misused(victoria: Victoria) -> dict[str, str]:
 
 async def _workers(victoria: Victoria) -> AsyncIterator[Check]:
     live = await victoria.live()
-    for stage in victoria.stages:
+    for stage in foreground(await victoria.needed()):
         workers = f"{live[stage]} worker{'' if live[stage] == 1 else 's'}"
         hint = "" if live[stage] else f"Start one: victoria worker {stage}; `victoria run` needs none."
         yield Check("stage", "ok" if live[stage] else "warning", f"{stage}: {workers}", hint)

@@ -1,6 +1,5 @@
 """`victoria run`: start what is missing, publish one goal, show its way through the stages, print the answer."""
 
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -17,7 +16,6 @@ from gateway.report import RunReport
 from gateway.screen import emit
 from gateway.serve import served
 from gateway.submit import Accepted, Results, accepted
-from llm.fetch import check_gguf
 from schemas.envelope import Envelope
 from schemas.errors import NotReachable, VictoriaError
 from schemas.events import RunFinished, RunProgressed
@@ -43,10 +41,9 @@ def run(
     Example: victoria run "List the files in the folder schemas"
     """
     goal_submitted(goal)  # before anything is started
-    if loaded.settings.local_model and loaded.settings.model != "none":
-        check_gguf(Path(loaded.settings.local_model))
 
     async def work(victoria: Victoria) -> RunReport:
+        victoria.engines.check(await victoria.engines.wanted())
         taken = accepted(victoria, goal, project, session)
         with Progress() as progress:
             return RunReport.of(taken.run_id, await run_goal(victoria, taken, progress, timeout))
@@ -70,10 +67,11 @@ async def run_goal(victoria: Victoria, goal: Accepted, progress: Progress, secon
             return Interrupted("interrupted", "Interrupted before anything was published.")
         return Interrupted("interrupted", f"Interrupted; run {goal.run_id} is kept.", look)
 
-    victoria.local_model.progress = progress.download
+    victoria.engines.progress = progress.download
     async with interruptible(interrupted):
         results = await Results.from_now(victoria)
         async with served(victoria):
+            await victoria.require_model()
             await victoria.submit([(goal.run_id, goal.goal)])
             published = True
             progress.waiting("understand")

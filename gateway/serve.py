@@ -9,7 +9,7 @@ from dataclasses import replace
 import anyio
 import msgspec
 
-from deploy.wiring import LOCAL, Victoria
+from deploy.wiring import Victoria, backends_of, foreground
 from gateway.interrupt import stopping_on_signals, unless
 from gateway.progress import Progress
 from gateway.screen import ERR, note
@@ -32,12 +32,12 @@ async def serve(victoria: Victoria, stages: Sequence[str], parent: int = 0) -> N
         settle_in()
         async with anyio.create_task_group() as at_work:
             await at_work.start(worker.run)
-            note(f"ready: {', '.join(stages)} (process {os.getpid()}){'' if parent else '; Ctrl-C stops'}")
+            note(f"ready: {', '.join(foreground(stages))} (process {os.getpid()}){'' if parent else '; Ctrl-C stops'}")
             await unless(stop, lambda: _end_of(parent))
             if ERR.is_terminal:
                 note("stopping; Ctrl-C again does not wait for what is in hand")
             worker.stop()
-        note(f"stopped: {', '.join(stages)}")
+        note(f"stopped: {', '.join(foreground(stages))}")
 
 
 def warn(victoria: Victoria) -> None:
@@ -61,13 +61,14 @@ def settle_in() -> None:
 async def absent_stages(victoria: Victoria) -> list[str]:
     """The stages that nobody serves."""
     live = await victoria.live()
-    return [stage for stage in victoria.stages if not live[stage]]
+    return [stage for stage in await victoria.needed() if not live[stage]]
 
 
 async def _loaded(victoria: Victoria, stages: Sequence[str]) -> None:
-    if LOCAL in stages:
+    if backends_of(stages):
+        victoria.engines.warm()
         with Progress() as progress:
-            victoria.local_model.progress = progress.download
+            victoria.engines.progress = progress.download
             progress.waiting("loading the model")
             await victoria.ready(stages)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.settings import Loaded
-from deploy.wiring import Victoria, catalogue_topology
+from deploy.wiring import Victoria, catalogue_topology, foreground
 from gateway.options import configured, given_environment, with_victoria
 from gateway.serve import serve
 from gateway.supervise import supervise
@@ -51,8 +51,8 @@ def up(
 
     async def work(victoria: Victoria) -> None:
         if processes:
-            await supervise(victoria.stages, given_environment(loaded), loaded.settings.grace)
+            await supervise(foreground(await victoria.needed()), given_environment(loaded), loaded.settings.grace)
         else:
-            await serve(victoria, victoria.stages)
+            await serve(victoria, await victoria.needed())
 
     with_victoria(loaded, work)

@@ -70,7 +70,7 @@ class Engine(Protocol):
         Raises schemas.errors.ModelFailed with code `model.overflow` (prompt and answer don't fit the context; nothing
         is ever cut silently), `model.timeout`, `model.cut` (JSON was asked for and `max_tokens` ended it early) or
         `model.engine` (anything else, the engine's own words in the message). Engines that are asked over a network
-        have more codes: see llm.advice.
+        have more codes: see schemas.advice.
         """
         ...
 

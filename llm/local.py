@@ -5,7 +5,6 @@ xllamacpp has no type stubs, so all it is touched by is `_start` and the one met
 
 import importlib
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from llm.engine import Generation, OnText
 from llm.fetch import check_gguf
+from llm.models import display_name
 from schemas.errors import CouldNotStart, ModelFailed
 from schemas.inference import Answer
 from schemas.plan import Usage
@@ -94,7 +94,7 @@ class LocalEngine:
         Raises CouldNotStart with code `model.missing`, `model.broken` or `model.library`.
         """
         native = await to_thread.run_sync(_start, path, slots, context, threads or _default_threads())
-        return cls(native, _display_name(path), slots, context)
+        return cls(native, display_name(str(path)), slots, context)
 
     async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
         """Answer one request. See Engine.generate."""
@@ -252,11 +252,6 @@ def _cancelled() -> bool:
     except BaseException:  # the back end's cancellation class, which the caller raises again outside the callback
         return True
     return False
-
-
-def _display_name(path: Path) -> str:
-    """`SmolLM2-135M-Instruct.Q4_1.gguf` is called SmolLM2-135M-Instruct."""
-    return re.sub(r"[.-](?:I?Q\d\w*|B?F(?:16|32))$", "", path.stem, flags=re.IGNORECASE)
 
 
 def _overflow(model: str, context: int) -> ModelFailed:

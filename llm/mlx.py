@@ -4,7 +4,6 @@ On Apple's processors it computes on the graphics part. It also runs on Linux, s
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +16,7 @@ from llm.engine import Generation
 from llm.fetch import check_gguf
 from llm.mlx_batch import Batch, Ended, Job, Loaded
 from llm.mlx_schema import Constraint
+from llm.models import display_name
 from schemas.errors import CouldNotStart, ModelFailed
 from schemas.inference import Answer
 from schemas.plan import Usage
@@ -28,19 +28,18 @@ class MlxEngine:
     Up to `slots` requests are answered together, each leaving the batch when it ends, is cancelled or runs out of time;
     its place is free at the next step. Prompts that begin like an earlier one are read from where they differ. Answers
     are deterministic up to rounding: what else is in the batch may tip a tie. Should the engine break down, all its
-    requests fail with `model.engine`, retryable, until `restart`.
+    requests fail with `model.engine`, retryable: close it and load another.
     """
 
     name = "mlx"
 
     def __init__(self, path: Path, batch: Batch, loaded: Loaded, slots: int, context: int) -> None:
-        self.model, self.slots = _display_name(path), slots
+        self.model, self.slots = display_name(str(path)), slots
         self.context = min(context, loaded.context)
         self._path, self._batch, self._loaded = path, batch, loaded
         self._closed = False
         self._free = anyio.Semaphore(slots)
         self._writer = CapacityLimiter(1)  # tokenizers are not made for several threads
-        self._restarting = anyio.Lock()
 
     @classmethod
     async def load(cls, path: Path, *, slots: int = 4, context: int = 4096) -> "MlxEngine":
@@ -51,14 +50,6 @@ class MlxEngine:
         _check(path)
         batch, loaded = await _start(path, slots)
         return cls(path, batch, loaded, slots, context)
-
-    async def restart(self) -> None:
-        """Load the model anew, after a breakdown; requests that still run fail. Raises as `load`."""
-        async with self._restarting:
-            if self._closed:
-                raise self._is_closed()
-            await to_thread.run_sync(self._batch.close)
-            self._batch, self._loaded = await _start(self._path, self.slots)
 
     async def generate(self, request: Generation, on_text: Callable[[str], None] | None = None) -> Answer:
         """Answer one request. `on_text` is called in the event loop's thread. See Engine.generate."""
@@ -90,8 +81,7 @@ class MlxEngine:
         """Stop what runs after its step, and free the model."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            async with self._restarting:
-                await to_thread.run_sync(self._batch.close)
+            await to_thread.run_sync(self._batch.close)
 
     def _prepare(self, loaded: Loaded, request: Generation) -> tuple[list[int], Constraint | None]:
         """In a thread: the prompt's tokens and the schema's grammar."""
@@ -169,10 +159,3 @@ def _check(path: Path) -> None:
         raise CouldNotStart(
             "model.broken", f"{path} has no config.json, so it is not a model in MLX's format.", "Name another folder."
         )
-
-
-def _display_name(path: Path) -> str:
-    """`SmolLM2-135M-Instruct.Q4_1.gguf` is called SmolLM2-135M-Instruct; a folder by its name."""
-    if path.is_dir():
-        return path.name
-    return re.sub(r"[.-](?:I?Q\d\w*|B?F(?:16|32))$", "", path.stem, flags=re.IGNORECASE)

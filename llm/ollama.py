@@ -1,13 +1,16 @@
 """The Ollama engine: one model at one server."""
 
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 
-from llm.engine import Generation, OnText
+from llm.engine import Engine, Generation, OnText
+from llm.models import Model
 from llm.ollama_node import Limits, Node
 from llm.spoken import Spoken, unfenced
 from schemas.errors import ModelFailed
@@ -195,3 +198,27 @@ class OllamaEngine:
         return ModelFailed(
             "model.engine", f"{self.model} at {self._node.name} failed: {problem}.", "Trying again may help."
         )
+
+
+class OllamaSource:
+    """One server, as a source of the pool: `slots` questions at once, each model with up to `context` tokens."""
+
+    def __init__(self, node_url: str, slots: int, context: int, limits: Limits | None = None) -> None:
+        self.slots, self._url, self._context, self._limits = slots, node_url, context, limits
+        self._node = Node(node_url, limits)
+        self.node = self._node.name
+
+    async def models(self) -> Sequence[Model]:
+        """The models it can chat with. Raises ModelFailed."""
+        limit = self._context
+        return [replace(m, context=min(m.context or limit, limit)) for m in await self._node.models()]
+
+    async def open(self, model: str) -> Engine:
+        """An engine for one model. Raises ModelFailed."""
+        return await OllamaEngine.connect(
+            self._url, model, slots=self.slots, context=self._context, limits=self._limits
+        )
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._node.close()

@@ -1,7 +1,7 @@
 """One Ollama server: its HTTP API, with typed failures and a limit on every wait.
 
 The API says a failure in three ways: by a status, by `{"error": ...}` as a line of a stream that began with 200, and by
-a stream that ends without its last line. All three become ModelFailed with a code of llm.advice.
+a stream that ends without its last line. All three become ModelFailed with a code of schemas.advice.
 """
 
 import re

@@ -82,6 +82,12 @@ class ModelFailed(VictoriaError):
     """No usable answer from a model: none configured, too slow, or never valid. Stages fall back to rules."""
 
 
+class NoModelNow(VictoriaError):
+    """There may be a model for a question later, but there is none now: the question waits."""
+
+    retryable = True
+
+
 class JournalChanged(VictoriaError):
     """A handler asked for something else than its journal has under the same name."""
 

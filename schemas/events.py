@@ -141,7 +141,11 @@ class StepSummary(msgspec.Struct, frozen=True):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """How an answer came about. `source` is who made it: rules, a tool, or a model."""
+    """How an answer came about. `source` is who made it: rules, a tool, or a model.
+
+    `model` is the one that answered last, "none" if none did, `node` its server (Usage). Of `tokens_in` the engines had
+    `tokens_cached` in memory already. `calls` counts answers of models.
+    """
 
     model: str
     source: Literal["rules", "tool", "model"]
@@ -151,6 +155,9 @@ class Metadata(msgspec.Struct, frozen=True):
     seconds: float
     steps: tuple[StepSummary, ...]
     notes: tuple[str, ...] = ()
+    node: str = ""
+    tokens_cached: int = 0
+    calls: int = 0
 
 
 class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -176,7 +183,8 @@ class ChatMessage(msgspec.Struct, frozen=True):
 class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A stage asks a model. The answer goes into the run's journal under `effect`; `reply_to` hears that it is there.
 
-    `request` is the hash by which the journal knows the question; `deadline` is when nobody waits any more.
+    `request` is the hash by which the journal knows the question; `deadline` is when nobody waits any more. `model` is
+    the one that was chosen, `step` the plan's step that asks.
     """
 
     effect: str
@@ -187,3 +195,15 @@ class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
     deadline: Moment
     answer_schema: dict[str, Any] | None = None
     priority: Priority = "interactive"
+    model: str = ""
+    step: str = ""
+
+
+class AnswerProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A piece of a model's text as it comes, on its run's feed. `offset` is how many characters came before it; where
+    it is 0 an answer begins, perhaps anew after a crash. `step` is the plan's step that asked, "" for none."""
+
+    effect: str
+    offset: int
+    text: str
+    step: str = ""

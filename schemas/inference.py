@@ -9,6 +9,7 @@ from schemas.plan import Usage
 
 T = TypeVar("T")
 Priority = Literal["interactive", "background"]
+PRIORITIES: tuple[Priority, ...] = ("interactive", "background")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class Question(Generic[T]):
     """One question with the type of its answer: `str` for free text, any msgspec type for JSON of that schema.
 
     `system` is byte-identical for every question of a kind, so that engines reuse its prefix; whatever users, tools
-    or models said stands in `user`, delimited as data. `max_tokens` bounds the answer.
+    or models said stands in `user`, delimited as data. `max_tokens` bounds the answer. `step` is the plan's step that
+    it is about, for those who follow the answer as it comes.
     """
 
     system: str
@@ -24,6 +26,7 @@ class Question(Generic[T]):
     answer: type[T]
     max_tokens: int = 256
     priority: Priority = "interactive"
+    step: str = ""
 
     @property
     def schema(self) -> dict[str, Any] | None:

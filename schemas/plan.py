@@ -27,7 +27,8 @@ class Usage(msgspec.Struct, frozen=True):
     """What model calls cost. Durations are seconds.
 
     `cached` counts those of `tokens_in` that an engine had in a cache and did not read again, 0 where it doesn't say.
-    `node` is the server that answered, `host:port`; empty for engines in this process.
+    `model` is the one that answered last, or with no `calls` the one that gave no answer; `node` is its server,
+    `host:port`, empty for engines in their consumer's process.
     """
 
     model: str = ""
@@ -39,14 +40,15 @@ class Usage(msgspec.Struct, frozen=True):
     node: str = ""
 
     def __add__(self, other: "Usage") -> "Usage":
+        last = other if other.calls or not self.calls else self
         return Usage(
-            model=other.model or self.model,
+            model=last.model,
             calls=self.calls + other.calls,
             tokens_in=self.tokens_in + other.tokens_in,
             tokens_out=self.tokens_out + other.tokens_out,
             seconds=self.seconds + other.seconds,
             cached=self.cached + other.cached,
-            node=other.node or self.node,
+            node=last.node,
         )
 
 

@@ -5,7 +5,7 @@ hint: it can be lost, so whoever waits also looks into the journal from time to 
 """
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -39,20 +39,34 @@ class Answers:
         finally:
             self._hints.pop(effect, None)
 
-    async def wait(self, run_id: str, effect: str, hint: asyncio.Event, deadline: datetime) -> Record:
-        """The record of `effect`, once it is there. Raises ModelFailed with `model.timeout` after the deadline."""
+    async def wait(
+        self,
+        run_id: str,
+        effect: str,
+        hint: asyncio.Event,
+        deadline: datetime,
+        gone: Callable[[], Awaitable[bool]],
+    ) -> Record | None:
+        """The record of `effect`, once it is there; None after the deadline.
+
+        Raises ModelFailed with `model.unreachable` where nobody is left to answer, as `gone` says twice in a row: one
+        who starts again may have been away between two looks.
+        """
+        missing = 0
         while True:
             left = (deadline - datetime.now(UTC)).total_seconds()
             with anyio.move_on_after(max(0.0, min(left, LOOK_AGAIN))):
                 await hint.wait()
+            heard = hint.is_set()
             hint.clear()
             if record := await self._journal.read(run_id, effect):
                 return record
             if left <= 0:
+                return None
+            missing = missing + 1 if not heard and await gone() else 0
+            if missing > 1:
                 raise ModelFailed(
-                    "model.timeout",
-                    "No model answered in time.",
-                    "`victoria doctor` shows whether an inference consumer runs; VICTORIA_MODEL_TIMEOUT is the limit.",
+                    "model.unreachable", "The inference consumer of the model that was asked is gone.", "Start another."
                 )
 
     async def listen(self) -> None:

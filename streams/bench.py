@@ -20,7 +20,7 @@ from uuid import uuid4
 import anyio
 import msgspec
 
-from schemas.errors import ModelFailed, VictoriaError
+from schemas.errors import VictoriaError
 from schemas.events import (
     Event,
     GoalSubmitted,
@@ -31,9 +31,9 @@ from schemas.events import (
     StepFinished,
     StepReady,
 )
-from schemas.inference import Question
 from schemas.plan import Plan, Step
 from streams.append import Publisher, new_run_id
+from streams.asking import NoModels
 from streams.connection import TROUBLE, Client, server_info, version_of
 from streams.follow import follow, last_id
 from streams.keys import Keys
@@ -128,7 +128,7 @@ async def own_keys(client: Client, prefix: str) -> AsyncGenerator[Keys]:
 @asynccontextmanager
 async def working(client: Client, keys: Keys, topology: Topology) -> AsyncGenerator[None]:
     """Inside, a worker of this process serves all stages."""
-    worker = Worker([stage.name for stage in topology.stages], topology, client, keys, no_model, Terms())
+    worker = Worker([stage.name for stage in topology.stages], topology, client, keys, NoModels(), Terms())
     async with anyio.create_task_group() as tasks:
         await tasks.start(worker.run)
         yield
@@ -299,11 +299,6 @@ def _link(number: int, heard: Event, said: Event) -> AnyStage:
 async def null_model(_request: str, _key: str) -> str:
     """A model that costs nothing, so that what is measured is everything else."""
     return "done"
-
-
-def no_model(_question: Question[Any]) -> str:
-    """No question is asked here."""
-    raise ModelFailed("model.none", "A measurement asks no model.")
 
 
 async def server_time(client: Client) -> int:

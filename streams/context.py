@@ -1,58 +1,44 @@
 """The context a live worker gives to a handler: effects through the journal, time and ids derived from the entry."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, TypeVar
 
 import msgspec
 
-from schemas.envelope import Envelope, derived_id, encode
+from schemas.envelope import Envelope, derived_id
 from schemas.errors import (
     EffectFailed,
-    ErrorInfo,
-    JournalChanged,
-    ModelFailed,
     OutcomeUnknown,
     VictoriaError,
 )
-from schemas.events import ChatMessage, Event, InferenceRequested
+from schemas.events import Event
 from schemas.inference import Question
 from schemas.plan import Trust, Usage, least_trusted
-from streams.answers import Answers
+from streams.asking import Asker, Asking
 from streams.entry import Entry
-from streams.journal import NOTHING, Journal, Record, decoded, request_hash
-from streams.keys import INFERENCE, Keys
+from streams.journal import NOTHING, Journal, Record, decoded, matching, request_hash
+from streams.keys import Keys
 from streams.records import Records
-from streams.scripts import Scripts
 from streams.stage import Action, Effects
 
 A = TypeVar("A")
 R = TypeVar("R")
 
-KEEP_QUESTIONS = 86_400
-"""Seconds for which a question that was put is remembered as put."""
-
 WAITING_RECORDS, WAITING_BYTES = 32, 64 * 1024
 """Records that may wait for an event's settlement, and how large one of them may be."""
 NO_USAGE = Usage()
 
-Router = Callable[[Question[Any]], str]
-"""Chooses the inference stream for a question; raises ModelFailed where there is none."""
-
 
 @dataclass(frozen=True, slots=True)
 class Effector:
-    """What effects need, shared by all contexts of a worker. `model_timeout` is seconds a stage waits for an answer."""
+    """What effects need, shared by all contexts of a worker."""
 
     keys: Keys
-    scripts: Scripts
     records: Records
     journal: Journal
-    answers: Answers
-    route: Router
-    model_timeout: float
+    asker: Asker
 
 
 class Overtaken(Exception):
@@ -83,72 +69,16 @@ class LiveContext:
         return self._usage
 
     async def ask(self, name: str, question: Question[R]) -> R:
-        """Ask a model, once more with the reason if its answer is not of the question's type."""
+        """Ask a model; see streams/asking.py for what happens before it raises EffectFailed."""
         self.trust = least_trusted(self.trust, "model")
-        text = await self._answer(name, question)
-        try:
-            return question.parse(text)
-        except msgspec.DecodeError as problem:
-            better = question.repaired(text, str(problem))
-        text = await self._answer(f"{name}.repair", better)
-        try:
-            return question.parse(text)
-        except msgspec.DecodeError as problem:
-            raise EffectFailed("model.invalid", f"The model's answer to {name!r} is not usable: {problem}") from problem
-
-    async def _answer(self, name: str, question: Question[Any]) -> str:
-        effect = f"{self.event_id}/{name}"
-        messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
-        schema = question.schema
-        request = request_hash([messages, schema, question.max_tokens])
-        effector = self._effector
         await self._keep_records()
-        record = await effector.journal.read(self.run_id, effect)
-        if record is None:
-            try:
-                stream = effector.route(question)
-                deadline = datetime.now(UTC) + timedelta(seconds=effector.model_timeout)
-                asked = InferenceRequested(
-                    effect=effect,
-                    request=request,
-                    messages=messages,
-                    max_tokens=question.max_tokens,
-                    reply_to=effector.answers.channel,
-                    deadline=deadline,
-                    answer_schema=schema,
-                    priority=question.priority,
-                )
-                record = await self._wait(stream, asked)
-            except ModelFailed as problem:
-                # Giving up is recorded too: an answer that comes later must not change what a replay sees.
-                record = await effector.journal.write(
-                    self.run_id, effect, Record("ask", request, datetime.now(UTC), error=problem.info)
-                )
-        self._usage += record.usage
-        return msgspec.json.decode(_result(record, request, effect), type=str)
-
-    async def _wait(self, stream: str, asked: InferenceRequested) -> Record:
-        effector = self._effector
-        envelope = Envelope(
-            id=derived_id(asked.effect, asked.request),
-            run=self.run_id,
-            v=InferenceRequested.version,
-            at=datetime.now(UTC),
-            trust=self.trust,
-            body=asked,
-            cause=self.event_id,
-            traceparent=self._envelope.traceparent,
-        )
-        with effector.answers.expecting(asked.effect) as hint:
-            await effector.scripts.append_once(
-                effector.keys.asked(asked.effect),
-                effector.keys.stream(INFERENCE, stream),
-                "request",
-                type(asked).__name__,
-                encode(envelope),
-                KEEP_QUESTIONS,
-            )
-            return await effector.answers.wait(self.run_id, asked.effect, hint, asked.deadline)
+        envelope = self._envelope
+        by = Asking(self.run_id, self.event_id, self.trust, envelope.traceparent)
+        answer, usage = await self._effector.asker.ask(by, name, question)
+        self._usage += usage
+        if isinstance(answer, EffectFailed):
+            raise answer
+        return answer
 
     async def call(self, name: str, action: Action[A, R], request: A, returns: type[R], effects: Effects = "none") -> R:
         """Do one outside action, or return what it gave before."""
@@ -223,13 +153,7 @@ async def _acted(action: Action[A, Any], request: A, effect: str, hashed: str) -
 
 
 def _result(record: Record, request: str, effect: str) -> msgspec.Raw:
-    if record.request != request:
-        raise JournalChanged(
-            "journal.changed",
-            f"{effect} is recorded for another request.",
-            "A handler must ask for the same things in the same order each time; use ctx.now() and ctx.new_id().",
-        )
-    if record.error or not bytes(record.result):
-        error = record.error or ErrorInfo("journal.empty", f"{effect} has neither result nor error.")
+    record = matching(record, request, effect)
+    if error := record.error:
         raise EffectFailed(error.code, error.message, error.hint)
     return record.result

@@ -213,7 +213,7 @@ class Hop:
         """What becomes of an entry. Nothing a handler does, says or raises gets past here."""
         stage, envelope = self.stage, entry.envelope
         if envelope is None or entry.problem:
-            return self._dead(entry, Dead(entry.problem or ErrorInfo("entry.empty", "The entry has no payload.")))
+            return await self._dead(entry, Dead(entry.problem or ErrorInfo("entry.empty", "The entry has no payload.")))
         while True:
             try:
                 return await self._emitted(entry, envelope)
@@ -229,7 +229,9 @@ class Hop:
                     about = {"stage": stage.name, "run": envelope.run, "event_id": envelope.id}
                     _log.warning("hop.failed", **about, exc_info=problem)
                 outcome = failed(problem, entry.attempt, stage.policy, random())  # noqa: S311  # jitter, not a secret
-                return self._dead(entry, outcome) if isinstance(outcome, Dead) else Handled(entry, outcome)
+                if isinstance(outcome, Dead):
+                    return await self._dead(entry, outcome)
+                return Handled(entry, outcome)
 
     async def _emitted(self, entry: Entry, envelope: Envelope[Event]) -> Handled:
         """Let the stage handle it. Raises what the handler raises, and what its effects do."""
@@ -239,21 +241,25 @@ class Hop:
         events = tuple(await stage.handle(envelope.body, context))
         for event in events:
             if not self._speech.speaks(event):
-                return self._dead(entry, Dead(undeclared(stage, event)))
+                return await self._dead(entry, Dead(undeclared(stage, event)))
         said = self._speech.said(envelope, events, context.trust)
         if context.state is before:
             return Handled(entry, EMITTED, said)
         return Handled(entry, EMITTED, said, NewState(version, msgspec.json.encode(context.state)))
 
-    def _dead(self, entry: Entry, outcome: Dead) -> Handled:
+    async def _dead(self, entry: Entry, outcome: Dead) -> Handled:
         """Give up on an entry, and let its run hear of it."""
-        said = NOTHING
-        if self.stage.on_dead and entry.envelope:
+        said, envelope = NOTHING, entry.envelope
+        if self.stage.on_dead and envelope:
+            context = LiveContext(envelope, entry, None, self._effector)
             try:
-                events = self.stage.on_dead(entry.envelope.body, outcome.error)
-                said = self._speech.said(entry.envelope, events, entry.envelope.trust)
+                events = await self.stage.on_dead(envelope.body, outcome.error, context)
+                said = self._speech.said(envelope, events, envelope.trust)
+            except TROUBLE as problem:
+                await self._wait_out(problem)  # what it says must not be lost: all of it once more
+                return Handled(entry, Again(self.stage.policy.backoff, entry.attempt))
             except Exception:
-                _log.exception("hop.on_dead_failed", stage=self.stage.name, run=entry.envelope.run)
+                _log.exception("hop.on_dead_failed", stage=self.stage.name, run=envelope.run)
         return Handled(entry, outcome, said)
 
     async def _state(self, partition: str, run_id: str) -> tuple[Any, int]:

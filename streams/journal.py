@@ -51,6 +51,21 @@ def _decoded(data: bytes, effect: str) -> Record:
         raise JournalChanged("journal.broken", f"{effect} has no readable record: {problem}") from problem
 
 
+def matching(record: Record, request: str, effect: str) -> Record:
+    """A record of this very request, with a result or an error. Raises JournalChanged for another request's."""
+    if record.request != request:
+        raise JournalChanged(
+            "journal.changed",
+            f"{effect} is recorded for another request.",
+            "A handler must ask for the same things in the same order each time; use ctx.now() and ctx.new_id().",
+        )
+    if record.error is None and not bytes(record.result):
+        return msgspec.structs.replace(
+            record, error=ErrorInfo("journal.empty", f"{effect} has neither result nor error.")
+        )
+    return record
+
+
 class Journal:
     """Reads and writes records on the server."""
 
@@ -80,6 +95,12 @@ class Journal:
     async def intend(self, run_id: str, effect: str) -> bool:
         """Record that an action is about to be done; False if that was recorded before."""
         return None is await self._add(run_id, f"{effect}!", datetime.now(UTC).isoformat().encode())
+
+    async def begun(self, run_id: str, effect: str) -> datetime:
+        """When an effect was first intended: now, if it was not before."""
+        now = datetime.now(UTC)
+        earlier = await self._add(run_id, f"{effect}!", now.isoformat().encode())
+        return datetime.fromisoformat(earlier.decode()) if earlier else now
 
     async def withdraw(self, run_id: str, effect: str) -> None:
         """Take an intent back: the action says that it did nothing."""

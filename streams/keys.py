@@ -58,6 +58,18 @@ class Keys:
         """Hash that marks a question as put to the inference streams, so that it is put once."""
         return self.stream(INFERENCE, f"asked:{effect}")
 
+    def waiting(self, run_id: str) -> str:
+        """String that expires: why a run does not go on, streams.asking.Waiting in JSON."""
+        return self.stream(self.of_run(run_id), f"waiting:{run_id}")
+
+    def feed(self, run_id: str) -> str:
+        """Stream that expires: pieces of a run's answers as they come, AnswerProgressed."""
+        return self.stream(self.of_run(run_id), f"feed:{run_id}")
+
+    def offers(self) -> str:
+        """Hash that expires: what each inference consumer offers, `<time in ms until it holds>:<JSON>`."""
+        return self.stream(INFERENCE, "offers")
+
     def answers(self, consumer: str) -> str:
         """Pub/sub channel on which a waiting worker hears that a journal has its answer."""
         return f"{self.prefix}:answers:{consumer}"

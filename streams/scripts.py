@@ -58,7 +58,7 @@ class Scripts:
         self._settle, self._promote, self._reclaim = load("settle"), load("promote"), load("reclaim")
         self._record = load("record")
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
-        self._retain = load("retain")
+        self._retain, self._offer = load("retain"), load("offer")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed, -2 one of its
@@ -114,6 +114,10 @@ class Scripts:
     async def lease(self, leases: str, consumer: str, seconds: float) -> None:
         """Hold a lease for `seconds` from now."""
         await self._lease(keys=[leases], args=[consumer, int(seconds * 1000)])
+
+    async def offer(self, offers: str, consumer: str, seconds: float, offer: bytes) -> None:
+        """Say what an inference consumer offers for `seconds` from now; 0 withdraws it."""
+        await self._offer(keys=[offers], args=[consumer, int(seconds * 1000), offer])
 
     async def leave(self, stream: str, leases: str, group: str, consumer: str) -> int:
         """Give the lease up; how many pending entries stay behind for others."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schemas.errors import CouldNotStart
-from schemas.events import Event, InferenceRequested
+from schemas.events import AnswerProgressed, Event, InferenceRequested
 from streams.stage import AnyStage
 
 
@@ -29,6 +29,7 @@ class Topology:
                     routes[event].append(stage.reads)
         for event in self.results:
             routes.setdefault(event, []).append("results")
+        routes[AnswerProgressed] = ["feed:RUN"]
         object.__setattr__(self, "routes", {event: tuple(streams) for event, streams in routes.items()})
         self._check()
 
@@ -73,10 +74,12 @@ class Topology:
             yield "gateway"
         if event is InferenceRequested:
             yield "every stage that asks"
+        if event is AnswerProgressed:
+            yield "inference consumers"
         yield from (stage.name for stage in self.stages if event in stage.emits)
 
     def readers(self, event: type[Event]) -> Iterable[str]:
         """Who reads an event type, for people."""
         yield from (stage.name for stage in self.stages if event in stage.accepts)
-        if event in self.results:
+        if event in self.results or event is AnswerProgressed:
             yield "gateway"

@@ -4,15 +4,17 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import anyio
 import structlog
+from anyio.abc import TaskStatus
 
 from streams.answers import Answers
+from streams.asking import Asker, Router
 from streams.connection import TROUBLE, Client
-from streams.context import Effector, Router
+from streams.context import Effector
 from streams.duties import Duties
 from streams.groups import create_groups
 from streams.hop import Hop
@@ -43,20 +45,33 @@ def is_gone(consumer: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a worker works. Seconds: `lease`, how long it counts as alive without a sign; `grace`, how long it may take
-    to finish what it holds when it stops; `model_timeout`, how long a stage waits for a model; `keep`, how long events
-    stay on their streams and an ended run's keys on the server. `keep_entries` is how many entries a stream keeps,
-    `keep_dead` how many dead letters; what is not acknowledged stays in any case."""
+    to finish what it holds when it stops; `model_timeout`, how long a question to a model may take, and `model_wait`,
+    how long its event may wait for a model to be there; `keep`, how long events stay on their streams and an ended
+    run's keys on the server. `keep_entries` is how many entries a stream keeps, `keep_dead` how many dead letters; what
+    is not acknowledged stays in any case."""
 
     lease: float = 10.0
     grace: float = 10.0
     model_timeout: float = 300.0
+    model_wait: float = 3600.0
     keep: float = 604_800.0
     keep_entries: int = 1_000_000
     keep_dead: int = 100_000
 
 
+class Companion(Protocol):
+    """What a stage needs at work beside it. It is given the worker's name, and says when it has started."""
+
+    async def __call__(self, consumer: str, *, task_status: TaskStatus[None]) -> None:
+        """Run until cancelled."""
+        ...
+
+
 class Worker:
-    """Runs stages. `run` returns after `stop`, with everything it held settled or released."""
+    """Runs stages. `run` returns after `stop`, with everything it held settled or released.
+
+    `companions` run beside the stages, each started before anything is read, and cancelled at the end.
+    """
 
     def __init__(
         self,
@@ -64,15 +79,18 @@ class Worker:
         topology: Topology,
         client: Client,
         keys: Keys,
-        route: Router,
+        router: Router,
         terms: Terms,
+        companions: Sequence[Companion] = (),
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self._terms = terms
         scripts, self._records = Scripts(client), Records(client)
         journal = Journal(client, keys, self._records)
         self._answers = Answers(client, journal, keys.answers(self.name))
-        effector = Effector(keys, scripts, self._records, journal, self._answers, route, terms.model_timeout)
+        asker = Asker(client, keys, journal, self._answers, router, terms.model_timeout, terms.model_wait)
+        effector = Effector(keys, self._records, journal, asker)
+        self._companions = companions
         self._hops = [Hop(topology.stage(stage), topology, client, self.name, effector, terms.keep) for stage in stages]
         self._duties = [Duties(hop, keys, scripts, terms.lease) for hop in self._hops]
         keep = Keep(terms.keep, terms.keep_entries, terms.keep_dead)
@@ -109,6 +127,8 @@ class Worker:
             beside.start_soon(self._retention.run)
             for duties in self._duties:
                 beside.start_soon(duties.run)
+            for companion in self._companions:
+                await beside.start(companion, self.name)
             async with anyio.create_task_group() as hops:
                 for hop in self._hops:
                     hops.start_soon(hop.run)

@@ -6,24 +6,36 @@ from typing import Any
 
 import anyio
 
+from schemas.advice import NO_OTHER, Tried, next_try
 from schemas.errors import ModelFailed
 from schemas.events import Event, GoalSubmitted, GoalUnderstood, RunFinished, RunProgressed
 from schemas.inference import Question
 from streams.append import Publisher
+from streams.asking import NoModels, Route, Router
 from streams.connection import Client
 from streams.follow import Seen, seen
 from streams.keys import Keys
 from streams.stage import AnyStage, Policy, Stage
 from streams.topology import Topology
-from streams.worker import Terms, Worker
+from streams.worker import Companion, Terms, Worker
 
 TERMS = Terms(lease=0.6, grace=5.0, model_timeout=10.0)
 QUICK = Policy(attempts=3, backoff=0.05, backoff_max=0.1, timeout=5.0)
 
 
-def no_model(_question: Question[Any]) -> str:
-    """A router without any model."""
-    raise ModelFailed("model.none", "There is no model in this test.")
+class To:
+    """A router that sends every question to one stream, and knows no other model."""
+
+    def __init__(self, stream: str = "infer.local", model: str = "") -> None:
+        self._route = Route(stream, model)
+
+    async def route(self, question: Question[Any], tried: Sequence[Tried]) -> Route:
+        if tried and next_try(tried) == "other model":
+            raise ModelFailed(NO_OTHER, "There is none beside it.")
+        return self._route
+
+    async def serves(self, route: Route) -> bool:
+        return route == self._route
 
 
 def understood(goal: str) -> GoalUnderstood:
@@ -62,10 +74,22 @@ class Workshop:
 
     @asynccontextmanager
     async def working(
-        self, *stages: AnyStage, route: Callable[[Question[Any]], str] = no_model, terms: Terms = TERMS
+        self,
+        *stages: AnyStage,
+        router: Router | None = None,
+        terms: Terms = TERMS,
+        companions: Sequence[Companion] = (),
     ) -> AsyncGenerator[Worker]:
         """Inside, a worker runs these stages."""
-        worker = Worker([s.name for s in stages], self.topology(*stages), self.client, self.keys, route, terms)
+        worker = Worker(
+            [s.name for s in stages],
+            self.topology(*stages),
+            self.client,
+            self.keys,
+            router or NoModels(),
+            terms,
+            companions,
+        )
         async with anyio.create_task_group() as tasks:
             await tasks.start(worker.run)
             yield worker

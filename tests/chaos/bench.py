@@ -29,8 +29,9 @@ from tests.chaos.evidence import collect, unsettled
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.ledger import Ledger, read
 from tests.chaos.server import Server
-from tests.chaos.stages import STAGES, chaos_topology, expected, goal, project, route
+from tests.chaos.stages import INFERENCE, STAGES, chaos_topology, expected, goal, project
 from tests.chaos.worker import Order, serve
+from tests.workshop import To
 
 REPEATING = {"lease": 2, "reclaim": 1, "promote": 1, "retain": 2}
 """What a worker does again and again whether there is work or not, and how often a crash there is tried."""
@@ -132,7 +133,9 @@ async def _hire(
     tasks: TaskGroup, stages: Sequence[str], topology: Topology, client: Client, keys: Keys
 ) -> Callable[[], Awaitable[None]]:
     """A worker in this process; call what is returned to stop it, and wait until it has."""
-    worker = Worker(stages, topology, client, keys, route, Terms(lease=LEASE, grace=5.0, model_timeout=PATIENCE))
+    worker = Worker(
+        stages, topology, client, keys, To(INFERENCE), Terms(lease=LEASE, grace=5.0, model_timeout=PATIENCE)
+    )
     gone = anyio.Event()
 
     async def run(*, task_status: TaskStatus[None]) -> None:

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from consumers.inference import Desk, Inference
 from consumers.intake import goal_submitted
+from consumers.offers import Board
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
-from llm.engine import Engine, Generation
+from llm.engine import Generation
+from llm.pool import Pool
 from llm.scripted import ScriptedEngine
+from llm.sources import Ready
 from schemas.errors import OutcomeUnknown
 from schemas.events import Event, GoalSubmitted, InferenceRequested
-from schemas.inference import Question
 from streams.connection import Client
 from streams.journal import Journal
 from streams.keys import Keys
@@ -80,11 +83,6 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def route(_question: Question[Any]) -> str:
-    """Every question goes to the one engine."""
-    return INFERENCE
-
-
 def chaos_topology(
     client: Client, keys: Keys, folder: Path, ledger: Ledger, delay: float = 0.0, moment: Moment = unheard
 ) -> Topology:
@@ -99,11 +97,10 @@ def chaos_topology(
 
     engine = ScriptedEngine(script, slots=SLOTS, delay=delay)
 
-    async def engines() -> Engine:
-        return engine
-
-    parts = Parts(lambda _project: Workspace(folder), Journal(client, keys), engines, SLOTS)
-    real = topology(parts)
+    board, source = Board(client, keys), Ready("local", engine)
+    desk = Desk(client, keys, Journal(client, keys), board)
+    local = Inference("local", SLOTS, lambda: Pool([source]), desk)
+    real = topology(Parts(lambda _project: Workspace(folder), (local,)))
     return replace(real, stages=tuple(_counted(stage, ledger, moment) for stage in real.stages))
 
 

@@ -23,8 +23,8 @@ from tests.chaos import judge as fault
 from tests.chaos.evidence import Evidence, Found, collect, unsettled
 from tests.chaos.judge import FAULTS, Verdict, judge
 from tests.chaos.ledger import Ledger, Line
-from tests.chaos.stages import STAGES, chaos_topology, expected, goal, project, route
-from tests.workshop import eventually
+from tests.chaos.stages import INFERENCE, STAGES, chaos_topology, expected, goal, project
+from tests.workshop import To, eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESULTS, AGGREGATE, DEAD = "{v:0}:results", "{v:0}:aggregate", "{v:0}:dead"
@@ -175,7 +175,7 @@ async def test_a_real_run_holds_until_its_streams_are_doctored(client: Client, p
     keys, path = Keys(prefix), tmp_path / "ledger.jsonl"
     topology = chaos_topology(client, keys, project(tmp_path), Ledger(path))
     runs = {f"run-{number}": expected(number) for number in range(3)}
-    worker = Worker(STAGES, topology, client, keys, route, Terms(lease=5.0))
+    worker = Worker(STAGES, topology, client, keys, To(INFERENCE), Terms(lease=5.0))
     server: Any = client
     results = keys.stream("0", "results")
     async with anyio.create_task_group() as tasks:

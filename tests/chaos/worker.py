@@ -15,7 +15,8 @@ from streams.connection import TROUBLE, connect
 from streams.keys import Keys
 from streams.worker import Terms, Worker
 from tests.chaos.ledger import Ledger
-from tests.chaos.stages import STAGES, chaos_topology, project, route
+from tests.chaos.stages import INFERENCE, STAGES, chaos_topology, project
+from tests.workshop import To
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ async def work(order: Order) -> None:
 
             tasks.start_soon(listen)
             while not stopped.is_set():
-                worker = Worker(order.stages, topology, client, keys, route, order.terms)
+                worker = Worker(order.stages, topology, client, keys, To(INFERENCE), order.terms)
                 async with anyio.create_task_group() as stopping:
 
                     async def stop(worker: Worker = worker) -> None:

@@ -9,8 +9,12 @@ import anyio
 import msgspec
 import pytest
 
-from consumers.inference import stage
+from consumers.inference import Desk as InferenceDesk
+from consumers.inference import Inference
+from consumers.offers import Board, OfferRouter
 from llm.engine import Engine, Generation, OnText
+from llm.models import Model, Wish
+from llm.pool import Pool
 from llm.scripted import ScriptedEngine
 from schemas.envelope import Envelope, encode
 from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed
@@ -82,20 +86,44 @@ class Desk:
                     self.hints.append(message["data"].decode())
 
 
-@asynccontextmanager
-async def desk(workshop: Workshop, *engines: Engine | Exception, slots: int = 4) -> AsyncGenerator[Desk]:
-    """Inside, an inference stage answers; what it gets for an engine comes from `engines`, the last one for good."""
-    wanted = list(engines)
+class Giving:
+    """A source that gives engines, or fails, as its script says; what comes last stays."""
 
-    async def engine() -> Engine:
-        found = wanted.pop(0) if len(wanted) > 1 else wanted[0]
+    node = ""
+
+    def __init__(self, *engines: Engine | Exception, slots: int = 4) -> None:
+        self.slots, self._wanted = slots, list(engines)
+
+    async def models(self) -> Sequence[Model]:
+        return [Model("local", "", "scripted", 0, 4096)]
+
+    async def open(self, model: str) -> Engine:
+        found = self._wanted.pop(0) if len(self._wanted) > 1 else self._wanted[0]
         if isinstance(found, Exception):
             raise found
         return found
 
-    local = stage("local", slots, engine, Journal(workshop.client, workshop.keys))
-    made = Desk(workshop, local)
-    async with workshop.working(local), anyio.create_task_group() as listening:
+    async def close(self) -> None:
+        pass
+
+
+def consumer(workshop: Workshop, *engines: Engine | Exception, slots: int = 4) -> Inference:
+    """An inference consumer of these engines."""
+    client, keys = workshop.client, workshop.keys
+    at = InferenceDesk(client, keys, Journal(client, keys), Board(client, keys), hold=1.0)
+    return Inference("local", slots, lambda: Pool([Giving(*engines, slots=slots)]), at)
+
+
+@asynccontextmanager
+async def desk(workshop: Workshop, *engines: Engine | Exception, slots: int = 4) -> AsyncGenerator[Desk]:
+    """Inside, an inference consumer answers; what it gets for an engine comes from `engines`, the last one for good."""
+    local = consumer(workshop, *engines, slots=slots)
+    interactive, background = local.stages()
+    made = Desk(workshop, interactive)
+    async with (
+        workshop.working(interactive, background, companions=[local.attend]),
+        anyio.create_task_group() as listening,
+    ):
         await listening.start(made.listen)
         yield made
         listening.cancel_scope.cancel()
@@ -162,24 +190,28 @@ async def test_a_failure_of_the_engine_is_recorded_with_its_code_and_heard(works
     assert await workshop.entries("dead", INFERENCE) == []
 
 
-async def test_an_engine_that_could_not_start_is_recorded_and_the_next_question_tries_again(workshop: Workshop) -> None:
+async def test_an_engine_that_could_not_start_is_recorded_and_tried_again_by_itself(workshop: Workshop) -> None:
     missing = CouldNotStart("model.missing", "There is no model.", "Run `victoria doctor`.")
-    async with desk(workshop, missing, ScriptedEngine(["here now"])) as at:
+    async with desk(workshop, missing, ScriptedEngine(lambda _request: "here now")) as at:
         await at.put(question("event-1/a"))
         assert (await at.answered("event-1/a")).error == missing.info
-        await at.put(question("event-1/b"))
+        await at.put(question("event-1/b"))  # which waits while it is tried
+
+        async def there() -> bool:
+            return bool(await at.journal.read("run-1", "event-1/b"))
+
+        await eventually(there)
         assert msgspec.json.decode((await at.answered("event-1/b")).result) == "here now"
 
 
-async def test_an_engine_that_broke_unexpectedly_is_tried_again(workshop: Workshop) -> None:
+async def test_an_engine_that_breaks_unexpectedly_is_a_typed_failure(workshop: Workshop) -> None:
     async with desk(workshop, ScriptedEngine([RuntimeError("a bug"), "well again"])) as at:
-        await at.put(question())
-
-        async def there() -> bool:
-            return bool(await at.journal.read("run-1", "event-1/answer"))
-
-        await eventually(there)
-        assert msgspec.json.decode((await at.answered()).result) == "well again"
+        await at.put(question("event-1/a"))
+        record = await at.answered("event-1/a")
+        assert record.error
+        assert (record.error.code, "a bug" in record.error.message) == ("model.engine", True)
+        await at.put(question("event-1/b"))
+        assert msgspec.json.decode((await at.answered("event-1/b")).result) == "well again"
 
 
 async def test_who_gave_up_waiting_is_not_answered_over(workshop: Workshop) -> None:
@@ -226,11 +258,9 @@ async def test_a_stage_that_asks_gets_a_typed_answer_and_an_unusable_one_is_repa
         verdict = await ctx.ask("judge", Question("Judge.", event.goal, Verdict))
         return [understood(f"{verdict.good}, {ctx.usage().calls} calls, {ctx.trust}")]
 
-    async def load() -> Engine:
-        return engine
-
-    local = stage("local", 2, load, Journal(workshop.client, workshop.keys))
-    async with workshop.working(intake_stage(handle), local, route=lambda _question: "infer.local"):
+    local = consumer(workshop, engine)
+    router = OfferRouter(Board(workshop.client, workshop.keys), Wish(), ())
+    async with workshop.working(intake_stage(handle), *local.stages(), router=router, companions=[local.attend]):
         await workshop.publish("a goal")
 
         async def there() -> bool:

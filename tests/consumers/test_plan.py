@@ -134,7 +134,7 @@ def test_a_long_question_keeps_its_text_and_gets_a_short_title() -> None:
     assert made.steps[1].instruction == "why " * 200
 
 
-def test_an_understanding_that_is_given_up_ends_its_run_with_the_reason() -> None:
+async def test_an_understanding_that_is_given_up_ends_its_run_with_the_reason() -> None:
     stage, error = plan.stage(), ErrorInfo("stage.timeout", "Too slow.")
     assert stage.on_dead
-    assert stage.on_dead(goal(), error) == [StageFailed(stage="plan", error=error)]
+    assert await stage.on_dead(goal(), error, ScriptedContext()) == [StageFailed(stage="plan", error=error)]

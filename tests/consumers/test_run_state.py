@@ -266,10 +266,11 @@ def test_the_end_says_what_each_stage_took_and_cost() -> None:
     assert (end.metadata.tokens_in, end.metadata.tokens_out, end.metadata.seconds) == (25, 46, 5.0)
 
 
-def test_a_run_whose_own_event_is_given_up_ends_as_failed() -> None:
+async def test_a_run_whose_own_event_is_given_up_ends_as_failed() -> None:
     stage, error = aggregate.stage(), ErrorInfo("stage.error", "Boom.")
     assert stage.on_dead
     said = StageFailed(stage="aggregate", error=error)
-    assert stage.on_dead(proposed(), error) == stage.on_dead(ended("1"), error) == [said]
-    assert stage.on_dead(said, error) == [], "no circle"
+    ctx = ScriptedContext(RunState())
+    assert await stage.on_dead(proposed(), error, ctx) == await stage.on_dead(ended("1"), error, ctx) == [said]
+    assert await stage.on_dead(said, error, ctx) == [], "no circle"
     assert isinstance(said, stage.emits)

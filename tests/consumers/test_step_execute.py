@@ -285,7 +285,7 @@ async def test_a_huge_file_is_cut_in_the_prompt_but_not_in_the_output(project: P
     assert len(finished.output) == 200_000
 
 
-def test_a_step_that_is_given_up_fails_and_lets_its_run_go_on() -> None:
+async def test_a_step_that_is_given_up_fails_and_lets_its_run_go_on() -> None:
     on_dead, error = stage(lambda _name: Workspace(Path("/nowhere")), 10).on_dead, ErrorInfo("stage.timeout", "Slow.")
     assert on_dead
-    assert on_dead(ready(), error) == [StepFinished(step_id="s", status="failed", error=error)]
+    assert await on_dead(ready(), error, ScriptedContext()) == [StepFinished(step_id="s", status="failed", error=error)]

@@ -110,7 +110,9 @@ async def test_the_project_and_the_session_go_on() -> None:
     assert (found.project, found.session) == ("shop", "s-1")
 
 
-def test_a_goal_that_is_given_up_ends_its_run_with_the_reason() -> None:
+async def test_a_goal_that_is_given_up_ends_its_run_with_the_reason() -> None:
     stage, error = understand.stage(), ErrorInfo("stage.timeout", "Too slow.")
     assert stage.on_dead
-    assert stage.on_dead(GoalSubmitted(goal="x"), error) == [StageFailed(stage="understand", error=error)]
+    assert await stage.on_dead(GoalSubmitted(goal="x"), error, ScriptedContext()) == [
+        StageFailed(stage="understand", error=error)
+    ]

@@ -16,7 +16,7 @@ from streams.journal import Journal, Record, request_hash
 from streams.outcome import DeadLetter
 from streams.stage import AnyStage, Effects, Snooze, Stage
 from streams.worker import Terms
-from tests.workshop import QUICK, TERMS, Workshop, eventually, intake_stage, understood
+from tests.workshop import QUICK, TERMS, To, Workshop, eventually, intake_stage, understood
 
 
 async def ended(workshop: Workshop) -> bool:
@@ -205,7 +205,7 @@ async def test_answers_are_checked_against_the_questions_type_and_repaired_once(
     workshop: Workshop, texts: list[str], said: str
 ) -> None:
     stages = asking(), answering(workshop, *texts)
-    async with workshop.working(*stages, route=lambda _question: "infer.local"):
+    async with workshop.working(*stages, router=To()):
         await workshop.publish("x")
         await eventually(lambda: ended(workshop))
     (body,) = await workshop.bodies("results")
@@ -216,11 +216,11 @@ async def test_an_answer_that_came_while_the_stage_was_dead_is_used_and_the_ques
     workshop: Workshop,
 ) -> None:
     hasty = Terms(lease=TERMS.lease, grace=0.0)
-    async with workshop.working(asking(), route=lambda _question: "infer.local", terms=hasty):
+    async with workshop.working(asking(), router=To(), terms=hasty):
         await workshop.publish("x")
         await eventually(lambda: workshop.entries("infer.local", "infer"))
     stages = asking(), answering(workshop, '{"score": 3}')
-    async with workshop.working(*stages, route=lambda _question: "infer.local"):
+    async with workshop.working(*stages, router=To()):
         await eventually(lambda: ended(workshop))
     (body,) = await workshop.bodies("results")
     assert getattr(body, "restated", None) == "3 1 model"
@@ -229,11 +229,11 @@ async def test_an_answer_that_came_while_the_stage_was_dead_is_used_and_the_ques
 
 async def test_no_model_and_no_answer_in_time_are_typed_failures_that_stay(workshop: Workshop) -> None:
     hurried = Terms(lease=TERMS.lease, grace=TERMS.grace, model_timeout=0.2)
-    async with workshop.working(asking(), route=lambda _question: "infer.local", terms=hurried):
+    async with workshop.working(asking(), router=To(), terms=hurried):
         (run,) = await workshop.publish("x")
         await eventually(lambda: ended(workshop))
     (body,) = await workshop.bodies("results")
-    assert getattr(body, "restated", None) == "model.timeout"
+    assert getattr(body, "restated", None) == "model.late"
     # The answer that comes too late changes nothing.
     journal = Journal(workshop.client, workshop.keys)
     ((effect, before),) = (await journal.everything(run)).items()

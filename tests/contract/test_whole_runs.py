@@ -24,7 +24,7 @@ async def test_goals_in_all_partitions_are_answered_and_their_ends_followed(
     (tmp_path / "only.txt").touch()
     given = {"redis_url": redis_url, "prefix": prefix, "model": "none", "partitions": "3"}
     async with opened(load(given, environ={}, folder=tmp_path), redis_url) as victoria, anyio.create_task_group() as at:
-        worker = victoria.worker(victoria.stages)
+        worker = victoria.worker(await victoria.needed())
         await at.start(worker.run)
         assert set((await victoria.live()).values()) == {0, 1}, "a worker for each stage, but none for models"
         results = await Results.from_now(victoria)

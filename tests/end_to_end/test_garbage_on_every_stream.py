@@ -38,8 +38,8 @@ async def at_work(redis_url: str, prefix: str, project: Path) -> AsyncGenerator[
     loaded = load({"redis_url": redis_url, "prefix": prefix}, environ={}, folder=project)
     async with opened(loaded, redis_url) as victoria, anyio.create_task_group() as tasks:
         engine = ScriptedEngine(lambda request: "the script's answer" if request.schema is None else "{}")
-        victoria.local_model.use(engine)
-        worker = victoria.worker(victoria.stages)
+        victoria.engines.use("local", engine)
+        worker = victoria.worker(await victoria.needed())
         await tasks.start(worker.run)
         yield victoria
         worker.stop()

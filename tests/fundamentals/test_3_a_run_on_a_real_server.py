@@ -10,11 +10,11 @@ from consumers.intake import goal_submitted
 from deploy.settings import load
 from deploy.wiring import Victoria, opened
 from schemas.events import Event, RunFinished
+from streams.asking import NoModels
 from streams.follow import follow
 from streams.stage import Context, Stage
 from streams.topology import Topology
 from streams.worker import Terms, Worker
-from tests.workshop import no_model
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def test_a_goal_goes_through_all_stages_and_comes_back_answered(
 ) -> None:
     loaded = load({"redis_url": redis_url, "prefix": prefix, "model": "none"}, environ={}, folder=project)
     async with opened(loaded, redis_url) as victoria, anyio.create_task_group() as tasks:
-        worker = victoria.worker(victoria.stages)
+        worker = victoria.worker(await victoria.needed())
         await tasks.start(worker.run)
 
         await victoria.submit([("run-1", goal_submitted("What files are in the folder notes?"))])
@@ -68,7 +68,8 @@ async def test_a_new_stage_is_a_function_and_one_line_in_the_topology(
     async with opened(loaded, redis_url) as victoria, anyio.create_task_group() as tasks:
         usual = victoria.topology
         topology = Topology((*usual.stages, notify), usual.entries, usual.results)
-        worker = Worker([*victoria.stages, "notify"], topology, victoria.client, victoria.keys, no_model, Terms())
+        stages = [*await victoria.needed(), "notify"]
+        worker = Worker(stages, topology, victoria.client, victoria.keys, NoModels(), Terms())
         await tasks.start(worker.run)
 
         await victoria.submit([("run-2", goal_submitted("Read notes/monday.txt"))])

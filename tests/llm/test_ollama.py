@@ -7,10 +7,10 @@ from typing import Any
 import anyio
 import pytest
 
-from llm.advice import advice
 from llm.engine import Engine, Generation
 from llm.ollama import OllamaEngine, inlined
 from llm.ollama_node import LINE_LIMIT, Limits
+from schemas.advice import advice
 from schemas.errors import InvalidInput, ModelFailed
 from schemas.events import ChatMessage
 from tests.llm.fake_ollama import Body, FakeOllama, Reply, Script, fake_ollama, hello, shown

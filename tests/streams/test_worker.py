@@ -10,11 +10,12 @@ from typing import Any
 import anyio
 
 from schemas.events import Event, GoalSubmitted, GoalUnderstood
+from streams.asking import NoModels
 from streams.groups import create_groups
 from streams.keys import Keys
 from streams.stage import AnyStage, Stage
 from streams.worker import Worker, is_gone
-from tests.workshop import TERMS, Workshop, intake_stage, no_model, understood
+from tests.workshop import TERMS, Workshop, intake_stage, understood
 
 
 def test_a_worker_of_this_machine_whose_process_ended_is_gone_and_any_other_may_live() -> None:
@@ -53,7 +54,7 @@ async def test_a_worker_makes_the_groups_of_stages_that_others_will_serve_before
     workshop: Workshop,
 ) -> None:
     workshop.keys = Keys(workshop.keys.prefix, 3)
-    worker = Worker([FIRST.name], workshop.topology(FIRST, LATER), workshop.client, workshop.keys, no_model, TERMS)
+    worker = Worker([FIRST.name], workshop.topology(FIRST, LATER), workshop.client, workshop.keys, NoModels(), TERMS)
     async with anyio.create_task_group() as tasks:
         await tasks.start(worker.run)
         assert set(await groups(workshop)) == {(p, name) for p in ("0", "1", "2") for name in ("understand", "later")}

@@ -1,0 +1,113 @@
+"""What inference consumers offer: they announce it, and by that the stages' questions are routed."""
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any, cast
+
+import anyio
+import msgspec
+
+from llm.models import BACKENDS, Backend, Fault, Offer, Wish
+from llm.router import Needs, ranked
+from schemas.advice import Tried
+from schemas.errors import NoModelNow
+from schemas.events import ChatMessage
+from schemas.inference import Priority, Question
+from streams.asking import Route
+from streams.connection import Client
+from streams.keys import Keys
+from streams.scripts import Scripts
+from streams.worker import is_gone
+
+FRESH = 1.0
+"""Seconds for which what was read is good."""
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """What one consumer offers of one back end, and which of its nodes do not say what they have."""
+
+    consumer: str
+    engine: Backend
+    offers: tuple[Offer, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+def stream_of(engine: str, priority: Priority = "interactive") -> str:
+    """The inference stream of a back end."""
+    return f"infer.{engine}" + (".background" if priority == "background" else "")
+
+
+def backend_of(stage: str) -> Backend | None:
+    """The back end of an inference stage, by its name; None for any other stage."""
+    return next((engine for engine in BACKENDS if stage.split(".")[:2] == ["infer", engine]), None)
+
+
+class Board:
+    """All announcements, on the server."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._client, self._key, self._scripts = client, keys.offers(), Scripts(client)
+        self._reading = anyio.Lock()
+        self._read_at = float("-inf")
+        self._found: tuple[Announcement, ...] = ()
+
+    async def announce(self, said: Announcement, seconds: float) -> None:
+        """Say what a consumer offers for `seconds` from now; 0 withdraws it. Raises redis errors."""
+        field = f"{said.consumer}/{said.engine}"
+        await self._scripts.offer(self._key, field, seconds, msgspec.json.encode(said))
+
+    async def announcements(self, *, fresh: bool = False) -> tuple[Announcement, ...]:
+        """What is offered now, or was a second ago; with `fresh`, now. Raises redis errors."""
+        asked = monotonic()
+        async with self._reading:
+            # Whoever waited for another one's reading has what it found.
+            if self._read_at < (asked if fresh else asked - FRESH):
+                began = monotonic()
+                self._found = await self._read()
+                self._read_at = began
+        return self._found
+
+    async def offers(self, *, fresh: bool = False) -> list[Offer]:
+        """The offers of all consumers."""
+        return [offer for said in await self.announcements(fresh=fresh) for offer in said.offers]
+
+    async def _read(self) -> tuple[Announcement, ...]:
+        client: Any = self._client
+        seconds, micros = await client.time()
+        now = seconds * 1000 + micros // 1000
+        found = cast("dict[bytes, bytes]", await client.hgetall(self._key))
+        announced: list[Announcement] = []
+        for value in found.values():
+            until, _, said = value.partition(b":")
+            try:
+                announcement = msgspec.json.decode(said, type=Announcement)
+            except msgspec.DecodeError:
+                continue  # of a newer version, or no announcement at all
+            if until.isdigit() and int(until) >= now and not is_gone(announcement.consumer):
+                announced.append(announcement)
+        return tuple(announced)
+
+
+class OfferRouter:
+    """Chooses among what is offered: by `wish`, the models that may be used, and `priority`, a list of their names."""
+
+    def __init__(self, board: Board, wish: Wish, priority: Sequence[str]) -> None:
+        self._board, self._wish, self._priority = board, wish, tuple(priority)
+
+    async def route(self, question: Question[Any], tried: Sequence[Tried]) -> Route:
+        """The stream and the model for a question. See streams.asking.Router."""
+        messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
+        needs = Needs.of(messages, question.schema, tried=tried)
+        try:
+            best = self._best(needs, await self._board.offers())
+        except NoModelNow:
+            best = self._best(needs, await self._board.offers(fresh=True))
+        return Route(stream_of(best.model.engine, question.priority), best.model.name)
+
+    async def serves(self, route: Route) -> bool:
+        """Whether a consumer of this stream's back end is alive."""
+        engine = backend_of(route.stream)
+        return any(said.engine == engine for said in await self._board.announcements(fresh=True))
+
+    def _best(self, needs: Needs, offers: Sequence[Offer]) -> Offer:
+        return ranked(offers, needs, self._wish, self._priority)[0]

@@ -1,0 +1,381 @@
+"""The engines of one inference consumer: which of them takes a question, and what happens when one fails.
+
+A source is where models run: a server, or a file in this process. Each source takes as many questions at once as it has
+slots, whatever its models, interactive ones before background ones. Each model at each source has a breaker; what it
+shuts out is tried by the pool itself, so that no question is ever the one to find out whether a node is back.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import count
+from time import monotonic
+from typing import Any, Protocol
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+from msgspec.structs import replace
+
+from llm.breaker import Breaker
+from llm.engine import Engine, Generation, OnText
+from llm.models import Fault, Model, Offer
+from llm.router import Needs, ranked
+from schemas.advice import advice
+from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, VictoriaError
+from schemas.events import ChatMessage
+from schemas.inference import Answer, Priority
+
+SCAN_EVERY, SCAN_AGAIN = 120.0, 10.0
+"""Seconds for which the list of a source's models is good, and after which a scan that failed is repeated."""
+FIRST_SCAN = 2.0
+"""Seconds that slow sources keep the others waiting at the start."""
+TRY_EVERY = 0.1
+"""Seconds between looks for breakers that have rested."""
+TRIAL_TIMEOUT = 60.0
+"""Seconds in which a source that failed must say one token, before it gets questions again."""
+TRIAL = Generation((ChatMessage("user", "Hi"),), max_tokens=1, timeout=TRIAL_TIMEOUT)
+OWN_FAULT = ("model.engine",)
+"""Failures that may be the question's: only several in a row shut a model out."""
+PREFIXES = 256
+"""For how many prefixes of prompts the pool remembers which source read them."""
+
+Hear = Callable[[], OnText]
+"""Called at the beginning of each answer; what it gives is told the answer's text as it comes."""
+
+_log: Any = structlog.get_logger()
+
+
+class Source(Protocol):
+    """Where models run. `node` is `host:port`, empty for this process; `slots` how many questions it takes at once."""
+
+    node: str
+    slots: int
+
+    async def models(self) -> Sequence[Model]:
+        """What it can run now. Raises ModelFailed, CouldNotStart."""
+        ...
+
+    async def open(self, model: str) -> Engine:
+        """An engine for one of its models. Raises ModelFailed, CouldNotStart."""
+        ...
+
+    async def close(self) -> None:
+        """Close what is its own; its engines are closed before."""
+        ...
+
+
+class _Site:
+    """A source at work: what it was last seen to have, and how much it has in hand."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.in_flight = source, 0
+        self.places: dict[str, _Place] = {}
+        self.fault: ErrorInfo | None = None
+        self.rescan, self.scanned = asyncio.Event(), asyncio.Event()
+        self.scanning = anyio.Lock()
+
+
+class _Place:
+    """One model at one source."""
+
+    def __init__(self, site: _Site, model: Model) -> None:
+        self.site, self.model, self.breaker = site, model, Breaker()
+        self.engine: Engine | None = None
+        self.name = (site.source.node, model.name)
+        self._opening = anyio.Lock()
+
+    @property
+    def offer(self) -> Offer:
+        breaker, site = self.breaker, self.site
+        return Offer(self.model, site.source.slots, site.in_flight, breaker.state, breaker.error)
+
+    async def opened(self) -> Engine:
+        async with self._opening:
+            if self.engine is None:
+                self.engine = await self.site.source.open(self.model.name)
+                self.site.rescan.set()  # it is loaded now
+            return self.engine
+
+    async def discard(self, engine: Engine | None) -> None:
+        """Give up an engine that broke; the next question, or trial, gets a new one."""
+        if engine and self.engine is engine:
+            self.engine = None
+            await engine.close()
+
+
+class _Waiter:
+    """A question that waits for a slot at one of some sites."""
+
+    def __init__(self, rank: tuple[bool, int]) -> None:
+        self.rank, self.wake = rank, asyncio.Event()
+        self.sites: set[_Site] = set()
+
+
+class Pool:
+    """`changed` is set whenever its offers may have."""
+
+    def __init__(self, sources: Iterable[Source], *, priority: Sequence[str] = ()) -> None:
+        self._sites = [_Site(source) for source in sources]
+        self._priority = tuple(priority)
+        self._waiters: list[_Waiter] = []
+        self._numbers = count()
+        self._prefixes: dict[str, str] = {}
+        self._warming: anyio.CancelScope | None = None
+        self._attended = False
+        self.changed = asyncio.Event()
+
+    def faults(self) -> tuple[Fault, ...]:
+        """The sources that can't say what they have."""
+        return tuple(Fault(site.source.node, site.fault) for site in self._sites if site.fault)
+
+    def offers(self) -> tuple[Offer, ...]:
+        """All it has, also what is shut out at the moment."""
+        return tuple(place.offer for place in self._places())
+
+    async def answer(
+        self, request: Generation, needs: Needs, priority: Priority = "interactive", hear: Hear | None = None
+    ) -> Answer:
+        """An answer from the best model that will do, or from the next ones if it fails.
+
+        Raises what the last one failed with: ModelFailed, CouldNotStart; NoModelNow if none could be asked.
+        """
+        tried: set[tuple[str, str]] = set()
+        problem: VictoriaError | None = None
+        give_up = monotonic() + request.timeout
+        if self._warming:
+            self._warming.cancel()
+        await self._look_around()
+        while True:
+            try:
+                with anyio.fail_after(give_up - monotonic()):
+                    place = await self._taken(needs, priority, tried)
+            except TimeoutError:
+                raise problem or ModelFailed("model.timeout", "No slot became free in time.", _MORE) from None
+            except VictoriaError as nothing:
+                raise problem or nothing from problem
+            try:
+                left = replace(request, timeout=max(0.01, give_up - monotonic()))
+                answer = await self._asked(place, left, hear)
+            except (ModelFailed, CouldNotStart) as failure:
+                problem = failure
+                tried.add(place.name)
+                if not self._goes_on(place, failure, in_time=monotonic() < give_up):
+                    raise
+            else:
+                place.breaker.succeeded()
+                self._remember(needs.prefix, place)
+                return answer
+            finally:
+                self._release(place.site)
+
+    async def load(self) -> None:
+        """Scan all sources, and load what runs in this process. Raises CouldNotStart, ModelFailed."""
+        for site in self._sites:
+            await self._scan(site)
+            for place in site.places.values():
+                if not place.model.node:
+                    await place.opened()
+
+    async def attend(
+        self, warm: Sequence[Generation] = (), *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Keep the offers up to date, until cancelled: scan the sources, try what was shut out.
+
+        `warm` are prompts that are read while nobody asks, so that what they begin with is in the engines' caches.
+        """
+        self._attended = True
+        async with anyio.create_task_group() as tasks:
+            for site in self._sites:
+                tasks.start_soon(self._scan_often, site)
+            with anyio.move_on_after(FIRST_SCAN):
+                for site in self._sites:
+                    await site.scanned.wait()
+            task_status.started()
+            tasks.start_soon(self._warm_up, warm)
+            while True:
+                for place in self._places():
+                    if place.breaker.may_try(monotonic()):
+                        tasks.start_soon(self._try, place)
+                await anyio.sleep(TRY_EVERY)
+
+    async def close(self) -> None:
+        """Break off what runs and free the engines."""
+        for place in self._places():
+            await place.discard(place.engine)
+        for site in self._sites:
+            await site.source.close()
+
+    def _places(self) -> list[_Place]:
+        return [place for site in self._sites for place in site.places.values()]
+
+    async def _asked(self, place: _Place, request: Generation, hear: Hear | None) -> Answer:
+        with anyio.move_on_after(request.timeout) as opening:
+            engine = await place.opened()
+            opening.deadline = float("inf")  # from here on the engine keeps to the time itself, and says more
+            try:
+                return await engine.generate(request, hear() if hear else None)
+            except ModelFailed as failure:
+                if failure.retryable:  # its engine is down, which need not be this question's fault
+                    await place.discard(engine)
+                raise
+            except Exception as problem:  # a back end's code fails in ways that nobody foresaw
+                if isinstance(problem, VictoriaError):
+                    raise
+                _log.warning("pool.engine_broke", model=place.model.name, exc_info=problem)
+                said = f"{place.model.name} broke: {type(problem).__name__}: {problem}"[:500]
+                raise ModelFailed("model.engine", said, "Trying again may help.") from problem
+        raise ModelFailed("model.timeout", f"{place.model.name} was not loaded in time.", _MORE)
+
+    def _goes_on(self, place: _Place, failure: VictoriaError, *, in_time: bool) -> bool:
+        """Learn from a failure; whether another place may do better."""
+        match "next node" if isinstance(failure, CouldNotStart) else advice(failure.code):
+            case "next node":
+                certain = isinstance(failure, CouldNotStart) or failure.retryable or failure.code not in OWN_FAULT
+                place.breaker.failed(failure.info, monotonic(), at_once=certain and in_time)
+            case "rescan":
+                place.site.places.pop(place.model.name, None)
+                place.site.rescan.set()
+            case "back off":
+                pass
+            case _:
+                return False
+        _log.warning("pool.failed", model=place.model.name, node=place.model.node, error=str(failure))
+        self.changed.set()
+        return in_time
+
+    def _remember(self, prefix: str, place: _Place) -> None:
+        if prefix:
+            self._prefixes.pop(prefix, None)
+            self._prefixes[prefix] = place.model.node
+            while len(self._prefixes) > PREFIXES:
+                del self._prefixes[next(iter(self._prefixes))]
+
+    async def _taken(self, needs: Needs, priority: Priority, tried: set[tuple[str, str]]) -> _Place:
+        """Wait for a slot at the best place that has one; give it back with `_release`."""
+        waiter = _Waiter((priority == "background", next(self._numbers)))
+        self._waiters.append(waiter)
+        try:
+            while True:
+                places = {id(place.offer.model): place for place in self._places() if place.name not in tried}
+                offers = [place.offer for place in places.values()]
+                best = [places[id(offer.model)] for offer in self._ranked(offers, needs)]
+                waiter.sites = {place.site for place in best}
+                for place in best:
+                    if self._is_free(place.site, waiter):
+                        place.site.in_flight += 1
+                        self.changed.set()
+                        return place
+                waiter.wake.clear()
+                await waiter.wake.wait()
+        finally:
+            self._waiters.remove(waiter)
+            self._wake()
+
+    def _ranked(self, offers: Sequence[Offer], needs: Needs) -> list[Offer]:
+        return ranked(offers, needs, priority=self._priority, warm=self._prefixes)
+
+    def _is_free(self, site: _Site, waiter: _Waiter) -> bool:
+        """Whether it has a slot for this question, after those that come first."""
+        ahead = any(site in other.sites for other in self._waiters if other.rank < waiter.rank)
+        return site.in_flight < site.source.slots and not ahead
+
+    def _release(self, site: _Site) -> None:
+        site.in_flight -= 1
+        self.changed.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            waiter.wake.set()
+
+    async def _scan_often(self, site: _Site) -> None:
+        while True:
+            wait = SCAN_EVERY
+            try:
+                await self._scan(site)
+                site.fault = None
+            except VictoriaError as problem:
+                wait, site.fault = SCAN_AGAIN, problem.info
+                _log.info("pool.scan_failed", node=site.source.node, error=str(problem))
+                for place in site.places.values():  # what it had is still known, but not asked now
+                    place.breaker.failed(problem.info, monotonic(), at_once=True)
+            site.scanned.set()
+            self.changed.set()
+            self._wake()
+            site.rescan.clear()
+            with anyio.move_on_after(wait):
+                await site.rescan.wait()
+
+    async def _look_around(self) -> None:
+        """Scan what was never scanned, where nobody attends to the pool."""
+        for site in self._sites:
+            if not self._attended and not site.scanned.is_set():
+                with suppress(VictoriaError):
+                    await self._scan(site)
+
+    async def _scan(self, site: _Site) -> None:
+        async with site.scanning:
+            await self._scan_alone(site)
+
+    async def _scan_alone(self, site: _Site) -> None:
+        found = {model.name: model for model in await site.source.models()}
+        for name in site.places.keys() - found.keys():
+            gone = site.places.pop(name)
+            await gone.discard(gone.engine)
+        for name, model in found.items():
+            if place := site.places.get(name):
+                place.model = model
+                place.breaker.wake()
+            else:
+                site.places[name] = _Place(site, model)
+        site.scanned.set()
+
+    async def _try(self, place: _Place) -> None:
+        """See whether a place that was shut out works again."""
+        engine = None
+        self.changed.set()
+        try:
+            found = await place.site.source.models()
+            with anyio.fail_after(TRIAL_TIMEOUT):
+                engine = await place.opened()
+                await engine.generate(TRIAL)
+        except (VictoriaError, TimeoutError) as problem:
+            await place.discard(engine)
+            silent = ErrorInfo("model.timeout", "It did not say a word.", "See what else it does.")
+            error = problem.info if isinstance(problem, VictoriaError) else silent
+            place.breaker.trial_failed(error, monotonic())
+        else:
+            place.model = next((model for model in found if model.name == place.model.name), place.model)
+            place.breaker.succeeded()
+            _log.info("pool.recovered", model=place.model.name, node=place.model.node)
+        self.changed.set()
+        self._wake()
+
+    async def _warm_up(self, prompts: Sequence[Generation]) -> None:
+        """Read prompts while nobody asks. A question ends it, and it goes on when that is answered."""
+        for prompt in prompts:
+            done = False
+            while not done:
+                await anyio.sleep(TRY_EVERY)
+                done = await self._read_ahead(prompt)
+
+    async def _read_ahead(self, prompt: Generation) -> bool:
+        """Whether nothing is left to do for this prompt."""
+        if any(site.in_flight for site in self._sites):
+            return False
+        try:
+            place = next(p for p in self._places() if p.breaker.state == "closed")
+        except StopIteration:
+            return False
+        with anyio.CancelScope() as self._warming:
+            try:
+                await self._asked(place, prompt, None)
+            except VictoriaError as problem:
+                _log.info("pool.not_warmed", model=place.model.name, error=str(problem))
+        done = not self._warming.cancelled_caught
+        self._warming = None
+        return done
+
+
+_MORE = "Give it more time, ask for less, or start more consumers."

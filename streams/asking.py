@@ -1,0 +1,222 @@
+"""Asking models from within a handler: every try is recorded, so that a replay needs neither models nor a router.
+
+The first try is recorded under the question's name, the others under `name.2`, `name.3`, ...: an answer that is not of
+the question's type is repaired once, then another model is asked; a model that failed is passed over
+(schemas/advice.py decides). While no model can take the question, its event is put off, not failed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+import msgspec
+
+from schemas.advice import INVALID, NO_OTHER, Tried, next_try
+from schemas.envelope import Envelope, derived_id, encode
+from schemas.errors import EffectFailed, ErrorInfo, ModelFailed, NoModelNow
+from schemas.events import ChatMessage, InferenceRequested
+from schemas.inference import Question
+from schemas.plan import Trust, Usage
+from streams.answers import Answers
+from streams.connection import Client
+from streams.journal import Journal, Record, matching, request_hash
+from streams.keys import INFERENCE, Keys
+from streams.scripts import Scripts
+from streams.stage import Snooze
+
+R = TypeVar("R")
+
+KEEP_QUESTIONS = 86_400
+"""Seconds for which a question that was put is remembered as put."""
+PUT_OFF = 1.0
+"""Seconds after which an event whose question no model can take is tried again."""
+KEEP_REASON = 10
+"""Seconds for which it is known why a run waits: several times PUT_OFF."""
+
+
+class Route(NamedTuple):
+    """Where a question goes: an inference stream, and the model to be asked there."""
+
+    stream: str
+    model: str
+
+
+class Router(Protocol):
+    """Chooses models for questions."""
+
+    async def route(self, question: Question[Any], tried: Sequence[Tried]) -> Route:
+        """Where to ask, after these tries. Raises ModelFailed where there is no use in asking any more, and NoModelNow
+        where there may be later."""
+        ...
+
+    async def serves(self, route: Route) -> bool:
+        """Whether there is still somebody to answer there."""
+        ...
+
+
+class NoModels:
+    """A router without any."""
+
+    async def route(self, question: Question[Any], tried: Sequence[Tried]) -> Route:
+        """Raises ModelFailed `model.none`."""
+        raise ModelFailed("model.none", "No model is to be used.", "Unset VICTORIA_MODEL to use one.")
+
+    async def serves(self, route: Route) -> bool:
+        """Nobody does."""
+        return False
+
+
+class Deferral(Snooze):
+    """The event waits for a model."""
+
+    def __init__(self, problem: NoModelNow) -> None:
+        super().__init__(PUT_OFF)
+        self.problem = problem
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Why a run does not go on: the stage whose question waits, and for what."""
+
+    effect: str
+    error: ErrorInfo
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks: one handling of one event."""
+
+    run_id: str
+    event_id: str
+    trust: Trust
+    traceparent: str = ""
+
+
+class Asker:
+    """Asks for all handlers of a worker. Seconds: `timeout`, how long a question may take in all its tries together;
+    `patience`, how long an event may wait for a model to be there."""
+
+    def __init__(
+        self,
+        client: Client,
+        keys: Keys,
+        journal: Journal,
+        answers: Answers,
+        router: Router,
+        timeout: float,
+        patience: float,
+    ) -> None:
+        self._client, self._keys, self._scripts = client, keys, Scripts(client)
+        self._journal, self._answers, self._router = journal, answers, router
+        self._timeout, self._patience = timeout, patience
+
+    async def ask(self, by: Asking, name: str, question: Question[R]) -> tuple[R | EffectFailed, Usage]:
+        """The answer, or why there is none, and what all tries cost. Raises Deferral."""
+        asked, tried, usage = question, list[Tried](), Usage()
+        deadline = datetime.now(UTC) + timedelta(seconds=self._timeout)
+        error = ErrorInfo("model.none", "Nothing was asked.")
+        while True:
+            effect = f"{by.event_id}/{name}" + (f".{len(tried) + 1}" if tried else "")
+            record = await self._recorded(by, effect, asked, tried, deadline)
+            usage += record.usage
+            if record.error is None:
+                text = msgspec.json.decode(record.result, type=str)
+                try:
+                    return question.parse(text), usage
+                except msgspec.DecodeError as problem:
+                    error = ErrorInfo(INVALID, f"The model's answer to {name!r} is not usable: {problem}")
+                    repaired = question.repaired(text, str(problem))
+            else:
+                repaired = question
+                if record.error.code != NO_OTHER or not tried:  # otherwise what the others failed with says more
+                    error = record.error
+            tried.append(Tried(record.usage.model, (record.error or error).code))
+            then = next_try(tried)
+            if then is None:
+                return EffectFailed(error.code, error.message, error.hint), usage
+            asked = repaired if then == "repair" else question
+
+    async def _recorded(
+        self, by: Asking, effect: str, question: Question[Any], tried: Sequence[Tried], deadline: datetime
+    ) -> Record:
+        """One try's record, after it was asked if it was not before."""
+        messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
+        request = request_hash([messages, question.schema, question.max_tokens])
+        record = await self._journal.read(by.run_id, effect)
+        if record is None:
+            try:
+                if tried and datetime.now(UTC) >= deadline:
+                    raise _late()
+                route = await self._router.route(question, tried)
+                asked = InferenceRequested(
+                    effect=effect,
+                    request=request,
+                    messages=messages,
+                    max_tokens=question.max_tokens,
+                    reply_to=self._answers.channel,
+                    deadline=deadline,
+                    answer_schema=question.schema,
+                    priority=question.priority,
+                    model=route.model,
+                    step=question.step,
+                )
+                record = await self._put(by, route, asked)
+            except NoModelNow as problem:
+                since = await self._journal.begun(by.run_id, effect)
+                if (datetime.now(UTC) - since).total_seconds() < self._patience:
+                    await self._put_off(by, effect, problem)
+                record = await self._give_up(by, effect, request, problem.info)
+            except ModelFailed as problem:
+                record = await self._give_up(by, effect, request, problem.info)
+        return matching(record, request, effect)
+
+    async def _give_up(self, by: Asking, effect: str, request: str, error: ErrorInfo) -> Record:
+        """Recorded too: an answer that comes later must not change what a replay sees."""
+        return await self._journal.write(by.run_id, effect, Record("ask", request, datetime.now(UTC), error=error))
+
+    async def _put_off(self, by: Asking, effect: str, problem: NoModelNow) -> None:
+        """Leave word why the run waits, and raise Deferral."""
+        reason = msgspec.json.encode(Waiting(effect, problem.info, datetime.now(UTC)))
+        await self._client.set(self._keys.waiting(by.run_id), reason, ex=KEEP_REASON)
+        raise Deferral(problem)
+
+    async def _put(self, by: Asking, route: Route, asked: InferenceRequested) -> Record:
+        """Put a question on its stream, once, and wait for its record.
+
+        After a crash it may be put on another one as well, since nobody may be left at the first: one record wins."""
+        envelope = Envelope(
+            id=derived_id(asked.effect, asked.request),
+            run=by.run_id,
+            v=InferenceRequested.version,
+            at=datetime.now(UTC),
+            trust=by.trust,
+            body=asked,
+            cause=by.event_id,
+            traceparent=by.traceparent,
+        )
+        with self._answers.expecting(asked.effect) as hint:
+            await self._scripts.append_once(
+                self._keys.asked(asked.effect),
+                self._keys.stream(INFERENCE, route.stream),
+                route.stream,
+                type(asked).__name__,
+                encode(cast("Any", envelope)),
+                KEEP_QUESTIONS,
+            )
+
+            async def gone() -> bool:
+                return not await self._router.serves(route)
+
+            record = await self._answers.wait(by.run_id, asked.effect, hint, asked.deadline, gone)
+        if record is None:
+            raise _late()
+        return record
+
+
+def _late() -> ModelFailed:
+    return ModelFailed(
+        "model.late",
+        "No model answered in time.",
+        "`victoria doctor` shows whether an inference consumer runs; VICTORIA_MODEL_TIMEOUT is the limit.",
+    )
