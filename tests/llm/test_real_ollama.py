@@ -26,15 +26,15 @@ pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="no real Ollama here
 
 
 class Finish(msgspec.Struct, tag="finish", tag_field="tool"):
-    answer: Annotated[str, Meta(max_length=60)]
+    answer: Annotated[str, Meta(max_length=20)]
 
 
 class ReadFile(msgspec.Struct, tag="read_file", tag_field="tool"):
-    path: Annotated[str, Meta(max_length=60)]
+    path: Annotated[str, Meta(max_length=20)]
 
 
 class Act(msgspec.Struct):
-    thought: Annotated[str, Meta(max_length=80)]
+    thought: Annotated[str, Meta(max_length=20)]
     action: Finish | ReadFile
 
 
