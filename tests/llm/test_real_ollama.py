@@ -26,15 +26,15 @@ pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="no real Ollama here
 
 
 class Finish(msgspec.Struct, tag="finish", tag_field="tool"):
-    answer: Annotated[str, Meta(max_length=20)]
+    answer: Annotated[str, Meta(max_length=60)]
 
 
 class ReadFile(msgspec.Struct, tag="read_file", tag_field="tool"):
-    path: Annotated[str, Meta(max_length=20)]
+    path: Annotated[str, Meta(max_length=60)]
 
 
 class Act(msgspec.Struct):
-    thought: Annotated[str, Meta(max_length=20)]
+    thought: Annotated[str, Meta(max_length=80)]
     action: Finish | ReadFile
 
 
