@@ -36,7 +36,7 @@ class Understanding(msgspec.Struct, frozen=True):
 
 async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
     """One goal in, its understanding out."""
-    from consumers.rules import faithful, recognise  # late: compiling them takes 0.1 s, and only who reads goals needs it
+    from consumers.rules import faithful, recognise  # late: compiling them takes 0.1 s of a start
 
     goal_submitted(event.goal, event.project, event.session, event.history)  # also of events that passed no door
     rules = recognise(event.goal)
