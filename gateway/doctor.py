@@ -1,7 +1,7 @@
 """`victoria doctor`: whether everything Victoria needs is there, and what to do where it isn't."""
 
 import platform
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,13 +120,42 @@ def _memory(info: dict[str, Any]) -> Check:
     return Check("memory", "warning", f"{used} without a limit; with one, {policy} would evict streams", NOEVICTION)
 
 
-async def _backlogs(victoria: Victoria) -> AsyncIterator[Check]:
+async def _misused(victoria: Victoria) -> dict[str, str]:
+    """Victoria's keys that hold something else, whoever put it there: what is wrong, by key."""
+    keys, topology = victoria.keys, victoria.topology
+    kinds = {keys.leases(p, stage.name): "zset" for stage in topology.stages for p in keys.of_stream(stage.reads)}
+    for stream in topology.streams():
+        for p in keys.of_stream(stream):
+            kinds |= {keys.stream(p, stream): "stream", keys.dead(p): "stream", keys.retaining(p): "string"}
+            kinds |= {keys.delayed(p, stream): "zset", keys.counted(p, stream): "hash"}
+    pipeline: Any = victoria.client.pipeline(transaction=False)
+    for key in kinds:
+        pipeline.type(key)
+    found = [kind.decode() for kind in await pipeline.execute()]
+    return {
+        key: f"{key} should be a {wanted}, and is a {kind}"
+        for (key, wanted), kind in zip(kinds.items(), found, strict=True)
+        if kind not in (wanted, "none")
+    }
+
+
+async def _workers(victoria: Victoria) -> AsyncIterator[Check]:
+    live = await victoria.live()
+    for stage in victoria.stages:
+        workers = f"{live[stage]} worker{'' if live[stage] == 1 else 's'}"
+        hint = "" if live[stage] else f"Start one: victoria worker {stage}; `victoria run` needs none."
+        yield Check("stage", "ok" if live[stage] else "warning", f"{stage}: {workers}", hint)
+
+
+async def _backlogs(victoria: Victoria, misused: Container[str]) -> AsyncIterator[Check]:
     """Stages that so much waits for that new goals are refused, or will soon be."""
     keys, client = victoria.keys, victoria.client
     worrying = 0.8 * (victoria.settings.backlog or victoria.settings.keep_entries)
     for stage in victoria.topology.stages:
         for partition in keys.of_stream(stage.reads):
             stream = keys.stream(partition, stage.reads)
+            if stream in misused:
+                continue
             length = await client.xlen(stream)
             if length < worrying:
                 continue
@@ -158,14 +187,17 @@ async def _server(victoria: Victoria) -> AsyncIterator[Check]:
     if len(used_servers) < len(infos):
         found = f"{len(partitions)} use {len(used_servers)} of {len(infos)} servers"
         yield Check("partitions", "warning", found, "Set VICTORIA_PARTITIONS to two or three for each server.")
-    live = await victoria.live()
-    for stage in victoria.stages:
-        workers = f"{live[stage]} worker{'' if live[stage] == 1 else 's'}"
-        hint = "" if live[stage] else f"Start one: victoria worker {stage}; `victoria run` needs none."
-        yield Check("stage", "ok" if live[stage] else "warning", f"{stage}: {workers}", hint)
-    async for check in _backlogs(victoria):
+    misused = await _misused(victoria)
+    for found in misused.values():
+        yield Check("keys", "failed", found, "Delete it, or have other keys: set VICTORIA_PREFIX.")
+    if any(key.endswith(":leases") for key in misused):
+        yield Check("stage", "warning", "its workers can't be counted", "Put the keys above right first.")
+    else:
+        async for check in _workers(victoria):
+            yield check
+    async for check in _backlogs(victoria, misused):
         yield check
-    dead = sum([await victoria.client.xlen(victoria.keys.dead(p)) for p in victoria.keys.of_stream("intake")])
-    dead += await victoria.client.xlen(victoria.keys.dead(INFERENCE))
+    letters = {victoria.keys.dead(p) for p in (*partitions, INFERENCE)}.difference(misused)
+    dead = sum([await victoria.client.xlen(stream) for stream in letters])
     if dead:
         yield Check("dead", "warning", f"{dead} dead letters", "Look at them: victoria tail dead")

@@ -20,7 +20,7 @@ from uuid import uuid4
 import anyio
 import msgspec
 
-from schemas.errors import ModelFailed
+from schemas.errors import ModelFailed, VictoriaError
 from schemas.events import (
     Event,
     GoalSubmitted,
@@ -47,9 +47,35 @@ WARM_UP = 20
 LATENCIES = 300
 """Runs that go one at a time, at most, for the latency."""
 CLEAN_UP_WITHIN = 60.0
+PATIENCE = 10.0
+"""Seconds without any progress after which a measurement gives up."""
 
 Progress = Callable[[str, int, int], None]
 """Hears what is done, how much of it, and how much in all."""
+
+
+def quiet(_what: str, _done: int, _total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def patient(progress: Progress) -> Progress:
+    """Progress that gives up, with a VictoriaError `bench.stalled`, once nothing has been added for too long."""
+    most, since = -1, perf_counter()
+
+    def hear(what: str, done: int, total: int) -> None:
+        nonlocal most, since
+        now = perf_counter()
+        if done > most:
+            most, since = done, now
+        elif now - since > PATIENCE:
+            raise VictoriaError(
+                "bench.stalled",
+                f"{done:,} of {total:,} are {what}, and for {PATIENCE:g} s no more.",
+                "Its keys may have been deleted, or the server wiped; measure again.",
+            )
+        progress(what, done, total)
+
+    return hear
 
 
 class HopFigures(msgspec.Struct, frozen=True):
@@ -110,7 +136,8 @@ async def working(client: Client, keys: Keys, topology: Topology) -> AsyncGenera
 
 
 async def hop(client: Client, prefix: str, events: int, batch: int, progress: Progress) -> HopFigures:
-    """Measure the hop: `events` entries through one worker that takes `batch` in hand at most. Raises redis errors."""
+    """Measure the hop: `events` entries through one worker that takes `batch` in hand at most. Raises redis errors, and
+    what `drain` does."""
     async with own_keys(client, prefix) as keys:
         await fill(client, keys, events, progress)
         return await drain(client, keys, events, batch, progress)
@@ -126,7 +153,10 @@ async def fill(client: Client, keys: Keys, events: int, progress: Progress) -> N
 
 
 async def drain(client: Client, keys: Keys, events: int, batch: int, progress: Progress) -> HopFigures:
-    """Take `events` entries off the stream with a fresh worker, from its start to the last output's being there."""
+    """Take `events` entries off the stream with a fresh worker, from its start to the last output's being there.
+
+    Raises VictoriaError `bench.stalled` when no more come, for example since the server was wiped.
+    """
     left, handled, memory = events, anyio.Event(), 0.0
 
     async def handle(event: GoalSubmitted, _ctx: Context[None]) -> Sequence[Event]:
@@ -144,12 +174,15 @@ async def drain(client: Client, keys: Keys, events: int, batch: int, progress: P
     before = await server_time(client)
     started, cpu = perf_counter(), process_time()
     async with working(client, keys, topology):
+        tell = patient(progress)
         while not handled.is_set():
             with anyio.move_on_after(1.0):
                 await handled.wait()
-            progress("handled", events - max(left, 0), events)
+            tell("handled", events - max(left, 0), events)
             await client.xlen(results)  # raises where the server has gone, for which a worker waits
-        while await client.xlen(results) < events:  # noqa: ASYNC110 - what is awaited is the server's
+        tell = patient(progress)
+        while (settled := await client.xlen(results)) < events:
+            tell("settled", settled, events)
             await anyio.sleep(0.0005)
         elapsed, cpu = perf_counter() - started, process_time() - cpu
         spent = await server_time(client) - before
@@ -203,13 +236,17 @@ async def run(client: Client, prefix: str, runs: int, in_flight: int, progress: 
 
 
 async def drive(
-    client: Client, keys: Keys, runs: int, in_flight: int, progress: Progress | None = None
+    client: Client, keys: Keys, runs: int, in_flight: int, progress: Progress = quiet
 ) -> tuple[float, list[float]]:
-    """Publish runs, `in_flight` at once, and see them end. Seconds for all, and for each from publishing to its end."""
+    """Publish runs, `in_flight` at once, and see them end. Seconds for all, and for each from publishing to its end.
+
+    Raises VictoriaError `bench.stalled` when no more end.
+    """
     publisher, results = Publisher(client, keys), keys.stream("0", "results")
     batches = follow(client, {results: await last_id(client, results)})
     begun: dict[str, float] = {}
     took: list[float] = []
+    tell = patient(progress)
 
     async def publish(count: int) -> None:
         ids = [new_run_id() for _ in range(count)]
@@ -221,8 +258,7 @@ async def drive(
     async for batch in batches:
         now = perf_counter()
         took += [now - begun.pop(seen.envelope.run) for seen in batch if seen.envelope and seen.envelope.run in begun]
-        if progress:
-            progress("ended", len(took), runs)
+        tell("ended", len(took), runs)
         if len(took) == runs:
             break
         if more := min(in_flight - len(begun), runs - len(took) - len(begun)):

@@ -224,10 +224,7 @@ class Hop:
                 if isinstance(raised, KeyboardInterrupt | GeneratorExit):
                     raise
                 if isinstance(raised, asyncio.CancelledError):
-                    overdue = self._lanes.overdue()
-                    if not self._lanes.lives_on():
-                        raise
-                    problem = TimeoutError().with_traceback(raised.__traceback__) if overdue else raised
+                    problem = self._lanes.failure(raised)
                 if not isinstance(problem, Snooze):
                     about = {"stage": stage.name, "run": envelope.run, "event_id": envelope.id}
                     _log.warning("hop.failed", **about, exc_info=problem)

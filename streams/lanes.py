@@ -23,12 +23,18 @@ class _Lane:
     """`since`: the tick in which it began with its entry, 0 when idle. `overdue`: how often it was stopped for its
     time."""
 
-    __slots__ = ("overdue", "since", "task", "wake")
+    __slots__ = ("overdue", "since", "wake")
 
     def __init__(self) -> None:
-        self.task: asyncio.Task[object] | None = None
         self.wake: asyncio.Future[None] | None = None
         self.since, self.overdue = 0.0, 0
+
+    def spare(self, task: asyncio.Task[object]) -> bool:
+        """Take back the stops, which were meant for the handler; whether there were any."""
+        stops, self.overdue = self.overdue, 0
+        for _ in range(stops):
+            task.uncancel()
+        return stops > 0
 
 
 class Lanes:
@@ -107,7 +113,7 @@ class Lanes:
                     self._busy -= 1
                     lane.since = 0.0
                 if lane.overdue:  # its handler ended in spite of being stopped
-                    self.lives_on()
+                    lane.spare(task)
                 self._done(result)
                 self._room.set()
                 handled += 1
@@ -128,20 +134,12 @@ class Lanes:
                     lane.overdue += 1  # again and again, if it does not listen
                     task.cancel()
 
-    def overdue(self) -> bool:
-        """In a lane: is its handler being stopped for its time?"""
-        task = asyncio.current_task()
-        return bool(task and self._lanes[task].overdue)
-
-    def lives_on(self) -> bool:
-        """In a lane that met a cancellation: was it only for its handler, for its time or of its own making?"""
+    def failure(self, stopped: asyncio.CancelledError) -> BaseException:
+        """In a lane that met a cancellation: what its handler failed with, TimeoutError where it took too long. Raises
+        `stopped` where it is the lane that is to end."""
         task = asyncio.current_task()
         assert task  # noqa: S101 - a coroutine that runs is in a task
-        lane = self._lanes[task]
-        if not lane.overdue:
-            return not task.cancelling()
-        left = 0
-        while lane.overdue:
-            lane.overdue -= 1
-            left = task.uncancel()
-        return not left
+        too_long = self._lanes[task].spare(task)
+        if task.cancelling():
+            raise stopped
+        return TimeoutError().with_traceback(stopped.__traceback__) if too_long else stopped

@@ -1,5 +1,6 @@
 """The contract of a tool: typed arguments that a model can fill in, and what to do with them."""
 
+from abc import ABCMeta, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
@@ -15,7 +16,13 @@ Thought = Annotated[str, Meta(max_length=300)]
 PathName = Annotated[str, Meta(max_length=200)]
 
 
-class ToolArguments(msgspec.Struct, frozen=True, tag_field="tool", forbid_unknown_fields=True):
+class _AbstractStruct(msgspec.StructMeta, ABCMeta):
+    """Makes records that may have abstract methods."""
+
+
+class ToolArguments(
+    msgspec.Struct, metaclass=_AbstractStruct, frozen=True, tag_field="tool", forbid_unknown_fields=True
+):
     """Base of every tool's arguments. A subclass is a tool: its `tag` is the name, the rest stands in it.
 
     `thought` is the model's reason for the call (at most 300 characters), "" where rules made it.
@@ -36,9 +43,9 @@ class ToolArguments(msgspec.Struct, frozen=True, tag_field="tool", forbid_unknow
         """The same call, so that two calls made for different reasons compare equal."""
         return replace(self, thought="")
 
+    @abstractmethod
     async def run(self, workspace: Workspace) -> str:
         """Do it; the observation as text. Raises ToolRefused."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

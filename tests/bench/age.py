@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from streams.bench import drain, fill, name_of_server, noop
+from streams.bench import drain, fill, name_of_server, noop, quiet
 from streams.connection import Client, connect
 from streams.keys import Keys
 from streams.stage import AnyStage
@@ -44,10 +44,6 @@ async def _never(_event: object, _ctx: object) -> list[Any]:
     return []
 
 
-def _quietly(_what: str, _done: int, _total: int) -> None:
-    """Progress that nobody looks at."""
-
-
 STAGE: AnyStage = noop(_never, 256)
 
 
@@ -56,10 +52,10 @@ def age(quick: bool) -> Section:
     lengths, events, rounds = ((1_000, 10_000), 500, 1) if quick else (LENGTHS, 30_000, 8)
     section = Section(
         "age",
-        "A long stream",
+        "A long stream, without the append-only file",
         ("entries done with", "hops/s", "of the shortest", "lag query, ms (median, worst)", "bytes an entry"),
     )
-    # Without the append-only file, whose rewriting at this size would be what is measured.
+    # With one, its rewriting at this size would be what is measured.
     with valkey(appendonly="no") as url:
         section.server, aged = uvloop.run(_measure(url, lengths, events, rounds))
     shortest = aged[0].hops_per_s
@@ -101,7 +97,7 @@ async def _measure(url: str, lengths: tuple[int, ...], events: int, rounds: int)
 async def _aged(client: Any, length: int) -> Aged:
     """A stream of `length` entries that its group is past."""
     aged = Aged(Keys(f"age-{length}"), length, 0.0)
-    await fill(client, aged.keys, 1, _quietly)
+    await fill(client, aged.keys, 1, quiet)
     ((_, fields),) = await client.xrange(aged.stream)
     flat = [part for field in fields.items() for part in field]
     before = (await client.info("memory"))["used_memory"]
@@ -113,13 +109,13 @@ async def _aged(client: Any, length: int) -> Aged:
 
 
 async def _round(client: Any, aged: Aged, events: int) -> None:
-    await fill(client, aged.keys, events, _quietly)
+    await fill(client, aged.keys, events, quiet)
     for _ in range(LAG_QUERIES):
         started = perf_counter()
         lag = await unfinished(client, aged.stream, STAGE.name)
         aged.lag_ms.append(1_000 * (perf_counter() - started))
         assert lag == events, f"{lag} entries wait instead of {events}"
-    figures = await drain(client, aged.keys, events, STAGE.policy.concurrency, _quietly)
+    figures = await drain(client, aged.keys, events, STAGE.policy.concurrency, quiet)
     aged.hops_per_s.append(figures.hops_per_s)
     await client.unlink(aged.keys.stream("0", "results"))
     await client.xtrim(aged.stream, maxlen=aged.length, approximate=False)

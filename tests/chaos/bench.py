@@ -40,8 +40,8 @@ GAP = {("intent", "after"), (ACTION, "before"), (ACTION, "after"), ("record", "b
 LEASE = 0.3
 PATIENCE = 30.0
 POLL = 0.03
-RUN = "run-0"
-"""A run of every kind of effect: two rounds of tools and a fusion."""
+RUN = "run-2024"
+"""A run of every kind of effect: two rounds of tools and a fusion. By its events' ids each stage snoozes once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """`faults` names for each kind of fault what to look at. `repeats` counts doings of `repeat` effects (and
-    questions to the model) beyond the first, allowed before their record; `unknowns` effects given up as unknown."""
+    """`faults` names for each kind of fault what to look at. `repeats` counts doings of effects (and questions to the
+    model) beyond the first, allowed before their record; `unknowns` effects given up as unknown."""
 
     runs: int
     ended_once: int
@@ -145,7 +145,8 @@ def _effect_faults(evidence: Evidence, ended: Collection[str]) -> Iterator[tuple
             case "done":
                 done[line.key] += 1
                 # Two may do it side by side; one who began when the record was there must have taken the record.
-                if begun[line.handling] > recorded.get(line.key, number):
+                # Not so a look: who got the entry first may look late, and is then told to take the record.
+                if line.kind != "none" and begun[line.handling] > recorded.get(line.key, number):
                     yield REPEATED, f"{line.run}: {line.key} by process {line.pid}"
     once = {line.key: line.run for line in evidence.lines if line.kind == "unknown"}
     yield from ((UNKNOWN_TWICE, f"{run}: {key} {done[key]} times") for key, run in once.items() if done[key] > 1)

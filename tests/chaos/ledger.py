@@ -13,7 +13,7 @@ import msgspec
 Fact = Literal["begun", "done", "recorded", "unknown"]
 """begun: a handler starts. done: the action itself happened. recorded: its handler has the recorded result.
 unknown: its handler was told that nobody knows whether it happened."""
-Kind = Literal["repeat", "unknown", "ask"]
+Kind = Literal["none", "repeat", "unknown", "ask"]
 
 
 class Line(msgspec.Struct, frozen=True, array_like=True):

@@ -1,8 +1,9 @@
 """Victoria's own five stages with side effects that can be counted, and a scripted model (a fake: it runs nothing).
 
-Before a stage does its own work it does two outside actions: `note`, which may be repeated, and `pay`, which must
-never be. Where `pay`'s outcome is unknown after a crash, understand, plan and step-execute give their event up (a dead
-letter `effect.unknown`, the run ends as failed), aggregate and infer.local go on. So both ways out are walked.
+Before a stage does its own work it does three outside actions: `look`, which changes nothing; `note`, which may be
+repeated; and `pay`, which must never be. Where `pay`'s outcome is unknown after a crash, understand, plan and
+step-execute give their event up (a dead letter `effect.unknown`, the run ends as failed), aggregate and infer.local go
+on. So both ways out are walked. After the look some events are snoozed, once by each process that gets them.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from schemas.inference import Question
 from streams.connection import Client
 from streams.journal import Journal
 from streams.keys import Keys
-from streams.stage import AnyStage, Context, Effects
+from streams.stage import AnyStage, Context, Effects, Snooze
 from streams.topology import Topology
 from tests.chaos.ledger import Kind, Ledger, Line
 
@@ -32,7 +33,13 @@ INFERENCE = "infer.local"
 STAGES = ("understand", "plan", "step-execute", "aggregate", INFERENCE)
 GOES_ON = ("aggregate", INFERENCE)
 """Stages that go on after `effect.unknown`: nobody else could end their run."""
-EFFECTS: tuple[tuple[str, Kind, Effects], ...] = (("note", "repeat", "repeat"), ("pay", "unknown", "unknown"))
+EFFECTS: tuple[tuple[str, Kind, Effects], ...] = (
+    ("look", "none", "none"),
+    ("note", "repeat", "repeat"),
+    ("pay", "unknown", "unknown"),
+)
+SNOOZED, SNOOZE = 8, 0.02
+"""One of so many events is snoozed, for so many seconds."""
 SLOTS = 8
 SAID = "It is as the script says."
 FILES = {"alpha.txt": "This is alpha.\n", "beta.txt": "This is beta.\n"}
@@ -102,10 +109,12 @@ def chaos_topology(
 
 def _counted(stage: AnyStage, ledger: Ledger, moment: Moment) -> AnyStage:
     """The same stage, its outside actions in front."""
+    snoozed = set[str]()
 
     async def handle(event: Event, ctx: Context[Any]) -> Sequence[Event]:
         handling, pid, run = uuid4().hex, getpid(), ctx.run_id
         ledger.write(Line("begun", handling, pid, run))
+        learnt: list[Line] = []  # a look is recorded together with what comes next
 
         for name, kind, effects in EFFECTS:
 
@@ -124,7 +133,14 @@ def _counted(stage: AnyStage, ledger: Ledger, moment: Moment) -> AnyStage:
                 if stage.name not in GOES_ON:
                     raise
             else:
-                ledger.write(Line("recorded", handling, pid, run, key, kind, token))
+                learnt.append(Line("recorded", handling, pid, run, key, kind, token))
+            if kind != "none":
+                for line in learnt:
+                    ledger.write(line)
+                learnt.clear()
+            elif int(ctx.event_id, 16) % SNOOZED == 0 and ctx.event_id not in snoozed:
+                snoozed.add(ctx.event_id)
+                raise Snooze(SNOOZE)
 
         if isinstance(event, InferenceRequested):
             # The engine knows no effect: this tells its script for which one it answers.

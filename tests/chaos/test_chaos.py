@@ -30,7 +30,7 @@ async def test_whatever_is_killed_every_run_ends_once_and_nothing_is_lost_or_dou
         ("plan", Boundary("question", 1, "after")),
         ("step-execute", Boundary("record", 2, "before")),
         ("aggregate", Boundary("settle", 2, "before")),
-        ("infer.local", Boundary("action", 3, "after")),
+        ("infer.local", Boundary("action", 4, "after")),
     ],
 )
 async def test_a_stage_that_dies_at_a_boundary_loses_and_doubles_nothing(

@@ -28,7 +28,7 @@ from tests.workshop import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESULTS, AGGREGATE, DEAD = "{v:0}:results", "{v:0}:aggregate", "{v:0}:dead"
-NOTE, PAY = "e1/note", "e1/pay"
+LOOK, NOTE, PAY = "e1/look", "e1/note", "e1/pay"
 END = RunFinished(
     status="completed",
     output="as said",
@@ -51,12 +51,14 @@ SOUND = Evidence(
     },
     versions={"run-0": 1},
     unsettled={},
-    records={"run-0": {NOTE: "t2", PAY: "t3"}},
+    records={"run-0": {LOOK: "t0", NOTE: "t2", PAY: "t3"}},
     lines=[
         Line("begun", "h1", 1, "run-0"),
+        Line("done", "h1", 1, "run-0", LOOK, "none", "t0"),
         Line("done", "h1", 1, "run-0", NOTE, "repeat", "t1"),
         Line("begun", "h2", 2, "run-0"),
         Line("done", "h2", 2, "run-0", NOTE, "repeat", "t2"),
+        Line("recorded", "h2", 2, "run-0", LOOK, "none", "t0"),
         Line("recorded", "h2", 2, "run-0", NOTE, "repeat", "t2"),
         Line("done", "h2", 2, "run-0", PAY, "unknown", "t3"),
         Line("recorded", "h2", 2, "run-0", PAY, "unknown", "t3"),
@@ -114,11 +116,19 @@ DOCTORED: dict[str, tuple[Callable[[], Evidence], set[str]]] = {
         lambda: with_lines(Line("begun", "h3", 3, "run-0"), Line("done", "h3", 3, "run-0", NOTE, "repeat", "t9")),
         {fault.REPEATED},
     ),
+    "a recorded look that gave something else": (
+        lambda: with_lines(Line("recorded", "h3", 3, "run-0", LOOK, "none", "t9")),
+        {fault.RECORD_CHANGED},
+    ),
+    "a look whose record was written over": (
+        lambda: replace(SOUND, records={"run-0": {LOOK: "t9", NOTE: "t2", PAY: "t3"}}),
+        {fault.RECORD_LOST},
+    ),
     "an unknown effect done twice": (
         lambda: with_lines(Line("done", "h2", 2, "run-0", PAY, "unknown", "t9")),
         {fault.UNKNOWN_TWICE},
     ),
-    "a lost record": (lambda: replace(SOUND, records={"run-0": {NOTE: "t2"}}), {fault.RECORD_LOST}),
+    "a lost record": (lambda: replace(SOUND, records={"run-0": {LOOK: "t0", NOTE: "t2"}}), {fault.RECORD_LOST}),
     "a changed record": (
         lambda: with_lines(Line("recorded", "h2", 2, "run-0", PAY, "unknown", "t9")),
         {fault.RECORD_CHANGED},
@@ -141,8 +151,14 @@ def test_the_judge_sees(case: str) -> None:
 
 def test_two_workers_that_acted_side_by_side_have_repeated_nothing_recorded() -> None:
     lines = list(SOUND.lines)
-    lines.insert(5, Line("done", "h1", 1, "run-0", NOTE, "repeat", "t4"))
+    recorded = lines.index(Line("recorded", "h2", 2, "run-0", NOTE, "repeat", "t2"))
+    lines.insert(recorded, Line("done", "h1", 1, "run-0", NOTE, "repeat", "t4"))
     assert judge(replace(SOUND, lines=lines)).holds
+
+
+def test_a_look_may_be_done_again_if_only_its_record_counts() -> None:
+    late = (Line("begun", "h3", 3, "run-0"), Line("done", "h3", 3, "run-0", LOOK, "none", "t9"))
+    assert judge(with_lines(*late, Line("recorded", "h4", 3, "run-0", LOOK, "none", "t0"))).holds
 
 
 def test_a_run_may_fail_only_after_an_unknown_outcome() -> None:

@@ -1,13 +1,9 @@
-"""What people write, in three languages: what rules are sure of, what they leave alone; and nothing stalls them."""
-
-import time
+"""What people write, in three languages: what rules are sure of, and what they leave alone."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from consumers.phrases import RULES, pattern
-from consumers.rules import faithful, recognise
+from consumers.rules import recognise
 from consumers.tools.registry import TOOLS, parse_call
 from consumers.tools.workspace import Workspace
 from schemas.errors import ToolRefused
@@ -189,74 +185,18 @@ def test_a_goal_of_several_parts_is_split(goal: str, calls: list[str], rest: str
 
 
 @pytest.mark.parametrize(
-    "goal",
+    ("goal", "folders"),
     [
-        "List the files in the folder consumers, then explain what an event-driven pipeline is",
-        "List the files in the folder consumers. What is a pipeline?",
-        "ls docs and src/, then tell me what Redis is",
-        "ls docs, then explain how Redis streams work",
-        "ls docs. Why do people like tea?",
-        "ls docs. How does a queue differ from a stack?",
-        "ls docs, then what is the difference between a list and a tuple?",
-        "Покажи файлы в папке schemas, затем объясни, что такое событие",
-        "Покажи файлы в папке schemas. Почему небо голубое?",
-        "Покажи файлы в папке schemas и кратко объясни, как работает очередь",
-        "列出 schemas 文件夹中的文件，然后解释什么是事件",
-        "列出 schemas 文件夹中的文件。为什么天是蓝的？",
+        ("List the files in schemas and consumers", ["schemas", "consumers"]),
+        ("Show me the files in consumers and in schemas", ["consumers", "schemas"]),
+        ("List the files in the folder schemas and in the folder llm", ["schemas", "llm"]),
+        ("Покажи файлы в папке schemas и в папке llm", ["schemas", "llm"]),
+        ("ls schemas and count", ["schemas"]),
+        ("list the files in schemas and summarise", ["schemas"]),
     ],
 )
-def test_a_question_that_has_nothing_to_do_with_the_listed_folder_stands_alone(goal: str) -> None:
-    found = recognise(goal)
-    assert found.calls
-    assert found.rest_alone, found.rest
-
-
-@pytest.mark.parametrize(
-    "goal",
-    [
-        "ls docs",
-        "ls docs, then summarise",
-        "ls docs, then explain what it is",
-        "ls docs, then explain what they are for",
-        "ls docs, then explain what each is",
-        "ls docs, then explain what these files do",
-        "ls docs, then explain what files do",
-        "ls docs and tell me what is missing",
-        "ls docs and explain what is going on",
-        "ls docs. What is the largest?",
-        "ls docs. What is this?",
-        "ls docs. Why are there so many?",
-        "ls docs. Why is the result empty?",
-        "ls docs, then explain what a contents page above shows",
-        "ls docs, then explain how to read everything",
-        "ls docs. How many?",
-        "ls docs, then explain what docs is",
-        "ls docs, then explain what a queue is and summarise",
-        "ls docs, then explain what a queue is and then compare with what you found",
-        "ls docs. What is a queue and summarise",
-        "Покажи файлы в папке schemas. Что такое очередь и сравни",
-        "ls envelopes, then explain what 'envelopes' are",
-        "Read README.md and summarise it",
-        "Read streams/stage.py, then explain what Policy is",
-        "Read README.md, then explain what an event is",
-        "ls docs and read README.md. What is an event?",
-        "Покажи файлы в папке schemas и объясни, почему их так много",
-        "Покажи файлы в папке schemas. Что такое это?",
-        "Покажи файлы в папке schemas и объясни, что в них",
-        "Покажи файлы в папке schemas. Почему папка пустая?",
-        "Покажи файлы в папке schemas и объясни, почему там такие файлы",
-        "Прочитай README.md и объясни, что такое событие",
-        "列出 schemas 文件夹中的文件，然后解释它们",
-        "列出 schemas 文件夹中的文件，然后解释什么是这些文件",
-        "列出 schemas 文件夹中的文件。为什么内容这么多？",
-        "列出 schemas 文件夹中的文件。什么是 schemas？",
-        "What is an event?",
-        "",
-    ],
-)
-def test_a_rest_that_may_mean_what_the_calls_give_never_stands_alone(goal: str) -> None:
-    found = recognise(goal)
-    assert not found.rest_alone, found.rest
+def test_a_second_folder_by_its_bare_name_is_listed_too_and_a_verb_is_no_folder(goal: str, folders: list[str]) -> None:
+    assert [call.arguments["path"] for call in recognise(goal).calls] == folders
 
 
 @pytest.mark.parametrize(
@@ -275,6 +215,13 @@ def test_calls_are_said_again_in_the_language_of_the_goal(goal: str, restated: s
     assert recognise(goal).restated == restated
 
 
+def test_a_very_long_goal_keeps_its_start_and_its_end() -> None:
+    found = recognise("Fix this. " + "log line " * 7000 + "Thanks, Ann")
+    assert found.restated.startswith("Fix this.")
+    assert found.restated.endswith("Thanks, Ann")
+    assert len(found.restated) < 2_100
+
+
 @pytest.mark.parametrize(
     "goal", ["read ../secret.txt", "cat /etc/passwd", "cat ~/.ssh/id_rsa", "покажи файлы в папке .."]
 )
@@ -287,204 +234,7 @@ def test_a_path_that_leaves_the_project_is_recognised_and_refused_by_the_tool(
         (space.read if call.tool == READ else space.list)(call.arguments["path"])
 
 
-@pytest.mark.parametrize(
-    ("goal", "category", "confidence"),
-    [
-        ("What is an event?", "simple", 0.7),
-        ("explain streams", "simple", 0.7),
-        ("Why do consumers fail", "simple", 0.7),
-        ("что такое поток", "simple", 0.7),
-        ("Почему небо голубое?", "simple", 0.7),
-        ("什么是事件？", "simple", 0.7),
-        ("为什么天是蓝的", "simple", 0.7),
-        ("find and fix the errors on page X", "multi_step", 0.5),
-        ("errors on page X, find and fix", "multi_step", 0.5),
-        ("Найди и исправь ошибки на странице X", "multi_step", 0.5),
-        ("The page crashes", "investigate", 0.5),
-        ("修复页面上的错误", "investigate", 0.5),
-        ("Помоги с анализом данных", "simple", 0.3),
-        ("", "simple", 0.3),
-    ],
-)
-def test_a_goal_without_calls_is_sorted(goal: str, category: str, confidence: float) -> None:
-    found = recognise(goal)
-    assert (found.category, found.confidence) == (category, confidence)
-
-
-@pytest.mark.parametrize(
-    ("goal", "kind"),
-    [
-        ("ls schemas", "fast"),
-        ("refactor the function and its tests", "coding"),
-        ("исправь баг в коде", "coding"),
-        ("Make a roadmap for the release", "planning"),
-        ("составь план", "planning"),
-        ("重启服务", "execution"),
-        ("deploy it", "execution"),
-        ("compare A with B", "reasoning"),
-        ("Помоги с анализом данных", "reasoning"),
-        ("a comprehensive online shop from scratch", "complex"),
-        ("hello", "general"),
-    ],
-)
-def test_the_kind_of_a_goal_follows_its_words(goal: str, kind: str) -> None:
-    assert recognise(goal).kind == kind
-
-
-def test_a_very_long_goal_keeps_its_start_and_its_end() -> None:
-    found = recognise("Fix this. " + "log line " * 7000 + "Thanks, Ann")
-    assert found.restated.startswith("Fix this.")
-    assert found.restated.endswith("Thanks, Ann")
-    assert len(found.restated) < 2_100
-
-
-@given(st.text())
-def test_no_text_raises(text: str) -> None:
-    found = recognise(text)
-    assert 0 <= found.confidence <= 1
-    assert bool(found.calls) == (found.confidence >= 0.8)
-    for call in found.calls:
-        parse_call(call)
-    faithful(text, found.restated)
-
-
-WORDS = [
-    "list",
-    "the files",
-    "in",
-    "folder",
-    "read",
-    "a.md",
-    "src/",
-    "'a b.md'",
-    "«",
-    "»",
-    '"',
-    ",",
-    "and",
-    "then",
-    ".",
-    "..",
-]
-WORDS_OF_OTHERS = [
-    "покажи",
-    "файлы",
-    "в папке",
-    "и",
-    "затем",
-    "列出",
-    "文件夹",
-    "中的文件",
-    "读取",
-    "并",
-    "\n",
-    "\ue000",
-    "~",
-    "please",
-    "-",
-]
-
-
-@given(st.lists(st.sampled_from(WORDS + WORDS_OF_OTHERS), max_size=30).map(" ".join), st.text(max_size=50))
-def test_no_mixture_of_known_words_raises(goal: str, other: str) -> None:
-    for call in recognise(goal).calls:
-        parse_call(call)
-    recognise(goal + other)
-    faithful(goal, other)
-    assert isinstance(faithful(goal, goal), bool)
-
-
-HOSTILE = [
-    "list ", '"', "'", "а", "a", " ", "\n", ".", "/", "./", "../", ",", "and ", "then, ", "please ", "read a.md and ",
-    "list the files in ", "'a'", "«", "«а»", "的", "列出", "并", "a.", "a/", "\ue000", "don't ", "! ", "?", "what ",
-    "find ", "list the files in the folder ", "read '", "a.b/", "then", "。",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("size", [1_000, 65_536])
-@pytest.mark.parametrize("piece", HOSTILE)
-@pytest.mark.parametrize("end", ["", "x"])
-def test_hostile_texts_take_no_time(piece: str, size: int, end: str) -> None:
-    text = (piece * size)[: size - 1] + end
-    took = min(_seconds(text) for _ in range(3))
-    assert took < 0.05
-
-
-def _seconds(text: str) -> float:
-    begun = time.perf_counter()
-    recognise(text)
-    faithful(text, text)
-    return time.perf_counter() - begun
-
-
 def test_every_pattern_of_the_data_compiles_with_at_most_one_path() -> None:
     for rules in RULES.call:
         for text in rules.patterns:
             assert pattern(text).groups == (0 if rules.needs in ("nothing", "alone") else 1)
-
-
-@pytest.mark.parametrize(
-    ("goal", "restated"),
-    [
-        ("Show me the errors on the login page and fix them", "Find and fix the errors on the login page."),
-        ("Найди ошибки на странице входа и исправь", "Найти и исправить ошибки на странице входа."),
-        ("找出登录页面上的错误并修复", "查找并修复登录页面的错误。"),
-        ("Summarise README.md", "Write a summary of README.md."),
-        ("do not delete the file 'a b.txt'", "Keep the file 'a b.txt': it must not be deleted."),
-        ("2+2?", "Compute 2+2."),
-        ("Explain what consumers/topology.py does", "Explain what the file consumers/topology.py does."),
-    ],
-)
-def test_a_faithful_restatement_is_kept(goal: str, restated: str) -> None:
-    assert faithful(goal, restated)
-
-
-@pytest.mark.parametrize(
-    ("goal", "restated"),
-    [
-        ("Fix the login page", ""),
-        ("Fix the login page", "  \n"),
-        ("Fix the login page", "The weather is nice today."),
-        ("Fix the login page", "Fix the login page. " * 3),
-        ("Fix the login page", "Fix the login page " + "very " * 100),
-        ("Fix the login page", "修复登录页面"),
-        ("Исправь страницу входа", "Fix the login page."),
-        ("找出登录页面上的错误", "Find the errors on the login page."),
-        ("找出登录页面上的错误", "今天天气很好"),
-        ("Summarise README.md for me", "Summarise the document for me."),
-        ("Explain 'blue green' deployment", "Explain deployment of green and blue things."),
-        ("Do not delete the old logs", "Delete the old logs."),
-        ("Удали старые логи", "Не удаляй старые логи."),
-        ("不要删除旧日志", "删除旧日志"),
-    ],
-)
-def test_a_restatement_that_changed_the_meaning_is_rejected(goal: str, restated: str) -> None:
-    assert not faithful(goal, restated)
-
-
-def test_a_long_goal_may_be_summed_up() -> None:
-    goal = "Fix the login page. " + " ".join(str(1000 + number) for number in range(300))
-    assert not faithful(goal, "Fix the page.")
-    assert faithful(
-        "Fix the login page. " + "Traceback line again. " * 200, "Fix the login page and its traceback line."
-    )
-
-
-@pytest.mark.parametrize(("goal", "tool", "path"), ONE_CALL[:40:5])
-def test_a_goal_is_faithful_to_itself(goal: str, tool: str, path: str) -> None:
-    assert faithful(goal, goal), (tool, path)
-
-
-@pytest.mark.parametrize(
-    ("goal", "folders"),
-    [
-        ("List the files in schemas and consumers", ["schemas", "consumers"]),
-        ("Show me the files in consumers and in schemas", ["consumers", "schemas"]),
-        ("List the files in the folder schemas and in the folder llm", ["schemas", "llm"]),
-        ("Покажи файлы в папке schemas и в папке llm", ["schemas", "llm"]),
-        ("ls schemas and count", ["schemas"]),
-        ("list the files in schemas and summarise", ["schemas"]),
-    ],
-)
-def test_a_second_folder_by_its_bare_name_is_listed_too_and_a_verb_is_no_folder(goal: str, folders: list[str]) -> None:
-    assert [call.arguments["path"] for call in recognise(goal).calls] == folders

@@ -12,7 +12,7 @@ from deploy.settings import describe
 from deploy.wiring import catalogue_topology
 from gateway.cli import app
 from schemas.events import CATALOGUE
-from tests.gateway.conftest import Call, server_of
+from tests.gateway.conftest import Call, Cli, server_of
 
 COMMANDS = [command.name or "" for command in app.registered_commands]
 
@@ -93,6 +93,22 @@ def test_doctor_warns_of_a_server_that_may_lose_events(call: Call, tmp_path: Pat
     assert done.code == 1
     assert "✗ memory     maxmemory-policy is allkeys-lru" in done.out
     assert "! durability" in done.out
+
+
+@pytest.mark.parametrize("name", ["plan", "dead", "results", "plan:delayed", "plan:leases", "intake:counted"])
+def test_doctor_names_a_key_that_holds_something_else_and_goes_on(call: Call, cli: Cli, prefix: str, name: str) -> None:
+    key = f"{{{prefix}:0}}:{name}"
+    with server_of(Path(cli.environ["VICTORIA_STATE_DIR"])) as client:
+        client.lpush(key, "not ours")
+        client.xadd(f"{{{prefix}:infer}}:dead", {"event": "x"})
+        done = call("doctor", VICTORIA_PREFIX=prefix)
+        client.unlink(key, f"{{{prefix}:infer}}:dead")
+    assert done.code == 1
+    (failed,) = (line for line in done.out.splitlines() if line.startswith("✗"))
+    assert failed.startswith(f"✗ keys       {key} should be a ")
+    assert failed.endswith(", and is a list")
+    assert "! stage " in done.out
+    assert "! dead       1 dead letters" in done.out
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
