@@ -17,7 +17,7 @@ setup: $(VENV)/.run ## Make the virtual environment with what Victoria needs
 run: $(VENV)/.run ## Answer a goal: make run GOAL="Read README.md"
 	@$(BIN)/victoria run -- "$${GOAL}"
 
-test: $(VENV)/.dev ## Run the tests (real server, real model; under 5 minutes)
+test: $(VENV)/.dev ## Run the tests (real server, real model; under 4 minutes on 2 cores)
 	$(BIN)/python -m pytest
 
 test-mlx: $(VENV)/.dev ## Run all tests of the MLX engine, the long ones too

@@ -1,4 +1,4 @@
-"""Every stage as a process of its own, as users run them."""
+"""Stages as processes, as users run them."""
 
 import os
 import signal

@@ -165,24 +165,24 @@ def test_many_goals_wait_for_room_at_intake_and_each_gets_in_once(cli: Cli, call
     assert sorted(json.loads(entry)["event"]["run"] for entry in entries) == [f"patient-{n}" for n in range(8)]
 
 
-def test_a_server_that_is_full_is_said_to_be(tmp_path: Path, cli: Cli) -> None:
+def test_a_server_that_is_full_is_said_to_be(tmp_path: Path, call: Call) -> None:
     state = tmp_path / "state"
     with embedded(state):
         server_of(state).config_set("maxmemory", 1)
-        full = cli("publish", GOAL, "--json", VICTORIA_STATE_DIR=str(state))
+        full = call("publish", GOAL, "--json", VICTORIA_STATE_DIR=str(state))
     assert (full.code, full.json()["error"]["code"]) == (5, "server.full")
 
 
-def test_a_server_that_may_evict_streams_is_warned_of_once(tmp_path: Path, cli: Cli) -> None:
+def test_a_server_that_may_evict_streams_is_warned_of_once(tmp_path: Path, cli: Cli, call: Call) -> None:
     state = tmp_path / "state"
     with embedded(state):
         server = server_of(state)
         server.config_set("maxmemory-policy", "allkeys-lru")
-        unlimited = cli("doctor", VICTORIA_STATE_DIR=str(state))
+        unlimited = call("doctor", VICTORIA_STATE_DIR=str(state))
         assert "! memory " in unlimited.out
         assert unlimited.code == 0
         server.config_set("maxmemory", "1gb")
-        evicting = cli("doctor", VICTORIA_STATE_DIR=str(state))
+        evicting = call("doctor", VICTORIA_STATE_DIR=str(state))
         assert "maxmemory-policy is allkeys-lru: streams can vanish" in evicting.out
         assert evicting.code == 1
         warned = cli("run", GOAL, VICTORIA_STATE_DIR=str(state))

@@ -90,10 +90,14 @@ async def test_a_prompt_that_does_not_fit_fails_instead_of_losing_text(engine: L
     assert failure.value.hint
 
 
-async def test_an_answer_that_runs_out_of_context_fails_too(engine: LocalEngine) -> None:
+async def test_an_answer_that_runs_out_of_context_fails_too(model_file: Path) -> None:
+    engine = await LocalEngine.load(model_file, slots=1, context=64)
+    heard: list[str] = []
     with pytest.raises(ModelFailed) as failure:
-        await engine.generate(ask("word " * 950, tokens=500, schema=LONG))
+        await engine.generate(ask("Hi.", tokens=500, schema=LONG), heard.append)
     assert failure.value.code == "model.overflow"
+    assert heard, "it had begun"
+    await engine.close()
 
 
 async def test_a_listener_hears_the_text_as_it_comes(engine: LocalEngine) -> None:

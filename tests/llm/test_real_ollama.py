@@ -64,7 +64,8 @@ def ollama(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A server of this test session with one model, `smol`."""
     folder = tmp_path_factory.mktemp("ollama")
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    (folder / "Modelfile").write_text(f"FROM {model_file}\n")
+    # One thread: two that share a processor with somebody else wait for each other at every layer, and take minutes.
+    (folder / "Modelfile").write_text(f"FROM {model_file}\nPARAMETER num_thread 1\n")
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "OLLAMA_HOST": address, "OLLAMA_NUM_PARALLEL": "2"}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([BINARY, "serve"], env=environ, stdout=log, stderr=log)
@@ -123,10 +124,14 @@ async def test_a_prompt_that_does_not_fit_fails_instead_of_losing_text(smol: Oll
     assert failure.value.code == "model.overflow"
 
 
-async def test_an_answer_that_runs_out_of_context_fails_too(smol: OllamaEngine) -> None:
+async def test_an_answer_that_runs_out_of_context_fails_too(ollama: str) -> None:
+    engine = await OllamaEngine.connect(ollama, "smol", context=64)
+    heard: list[str] = []
     with pytest.raises(ModelFailed) as failure:
-        await smol.generate(ask("word " * 950, tokens=500, schema=LONG))
+        await engine.generate(ask("Hi.", tokens=500, schema=LONG), heard.append)
     assert failure.value.code == "model.overflow"
+    assert heard, "it had begun"
+    await engine.close()
 
 
 async def test_json_that_was_cut_is_a_failure_and_text_is_not(smol: OllamaEngine) -> None:
