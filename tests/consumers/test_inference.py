@@ -195,12 +195,14 @@ async def test_an_engine_that_could_not_start_is_recorded_and_tried_again_by_its
     async with desk(workshop, missing, ScriptedEngine(lambda _request: "here now")) as at:
         await at.put(question("event-1/a"))
         assert (await at.answered("event-1/a")).error == missing.info
-        await at.put(question("event-1/b"))  # which waits while it is tried
+        board = Board(workshop.client, workshop.keys)
 
-        async def there() -> bool:
-            return bool(await at.journal.read("run-1", "event-1/b"))
+        async def is_offered(state: str) -> bool:
+            return [offer.state for offer in await board.offers(fresh=True)] == [state]
 
-        await eventually(there)
+        await eventually(lambda: is_offered("open"))
+        await eventually(lambda: is_offered("closed"))
+        await at.put(question("event-1/b"))
         assert msgspec.json.decode((await at.answered("event-1/b")).result) == "here now"
 
 

@@ -373,7 +373,7 @@ async def test_nobody_there_is_said_as_it_is(fake: FakeOllama) -> None:
         ("model.busy", "back off"),
         ("model.overflow", "larger model"),
         ("model.missing", "rescan"),
-        ("model.cut", "no retry"),
+        ("model.cut", "other model"),
         ("model.refused", "no retry"),
         ("step.unheard_of", "no retry"),
     ],

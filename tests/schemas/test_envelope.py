@@ -14,6 +14,7 @@ from schemas.envelope import Envelope, decode, derived_id, encode
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import (
     CATALOGUE,
+    AnswerProgressed,
     ChatMessage,
     Event,
     Exchange,
@@ -90,7 +91,10 @@ SAMPLES: tuple[Event, ...] = (
         deadline=AT,
         answer_schema={"type": "object", "properties": {"a": {"type": "string"}}},
         priority="background",
+        model="m",
+        step="1",
     ),
+    AnswerProgressed(effect="e/answer", offset=3, text="t", step="1"),
 )
 
 
