@@ -23,8 +23,7 @@ from llm.models import Fault, Model, Offer
 from llm.router import Needs, ranked
 from schemas.advice import advice
 from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, VictoriaError
-from schemas.events import ChatMessage
-from schemas.inference import Answer, Priority
+from schemas.inference import Answer, ChatMessage, Priority
 
 SCAN_EVERY, SCAN_AGAIN = 120.0, 10.0
 """Seconds for which the list of a source's models is good, and after which a scan that failed is repeated."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from schemas.errors import ErrorInfo
-from schemas.inference import Priority
+from schemas.inference import ChatMessage, Priority
 from schemas.plan import Category, Moment, Plan, Spent, Step, StepStatus, TaskKind, ToolCall, Usage
 
 Fields = dict[str, Any]
@@ -171,13 +171,6 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     metadata: Metadata
     stages: tuple[StageTime, ...]
     error: ErrorInfo | None = None
-
-
-class ChatMessage(msgspec.Struct, frozen=True):
-    """One message of a prompt."""
-
-    role: Literal["system", "user"]
-    content: str
 
 
 class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,7 +15,7 @@ import msgspec
 from schemas.advice import INVALID, NO_OTHER, Tried, next_try
 from schemas.envelope import Envelope, derived_id, encode
 from schemas.errors import EffectFailed, ErrorInfo, ModelFailed, NoModelNow
-from schemas.events import ChatMessage, InferenceRequested
+from schemas.events import InferenceRequested
 from schemas.inference import Question
 from schemas.plan import Trust, Usage
 from streams.answers import Answers
@@ -141,7 +141,7 @@ class Asker:
         self, by: Asking, effect: str, question: Question[Any], tried: Sequence[Tried], deadline: datetime
     ) -> Record:
         """One try's record, after it was asked if it was not before."""
-        messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
+        messages = question.messages
         request = request_hash([messages, question.schema, question.max_tokens])
         record = await self._journal.read(by.run_id, effect)
         if record is None:
