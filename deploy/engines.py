@@ -88,6 +88,11 @@ class Engines:
             if name in engines and name != "ollama":
                 await consumer.pool.load()
 
+    async def local(self) -> Engine:
+        """The local engine, loaded, for the caller to close. Raises CouldNotStart."""
+        (source,) = self._local()
+        return await source.open("")
+
     def warm(self) -> None:
         """From now on read the stages' prompts ahead, for lasting work. Ollama only where it is wished for: its models
         may be large, and not be needed."""
