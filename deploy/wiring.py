@@ -20,7 +20,7 @@ from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
 from llm.models import BACKENDS, Backend
 from schemas.errors import CouldNotStart, InvalidInput, NotReachable, Published, ToolRefused
-from schemas.events import GoalSubmitted
+from schemas.events import CancelRequested, GoalSubmitted
 from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
@@ -149,6 +149,11 @@ class Victoria:
         """
         with reachable(self.url):
             return await self.publisher.publish(goals, self.topology.entries[GoalSubmitted])
+
+    async def cancel(self, run_id: str, reason: str = "") -> None:
+        """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
+        with reachable(self.url):
+            await self.publisher.add(run_id, CancelRequested(reason=reason), self.topology.entries[CancelRequested])
 
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""

@@ -110,6 +110,12 @@ class StageFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorInfo
 
 
+class CancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody wants a run to end now. What is under way for it is stopped, what was done already is its output."""
+
+    reason: str = ""
+
+
 class RunProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Something people following a run want to see."""
 
