@@ -15,6 +15,7 @@ from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import (
     CATALOGUE,
     AnswerProgressed,
+    CancelRequested,
     ChatMessage,
     Event,
     Exchange,
