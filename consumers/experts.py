@@ -1,0 +1,201 @@
+"""Experts: one YAML file each. Adding one is adding a file.
+
+A file is read into a checked record, or into an error that names file, line and what is allowed there. Every value is
+read as the text it is, so that `no`, `on` and `12:30` mean what they say.
+"""
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from schemas.errors import InvalidInput
+from schemas.plan import TaskKind
+
+FOLDER = Path(__file__).with_name("experts")
+"""The experts that come with Victoria."""
+ENDING = ".yaml"
+
+STRATEGIES = (
+    "simple",
+    "react",
+    "extended_thinking",
+    "swarm",
+    "consensus",
+    "tree_of_thoughts",
+    "hierarchical",
+    "department_heads",
+    "parallel",
+)
+"""What an expert may name as its strategy, where the caller does not say otherwise."""
+
+LARGEST = 64 * 1024
+"""Bytes of an expert's file."""
+_DEEPEST = 8
+
+Rank = Literal["agent", "head", "specialist", "assistant"]
+
+_NAME = r"^[a-z][a-z0-9_]{0,39}$"
+Name = Annotated[str, Meta(pattern=_NAME)]
+Line = Annotated[str, Meta(min_length=1, max_length=80)]
+Keyword = Annotated[str, Meta(min_length=1, max_length=60)]
+Words = dict[Annotated[str, Meta(pattern="^[a-z]{2,3}$")], Annotated[tuple[Keyword, ...], Meta(max_length=300)]]
+"""Keywords by language (`en`, `ru`, `zh`, any other), as consumers/keywords.py reads them."""
+
+
+class Signs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """By which words a goal is sorted: `sure` ones decide alone, `hints` only together."""
+
+    sure: Words = {}
+    hints: Words = {}
+
+
+class Expert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who carries out a step. `source` is its file; all else stands in it."""
+
+    name: Annotated[Name, Meta(description="the file's name without .yaml: small Latin letters, digits and _")]
+    display_name: Annotated[Line, Meta(description="1 to 80 characters")]
+    emoji: Annotated[str, Meta(max_length=8, description="one emoji, or nothing")] = ""
+    title: Annotated[Line, Meta(description="1 to 80 characters that say what this expert is")]
+    department: Annotated[Name, Meta(description="small Latin letters, digits and _")]
+    rank: Annotated[Rank, Meta(description="agent, head, specialist or assistant")] = "specialist"
+    category: Annotated[
+        TaskKind,
+        Meta(description="what most goals are: fast, coding, general, reasoning, planning, execution or complex"),
+    ] = "general"
+    strategy: Annotated[Name, Meta(description="the name of a strategy")] = "react"
+    max_iterations: Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")] = 10
+    tools: Annotated[tuple[Name, ...], Meta(max_length=50, description="a list of tools' names")] = ()
+    capabilities: Annotated[
+        dict[Name, Annotated[float, Meta(ge=0, le=1)]],
+        Meta(min_length=1, description="names, each with how well it is done, from 0 to 1, as in planning: 0.95"),
+    ]
+    models: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...],
+        Meta(description="a list of models to prefer, the best first"),
+    ] = ()
+    instructions: Annotated[
+        str, Meta(min_length=1, max_length=8_000, description="1 to 8,000 characters: the expert's system prompt")
+    ]
+    keywords: Annotated[Signs, Meta(description="sure and hints, each with lists of keywords by language")] = Signs()
+    source: str = ""
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Expert) if field.name != "source"}
+
+
+def read_expert(path: Path, strategies: Collection[str] = STRATEGIES) -> Expert:
+    """The expert of one file. Raises InvalidInput: `expert.unreadable`, `expert.malformed`, `expert.invalid`."""
+    document = _Document(path, _text(path))
+    fields = document.fields()
+    for field in fields:
+        if field not in _FIELDS:
+            near = get_close_matches(field, _FIELDS, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"The fields are {', '.join(_FIELDS)}."
+            raise document.error("expert.invalid", f"there is no field {field!r}.", hint, f"$.{field}")
+    try:
+        expert = msgspec.convert({**fields, "source": str(path)}, Expert, strict=False)
+    except msgspec.ValidationError as problem:
+        raise document.invalid(str(problem)) from None
+    if expert.name != path.stem:
+        hint = f"Write name: {path.stem}, or rename the file."
+        raise document.error("expert.invalid", f"the name is {expert.name!r}, the file's another.", hint, "$.name")
+    if expert.strategy not in strategies:
+        near = get_close_matches(expert.strategy, strategies, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"The strategies are {', '.join(strategies)}."
+        raise document.error("expert.invalid", f"there is no strategy {expert.strategy!r}.", hint, "$.strategy")
+    return expert
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as problem:
+        raise InvalidInput(
+            "expert.unreadable", f"{path} can't be read: {problem.strerror}.", "It should be a readable text file."
+        ) from None
+    if len(data) > LARGEST:
+        raise InvalidInput("expert.malformed", f"{path} has more than {LARGEST:,} bytes.", "Shorten it.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        raise InvalidInput("expert.malformed", f"{path}:{line}: not UTF-8.", "Save the file as UTF-8.") from None
+
+
+class _Document:
+    """A YAML file's values, all as text, and the line each stands on."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._lines: dict[str, int] = {"$": 1}
+        loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # without libyaml, the same but slower
+        hint = "A line looks like: title: Data analyst"
+        try:
+            self._root: yaml.Node | None = yaml.compose(text, Loader=loader)
+        except yaml.MarkedYAMLError as problem:
+            mark = problem.problem_mark or problem.context_mark
+            self._lines["$"] = mark.line + 1 if mark else 1
+            raise self.error("expert.malformed", f"not valid YAML: {problem.problem}.", hint) from None
+        except (yaml.YAMLError, RecursionError) as problem:  # the first: characters that YAML does not allow
+            what = getattr(problem, "reason", None) or "too deep"
+            raise self.error("expert.malformed", f"not valid YAML: {what}.", hint) from None
+
+    def fields(self) -> dict[str, Any]:
+        """The top level. Raises InvalidInput `expert.malformed`."""
+        if not isinstance(self._root, yaml.MappingNode):
+            raise self.error("expert.malformed", "not a list of fields.", "A line looks like: title: Data analyst")
+        return self._value(self._root, "$", set())
+
+    def _value(self, node: yaml.Node, at: str, seen: set[int]) -> Any:
+        self._lines[at] = node.start_mark.line + 1
+        if id(node) in seen or at.count(".") > _DEEPEST:
+            raise self.error("expert.malformed", "an alias, or too deep.", "Write the value out where it belongs.", at)
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(child, f"{at}[{n}]", seen) for n, child in enumerate(node.value)]
+        if not isinstance(node, yaml.MappingNode):
+            return str(node.value)
+        fields: dict[str, Any] = {}
+        for key_node, child in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
+            self._lines[f"{at}.{key}"] = key_node.start_mark.line + 1
+            if not key or key in fields:
+                raise self.error("expert.malformed", f"{key!r} stands there twice." if key else "a key that is no text.",
+                                 "Each key is a word and stands once.", f"{at}.{key}")  # fmt: skip
+            fields[key] = self._value(child, f"{at}.{key}", seen)
+        return fields
+
+    def invalid(self, said: str) -> InvalidInput:
+        """What msgspec says about a value, with its line, and what is allowed."""
+        what, _, at = said.partition(" - at `")
+        at = at.rstrip("`") or "$"
+        if missing := re.search(r"missing required field `(\w+)`", what):
+            return self.error(
+                "expert.invalid", f"{missing[1]} is missing.", f"{missing[1]}: {_allowed(missing[1])}.", at
+            )
+        field = re.match(r"\$\.(\w+)", at)
+        place = at[2:].replace("[...]", "") or "it"
+        hint = f"{field[1]}: {_allowed(field[1])}." if field else ""
+        return self.error("expert.invalid", f"{place}: {what[:1].lower()}{what[1:]}.", hint, at)
+
+    def error(self, code: str, message: str, hint: str, at: str = "$") -> InvalidInput:
+        """An error at the line of a place as msgspec writes it: `$.keywords.sure`."""
+        while at not in self._lines:
+            at = at[: max(at.rfind("."), at.rfind("["), 1)]
+        return InvalidInput(code, f"{self._path}:{self._lines[at]}: {message}", hint)
+
+
+def _allowed(field: str) -> str:
+    """What a field may hold."""
+    annotation = _FIELDS[field].type if field in _FIELDS else None
+    for meta in getattr(annotation, "__metadata__", ())[::-1]:
+        if meta.description:
+            return str(meta.description)
+    return "as in the experts that come with Victoria"
