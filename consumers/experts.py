@@ -5,10 +5,12 @@ read as the text it is, so that `no`, `on` and `12:30` mean what they say.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 import yaml
@@ -93,15 +95,11 @@ def read_expert(path: Path, strategies: Collection[str] = STRATEGIES) -> Expert:
     """The expert of one file. Raises InvalidInput: `expert.unreadable`, `expert.malformed`, `expert.invalid`."""
     document = _Document(path, _text(path))
     fields = document.fields()
-    for field in fields:
-        if field not in _FIELDS:
-            near = get_close_matches(field, _FIELDS, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"The fields are {', '.join(_FIELDS)}."
-            raise document.error("expert.invalid", f"there is no field {field!r}.", hint, f"$.{field}")
     try:
-        expert = msgspec.convert({**fields, "source": str(path)}, Expert, strict=False)
+        expert = _converted({**fields, "source": str(path)})
     except msgspec.ValidationError as problem:
-        raise document.invalid(str(problem)) from None
+        what, _, at = str(problem).partition(" - at `")
+        raise document.invalid(what, _key_named(fields, at.rstrip("`") or "$")) from None
     if expert.name != path.stem:
         hint = f"Write name: {path.stem}, or rename the file."
         raise document.error("expert.invalid", f"the name is {expert.name!r}, the file's another.", hint, "$.name")
@@ -110,6 +108,25 @@ def read_expert(path: Path, strategies: Collection[str] = STRATEGIES) -> Expert:
         hint = f"Did you mean {near[0]}?" if near else f"The strategies are {', '.join(strategies)}."
         raise document.error("expert.invalid", f"there is no strategy {expert.strategy!r}.", hint, "$.strategy")
     return expert
+
+
+def _converted(fields: Any) -> Expert:
+    return msgspec.convert(fields, Expert, strict=False)  # all values are text so far
+
+
+def _key_named(fields: dict[str, Any], at: str) -> str:
+    """A place as msgspec writes it, `$.keywords.sure[...]`, with the key that it leaves out: `$.keywords.sure.en`."""
+    before, unnamed, after = at.partition("[...]")
+    if unnamed:
+        mapping: dict[str, Any] = reduce(getitem, before[2:].split("."), fields)
+        for key, value in tuple(mapping.items()):
+            mapping.clear()
+            mapping[key] = value
+            try:
+                _converted(fields)
+            except msgspec.ValidationError:
+                return f"{before}.{key}{after}"
+    return at
 
 
 def _text(path: Path) -> str:
@@ -135,55 +152,70 @@ class _Document:
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
         self._lines: dict[str, int] = {"$": 1}
+        # Event by event: composed into a tree, a deeply nested file would overflow the C parser's stack.
         loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # without libyaml, the same but slower
-        hint = "A line looks like: title: Data analyst"
-        try:
-            self._root: yaml.Node | None = yaml.compose(text, Loader=loader)
-        except yaml.MarkedYAMLError as problem:
-            mark = problem.problem_mark or problem.context_mark
-            self._lines["$"] = mark.line + 1 if mark else 1
-            raise self.error("expert.malformed", f"not valid YAML: {problem.problem}.", hint) from None
-        except (yaml.YAMLError, RecursionError) as problem:  # the first: characters that YAML does not allow
-            what = getattr(problem, "reason", None) or "too deep"
-            raise self.error("expert.malformed", f"not valid YAML: {what}.", hint) from None
+        self._events = cast("Iterator[yaml.Event]", yaml.parse(text, loader))  # pyright: ignore[reportUnknownMemberType]
 
     def fields(self) -> dict[str, Any]:
         """The top level. Raises InvalidInput `expert.malformed`."""
-        if not isinstance(self._root, yaml.MappingNode):
-            raise self.error("expert.malformed", "not a list of fields.", "A line looks like: title: Data analyst")
-        return self._value(self._root, "$", set())
+        try:
+            event = self._next()
+            while isinstance(event, yaml.StreamStartEvent | yaml.DocumentStartEvent):
+                event = self._next()
+            if isinstance(event, yaml.MappingStartEvent):
+                return self._mapping("$")
+        except yaml.MarkedYAMLError as problem:
+            mark = problem.problem_mark or problem.context_mark
+            self._lines["$"] = mark.line + 1 if mark else 1
+            raise self._malformed(f"not valid YAML: {problem.problem}.") from None
+        except yaml.YAMLError as problem:  # characters that YAML does not allow
+            raise self._malformed(f"not valid YAML: {getattr(problem, 'reason', problem)}.") from None
+        raise self._malformed("no fields, each on a line of its own.")
 
-    def _value(self, node: yaml.Node, at: str, seen: set[int]) -> Any:
-        self._lines[at] = node.start_mark.line + 1
-        if id(node) in seen or at.count(".") > _DEEPEST:
-            raise self.error("expert.malformed", "an alias, or too deep.", "Write the value out where it belongs.", at)
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(child, f"{at}[{n}]", seen) for n, child in enumerate(node.value)]
-        if not isinstance(node, yaml.MappingNode):
-            return str(node.value)
+    def _next(self) -> yaml.Event:
+        return next(self._events)
+
+    def _value(self, event: yaml.Event, at: str) -> Any:
+        self._lines[at] = event.start_mark.line + 1
+        if isinstance(event, yaml.ScalarEvent):
+            return str(event.value)
+        if isinstance(event, yaml.AliasEvent) or at.count(".") + at.count("[") > _DEEPEST:
+            raise self._malformed("an alias, or too deep: write the value out where it belongs.", at)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(at)
+        items: list[Any] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            items.append(self._value(event, f"{at}[{len(items)}]"))
+        return items
+
+    def _mapping(self, at: str) -> dict[str, Any]:
         fields: dict[str, Any] = {}
-        for key_node, child in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
-            self._lines[f"{at}.{key}"] = key_node.start_mark.line + 1
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = event.value if isinstance(event, yaml.ScalarEvent) else ""
+            below = f"{at}.{key}"
+            self._lines[below] = event.start_mark.line + 1
             if not key or key in fields:
-                raise self.error("expert.malformed", f"{key!r} stands there twice." if key else "a key that is no text.",
-                                 "Each key is a word and stands once.", f"{at}.{key}")  # fmt: skip
-            fields[key] = self._value(child, f"{at}.{key}", seen)
+                raise self._malformed(f"{key!r} stands there twice." if key else "a key that is no word.", below)
+            line = self._lines[below]
+            fields[key] = self._value(self._next(), below)
+            self._lines[below] = line
         return fields
 
-    def invalid(self, said: str) -> InvalidInput:
-        """What msgspec says about a value, with its line, and what is allowed."""
-        what, _, at = said.partition(" - at `")
-        at = at.rstrip("`") or "$"
+    def _malformed(self, message: str, at: str = "$") -> InvalidInput:
+        return self.error("expert.malformed", message, "A line looks like: title: Data analyst", at)
+
+    def invalid(self, what: str, at: str) -> InvalidInput:
+        """What msgspec says about the value at a place, with its line, and what is allowed there."""
         if missing := re.search(r"missing required field `(\w+)`", what):
-            return self.error(
-                "expert.invalid", f"{missing[1]} is missing.", f"{missing[1]}: {_allowed(missing[1])}.", at
-            )
-        field = re.match(r"\$\.(\w+)", at)
-        place = at[2:].replace("[...]", "") or "it"
-        hint = f"{field[1]}: {_allowed(field[1])}." if field else ""
-        return self.error("expert.invalid", f"{place}: {what[:1].lower()}{what[1:]}.", hint, at)
+            return self.error("expert.invalid", f"{missing[1]} is missing.", _allowed(missing[1]), at)
+        if unknown := re.search(r"unknown field `(.+)`", what):
+            at = f"{at}.{unknown[1]}"
+            near = get_close_matches(unknown[1], _FIELDS, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"The fields are {', '.join(_FIELDS)}."
+            hint = hint if at.count(".") == 1 else _allowed(at.split(".")[1])
+            return self.error("expert.invalid", f"there is no field {unknown[1]!r}.", hint, at)
+        field = at[2:].partition(".")[0].partition("[")[0]
+        return self.error("expert.invalid", f"{at[2:] or 'it'}: {what[:1].lower()}{what[1:]}.", _allowed(field), at)
 
     def error(self, code: str, message: str, hint: str, at: str = "$") -> InvalidInput:
         """An error at the line of a place as msgspec writes it: `$.keywords.sure`."""
@@ -193,9 +225,6 @@ class _Document:
 
 
 def _allowed(field: str) -> str:
-    """What a field may hold."""
-    annotation = _FIELDS[field].type if field in _FIELDS else None
-    for meta in getattr(annotation, "__metadata__", ())[::-1]:
-        if meta.description:
-            return str(meta.description)
-    return "as in the experts that come with Victoria"
+    """What a field may hold, as a sentence."""
+    metas = getattr(_FIELDS[field].type, "__metadata__", ()) if field in _FIELDS else ()
+    return next((f"{field} is {meta.description}." for meta in reversed(metas) if meta.description), "")

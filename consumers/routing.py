@@ -1,13 +1,13 @@
 """Who carries a goal out, what kind of goal it is, and what it needs: by words alone, without a model.
 
-Words are data: by whom, in the experts' own files; of which category and what it needs, in routing.toml. This file
-counts them. A confidence of SURE or more is a promise to be hardly ever wrong; what is less sure is planned.
+Words are data: for whom they speak stands in the experts' own files, for which category and which need in routing.toml.
+This file counts them. A confidence of SURE or more is a promise to be hardly ever wrong; the rest is left to a planner.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -17,8 +17,6 @@ from consumers.roster import Roster
 from schemas.events import Exchange
 from schemas.plan import TaskKind
 
-T = TypeVar("T", bound=str)
-
 SURE = 0.8
 """From this confidence on, a goal goes straight to its expert."""
 LONGEST = 1_000
@@ -26,22 +24,26 @@ LONGEST = 1_000
 EXPERT = "victoria"
 """Who gets what nobody claims."""
 
-_SURE, _HINT, _WORD_MORE, _FIRST, _EXPECTED, _MISSPELT = 2.0, 1.0, 0.5, 0.5, 1.0, 0.5
-"""What a sure keyword counts, a hint, each further word of either, coming first, being what an expert mostly gets; and
-how much of it counts where a letter is wrong."""
+# What a keyword counts: one that is sure, a hint; each further word of it; coming first; with a letter wrong, so much
+# of all that. And for a category, that it is what the expert mostly gets.
+_SURE, _HINT, _FURTHER, _FIRST, _MISSPELT, _EXPECTED = 2.0, 1.0, 0.5, 0.5, 0.5, 1.0
+
 _ENOUGH = 3.0
 """From this score on a claim can be sure: one word alone may mean something else."""
 _MOST, _SINGLE, _HINTED, _UNCLAIMED = 0.95, 0.75, 0.5, 0.3
-"""How sure a claim is at most: with enough, one sure keyword, hints, nothing."""
+"""How sure a claim is at most: with enough, with one sure keyword, with hints, with nothing."""
+_NAMED, _MANY, _WHOLE, _AS_BEFORE, _STICKY = 0.98, 0.85, 0.6, 0.75, 0.6
+"""How sure it is that a goal goes to whom it names; is a whole project, with many experts' words or without; goes where
+the turn before went; stays where that went though it has another's words."""
 _CLAIMS = 3
-"""So many experts with a sure keyword each make a goal complex."""
-_FOLLOW_UP = 8
-"""Words of a turn that only goes on with what was said before."""
+"""So many experts' sure keywords, beside a word for the whole, make a goal complex."""
+_GOES_ON = 8
+"""Words, at most, of a turn that only goes on with what was said before."""
 _ADDRESSED = re.compile(r"\s*@(\w{1,40})")
 
 
 class Routed(msgspec.Struct, frozen=True):
-    """Where a goal goes. `confidence` is from 0 to 1; `why` says by which words, for people."""
+    """Where a goal goes. `confidence`, from 0 to 1, is that of category and expert both; `why` is for people."""
 
     category: TaskKind
     expert: str
@@ -57,36 +59,37 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     follow_up: Words
 
 
-class Mark(NamedTuple, Generic[T]):
+class Mark(NamedTuple):
     """What a keyword speaks for, and whether surely."""
 
-    whom: T
+    of: str
     sure: bool
 
 
-def _marks(whom: T, signs: Signs) -> Iterator[tuple[str, Mark[T]]]:
+class Claim(NamedTuple):
+    """How much speaks for an expert or a category, and by which keywords; `sure` if one of these decides alone."""
+
+    of: str
+    score: float = 0.0
+    sure: bool = False
+    by: tuple[str, ...] = ()
+
+
+def _marks(of: str, signs: Signs) -> Iterator[tuple[str, Mark]]:
     for sure, by_language in ((True, signs.sure), (False, signs.hints)):
         for keywords in by_language.values():
-            yield from ((keyword, Mark(whom, sure)) for keyword in keywords)
+            yield from ((keyword, Mark(of, sure)) for keyword in keywords)
+
+
+def _each(by_language: Words) -> Iterator[str]:
+    for keywords in by_language.values():
+        yield from keywords
 
 
 _DATA = msgspec.toml.decode(Path(__file__).with_name("routing.toml").read_bytes(), type=Data)
-_CATEGORIES: Keywords[Mark[TaskKind]] = Keywords(
-    mark for category, signs in _DATA.category.items() for mark in _marks(category, signs)
-)
-_NEEDS = Keywords(
-    (keyword, need) for need, by_language in _DATA.needs.items() for said in by_language.values() for keyword in said
-)
-_FOLLOW_UPS = Keywords((keyword, True) for said in _DATA.follow_up.values() for keyword in said)
-
-
-class Claim(NamedTuple, Generic[T]):
-    """How much speaks for something, and by which keywords; `sure` if one of these decides alone."""
-
-    whom: T
-    score: float
-    sure: bool
-    by: tuple[str, ...]
+_CATEGORIES = Keywords(mark for category, signs in _DATA.category.items() for mark in _marks(category, signs))
+_NEEDS = Keywords((keyword, need) for need, by_language in _DATA.needs.items() for keyword in _each(by_language))
+_GOING_ON = Keywords((keyword, True) for keyword in _each(_DATA.follow_up))
 
 
 def needs(goal: str) -> tuple[str, ...]:
@@ -112,92 +115,82 @@ class Router:
         """Where a goal goes, in time linear in its length; of equal arguments always the same.
 
         A goal that begins with @name goes to that expert. `sticky`, the expert that had the session's last turn, keeps
-        the session unless words are sure of another. Without it, a goal that goes on with what was said before goes
-        where that went.
+        the session unless words are sure of another. Without it, a goal that only goes on with what was said before
+        goes where that went.
         """
         said, misspelt = self._spelt(words(goal[:LONGEST]))
+        named = _ADDRESSED.match(goal)
+        if named and named[1].casefold() in self._roster.experts:
+            kind = self._categories(said, misspelt, named[1].casefold())[0].of
+            return Routed(cast("TaskKind", kind), named[1].casefold(), _NAMED, named[0].strip())
         claims = _claims(self._experts.find(said), misspelt)
-        if (name := _addressed(goal)) in self._roster.experts:
-            return self._routed(said, misspelt, [Claim(name, 9, sure=True, by=(f"@{name}",))])
-        routed = self._routed(said, misspelt, claims)
-        if sticky in self._roster.experts and routed.expert != sticky and routed.confidence < SURE:
-            # With no other in sight it stays for sure; against hints for another, the planner looks too.
-            why = f"{self._roster.experts[sticky].display_name} had the last turn"
-            confidence = 0.6 if claims and not self._goes_on(said) else SURE
-            return Routed(routed.category, sticky, confidence, why)
-        if not sticky and history and routed.confidence < SURE and self._goes_on(said):
+        routed = self._by_words(said, misspelt, claims)
+        if routed.confidence >= SURE:
+            return routed
+        goes_on = len(said) <= _GOES_ON and any(hit.at == 0 for hit in _GOING_ON.find(said))
+        if sticky in self._roster.experts and sticky != routed.expert:
+            # With no other in sight it stays for sure; against another's words, the planner looks too.
+            kind = self._categories(said, misspelt, sticky)[0].of
+            why = f"{sticky} had the last turn"
+            return Routed(cast("TaskKind", kind), sticky, _STICKY if claims and not goes_on else SURE, why)
+        if not sticky and history and goes_on:
             before = self.route(history[-1].user)
             if before.confidence > routed.confidence:
-                return Routed(before.category, before.expert, min(before.confidence, 0.75), f"as before: {before.why}")
+                why = f"as before: {before.why}"
+                return Routed(before.category, before.expert, min(before.confidence, _AS_BEFORE), why)
         return routed
 
     def _spelt(self, said: list[str]) -> tuple[list[str], frozenset[int]]:
         """The words, put right where they are no keywords but nearly, and the numbers of those."""
         fixed: dict[int, str] = {}
         for number, word in enumerate(said):
-            if not (self._experts.starts(word) or _CATEGORIES.starts(word)) and (
-                meant := self._spelling.corrected(word)
-            ):
-                fixed[number] = meant
+            if not self._experts.starts(word) and not _CATEGORIES.starts(word):
+                meant = self._spelling.corrected(word)
+                if meant:
+                    fixed[number] = meant
         return [fixed.get(number, word) for number, word in enumerate(said)], frozenset(fixed)
 
-    def _routed(self, said: Sequence[str], misspelt: frozenset[int], claims: Sequence[Claim[str]]) -> Routed:
-        """By the claims of experts, the best first, and those of categories."""
-        best = claims[0] if claims else Claim(EXPERT, 0.0, sure=False, by=())
-        categories = _categories(said, misspelt, self._usual(best.whom))
-        kind = categories[0].whom if categories else self._usual(best.whom)
-        whole = next((claim for claim in categories if claim.whom == "complex" and claim.sure), None)
+    def _by_words(self, said: Sequence[str], misspelt: frozenset[int], claims: Sequence[Claim]) -> Routed:
+        best = claims[0] if claims else Claim(EXPERT)
+        categories = self._categories(said, misspelt, best.of)
         claimed = sum(claim.sure for claim in claims)
-        if kind == "complex" or (whole and claimed >= _CLAIMS):
-            by = whole.by if whole else best.by
-            return Routed("complex", EXPERT, 0.85 if claimed >= _CLAIMS else 0.6, f"many parts: {', '.join(by)}")
+        whole = next((claim for claim in categories if claim.of == "complex" and claim.sure), None)
+        if whole and (whole is categories[0] or claimed >= _CLAIMS):
+            confidence = _MANY if claimed >= _CLAIMS else _WHOLE
+            return Routed("complex", EXPERT, confidence, f"a whole project: {', '.join(whole.by)}")
         confidence = min(_confidence(claims), max(_confidence(categories), _HINTED))
         why = ", ".join(best.by) or "no expert's words"
-        return Routed(kind, best.whom, round(confidence, 2), why)
+        return Routed(cast("TaskKind", categories[0].of), best.of, round(confidence, 2), why)
 
-    def _usual(self, name: str) -> TaskKind:
-        expert = self._roster.experts.get(name)
-        return expert.category if expert else "general"
-
-    def _goes_on(self, said: Sequence[str]) -> bool:
-        return len(said) <= _FOLLOW_UP and any(hit.at == 0 for hit in _FOLLOW_UPS.find(said[:4]))
-
-
-def _addressed(goal: str) -> str:
-    found = _ADDRESSED.match(goal)
-    return found[1].casefold() if found else ""
+    def _categories(self, said: Sequence[str], misspelt: frozenset[int], expert: str) -> list[Claim]:
+        """What kind of goal it can be, the likeliest first; at least what this expert mostly gets."""
+        claims = {claim.of: claim for claim in _claims(_CATEGORIES.find(said), misspelt)}
+        usual = self._roster.experts[expert].category if expert in self._roster.experts else "general"
+        expected = claims.get(usual, Claim(usual))
+        claims[usual] = expected._replace(score=expected.score + _EXPECTED)
+        return sorted(claims.values(), key=lambda claim: -claim.score)
 
 
-def _categories(said: Sequence[str], misspelt: frozenset[int], usual: TaskKind) -> list[Claim[TaskKind]]:
-    claims = _claims(_CATEGORIES.find(said), misspelt)
-    found = {claim.whom: claim for claim in claims}
-    expected = found.get(usual, Claim(usual, 0.0, sure=False, by=()))
-    found[usual] = expected._replace(score=expected.score + _EXPECTED)
-    return sorted(found.values(), key=lambda claim: -claim.score)
-
-
-def _claims(hits: Iterable[Hit[Mark[T]]], misspelt: frozenset[int]) -> list[Claim[T]]:
+def _claims(hits: Iterable[Hit[Mark]], misspelt: frozenset[int]) -> list[Claim]:
     """What the hits speak for, the most first. A keyword counts once, however often it is said."""
-    scores: dict[T, float] = {}
-    sure: dict[T, bool] = {}
-    by: dict[T, dict[str, None]] = {}
+    claims: dict[str, Claim] = {}
     for number, hit in enumerate(hits):
-        weight = _WORD_MORE * hit.keyword.count(" ") + (0 if number else _FIRST)
-        for whom, decides in hit.means:
-            if hit.keyword in by.setdefault(whom, {}):
-                continue
-            by[whom][hit.keyword] = None
-            wrong = hit.at in misspelt
-            scores[whom] = scores.get(whom, 0) + (weight + (_SURE if decides else _HINT)) * (_MISSPELT if wrong else 1)
-            sure[whom] = sure.get(whom, False) or (decides and not wrong)
-    claims = [Claim(whom, score, sure[whom], tuple(by[whom])) for whom, score in scores.items()]
-    return sorted(claims, key=lambda claim: -claim.score)
+        more = _FURTHER * hit.keyword.count(" ") + (0 if number else _FIRST)
+        wrong = hit.at in misspelt
+        for of, sure in hit.means:
+            claim = claims.get(of, Claim(of))
+            if hit.keyword not in claim.by:
+                score = (more + (_SURE if sure else _HINT)) * (_MISSPELT if wrong else 1)
+                claims[of] = Claim(
+                    of, claim.score + score, claim.sure or (sure and not wrong), (*claim.by, hit.keyword)
+                )
+    return sorted(claims.values(), key=lambda claim: -claim.score)
 
 
-def _confidence(claims: Sequence[Claim[T]]) -> float:
+def _confidence(claims: Sequence[Claim]) -> float:
     """How sure the first of these claims is, by what speaks for it and how much less for the next."""
     if not claims or not claims[0].by:
         return _UNCLAIMED
     best, second = claims[0].score, claims[1].score if len(claims) > 1 else 0.0
-    most = _MOST if best >= _ENOUGH and claims[0].sure else _SINGLE if claims[0].sure else _HINTED
+    most = _HINTED if not claims[0].sure else _SINGLE if best < _ENOUGH else _MOST
     return min(most, 0.5 + 0.5 * (best - second) / best)

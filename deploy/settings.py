@@ -69,6 +69,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Where what can be fetched again is kept, such as the embedded model."),
         More(default="the user's cache folder"),
     ] = msgspec.field(default_factory=lambda: platformdirs.user_cache_path("victoria"))
+    experts_dir: Annotated[
+        Path,
+        Meta(description="A folder of experts' YAML files that are added to Victoria's own, or replace them."),
+        More(default="experts in the user's configuration folder"),
+    ] = msgspec.field(default_factory=lambda: platformdirs.user_config_path("victoria") / "experts")
     model: Annotated[
         str,
         Meta(
