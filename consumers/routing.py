@@ -26,7 +26,7 @@ EXPERT = "victoria"
 
 # What a keyword counts: one that is sure, a hint; each further word of it; coming first; with a letter wrong, so much
 # of all that. And for a category, that it is what the expert mostly gets.
-_SURE, _HINT, _FURTHER, _FIRST, _MISSPELT, _EXPECTED = 2.0, 1.0, 0.5, 0.5, 0.5, 1.0
+_SURE, _HINT, _FURTHER, _FIRST, _MISSPELT, _EXPECTED = 2.0, 0.75, 0.5, 0.5, 0.5, 1.5
 
 _ENOUGH = 3.0
 """From this score on a claim can be sure: one word alone may mean something else."""
@@ -94,8 +94,12 @@ _GOING_ON = Keywords((keyword, True) for keyword in _each(_DATA.follow_up))
 
 def needs(goal: str) -> tuple[str, ...]:
     """The capabilities of agents that a goal needs, the most wanted first; none if its words don't tell."""
+    return _needs(words(goal[:LONGEST]))
+
+
+def _needs(said: Sequence[str]) -> tuple[str, ...]:
     counts: dict[str, int] = {}
-    for hit in _NEEDS.find(words(goal[:LONGEST])):
+    for hit in _NEEDS.find(said):
         for need in hit.means:
             counts[need] = counts.get(need, 0) + 1
     return tuple(sorted(counts, key=lambda need: -counts[need]))
@@ -127,12 +131,12 @@ class Router:
         routed = self._by_words(said, misspelt, claims)
         if routed.confidence >= SURE:
             return routed
-        goes_on = len(said) <= _GOES_ON and any(hit.at == 0 for hit in _GOING_ON.find(said))
-        if sticky in self._roster.experts and sticky != routed.expert:
+        goes_on = len(said) <= _GOES_ON and any(hit.at <= 1 for hit in _GOING_ON.find(said))
+        if sticky in self._roster.experts:
             # With no other in sight it stays for sure; against another's words, the planner looks too.
+            stays = goes_on or all(claim.of == sticky for claim in claims[:1])
             kind = self._categories(said, misspelt, sticky)[0].of
-            why = f"{sticky} had the last turn"
-            return Routed(cast("TaskKind", kind), sticky, _STICKY if claims and not goes_on else SURE, why)
+            return Routed(cast("TaskKind", kind), sticky, SURE if stays else _STICKY, f"{sticky} had the last turn")
         if not sticky and history and goes_on:
             before = self.route(history[-1].user)
             if before.confidence > routed.confidence:
@@ -151,7 +155,7 @@ class Router:
         return [fixed.get(number, word) for number, word in enumerate(said)], frozenset(fixed)
 
     def _by_words(self, said: Sequence[str], misspelt: frozenset[int], claims: Sequence[Claim]) -> Routed:
-        best = claims[0] if claims else Claim(EXPERT)
+        best = claims[0] if claims else Claim(self._able(said))
         categories = self._categories(said, misspelt, best.of)
         claimed = sum(claim.sure for claim in claims)
         whole = next((claim for claim in categories if claim.of == "complex" and claim.sure), None)
@@ -161,6 +165,12 @@ class Router:
         confidence = min(_confidence(claims), max(_confidence(categories), _HINTED))
         why = ", ".join(best.by) or "no expert's words"
         return Routed(cast("TaskKind", categories[0].of), best.of, round(confidence, 2), why)
+
+    def _able(self, said: Sequence[str]) -> str:
+        """Whose goal it is that no expert claims: the agent's who is best at what it needs."""
+        agents = [expert.name for expert in self._roster.experts.values() if expert.rank == "agent"]
+        best = self._roster.best(_needs(said)[:1], among=agents) if agents else None
+        return best.name if best else EXPERT
 
     def _categories(self, said: Sequence[str], misspelt: frozenset[int], expert: str) -> list[Claim]:
         """What kind of goal it can be, the likeliest first; at least what this expert mostly gets."""

@@ -126,7 +126,19 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    assert COMMANDS == ["run", "up", "worker", "publish", "cancel", "status", "tail", "events", "experts", "config", "doctor"]
+    assert COMMANDS == [
+        "run",
+        "up",
+        "worker",
+        "publish",
+        "cancel",
+        "status",
+        "tail",
+        "events",
+        "experts",
+        "config",
+        "doctor",
+    ]
 
 
 def test_alone_it_prints_its_help_and_with_version_its_version(call: Call) -> None:
