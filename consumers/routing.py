@@ -28,7 +28,7 @@ EXPERT = "victoria"
 # of all that. And for a category, that it is what the expert mostly gets.
 _SURE, _HINT, _FURTHER, _FIRST, _MISSPELT, _EXPECTED = 2.0, 0.75, 0.5, 0.5, 0.5, 1.5
 
-_ENOUGH = 3.0
+_ENOUGH = 3.25
 """From this score on a claim can be sure: one word alone may mean something else."""
 _MOST, _SINGLE, _HINTED, _UNCLAIMED = 0.95, 0.75, 0.5, 0.3
 """How sure a claim is at most: with enough, with one sure keyword, with hints, with nothing."""
