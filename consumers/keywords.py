@@ -45,12 +45,15 @@ class _Node(Generic[T]):
         self.means: list[T] = []
         self.keyword = ""
 
-    def step(self, word: str) -> "Iterator[_Node[T]]":
-        if found := self.words.get(word):
-            yield found
+    def step(self, word: str) -> "list[_Node[T]]":
+        """What this word leads to: as itself, and as what stems begin with."""
+        found = [self.words[word]] if word in self.words else []
         for length in self.lengths:
-            if found := self.stems.get(word[:length]):
-                yield found
+            if length > len(word):
+                break
+            if stem := self.stems.get(word[:length]):
+                found.append(stem)
+        return found
 
 
 class Keywords(Generic[T]):
@@ -77,7 +80,7 @@ class Keywords(Generic[T]):
 
     def starts(self, word: str) -> bool:
         """Whether a keyword begins with this word."""
-        return next(self._root.step(word), None) is not None
+        return bool(self._root.step(word))
 
     def _add(self, keyword: str, meaning: T) -> None:
         node = self._root
@@ -103,7 +106,7 @@ class Keywords(Generic[T]):
 def _longest(node: _Node[T], text: Sequence[str], at: int) -> tuple[int, list[_Node[T]]]:
     """Where the longest keyword that begins here ends, and what is found there."""
     best, found = at, [node] if node.means else []
-    if at < len(text):
+    if at < len(text) and (node.words or node.stems):
         for child in node.step(text[at][:_LONGEST_WORD]):
             end, more = _longest(child, text, at + 1)
             if more and end > best:
