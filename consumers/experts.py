@@ -47,7 +47,8 @@ Name = Annotated[str, Meta(pattern=_NAME)]
 Line = Annotated[str, Meta(min_length=1, max_length=80)]
 Keyword = Annotated[str, Meta(min_length=1, max_length=60)]
 Words = dict[Annotated[str, Meta(pattern="^[a-z]{2,3}$")], Annotated[tuple[Keyword, ...], Meta(max_length=300)]]
-"""Keywords by language (`en`, `ru`, `zh`, any other), as consumers/keywords.py reads them."""
+"""Keywords by language (`en`, `ru`, `zh`, any other), as consumers/keywords.py reads them. Languages are for the eye: a
+keyword is looked for in every goal, and stands in one list only."""
 
 
 class Signs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,8 @@
 """Experts are files: what one may hold, what is said about a wrong one, and how they come and go."""
 
 import os
+import time
+import timeit
 from pathlib import Path
 
 import msgspec
@@ -201,8 +203,6 @@ def test_the_best_for_what_is_needed_is_who_does_it_well_and_has_time() -> None:
 
 
 def test_looking_for_changes_is_cheap() -> None:
-    import timeit
-
     folders = Folders(FOLDER)
     folders.roster()
-    assert min(timeit.repeat(folders.roster, number=20, repeat=5)) / 20 < 0.002
+    assert min(timeit.repeat(folders.roster, time.process_time, number=20, repeat=5)) / 20 < 0.002
