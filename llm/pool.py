@@ -6,8 +6,8 @@ shuts out is tried by the pool itself, so that no question is ever the one to fi
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from time import monotonic
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from llm.engine import Engine, Generation, OnText
 from llm.models import Fault, Model, Offer
 from llm.router import Needs, ranked
 from schemas.advice import advice
-from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, VictoriaError
+from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, NoModelNow, VictoriaError
 from schemas.events import ChatMessage
 from schemas.inference import Answer, Priority
 
@@ -83,7 +83,7 @@ class _Place:
         self.site, self.model, self.breaker = site, model, Breaker()
         self.engine: Engine | None = None
         self.name = (site.source.node, model.name)
-        self._opening = anyio.Lock()
+        self._opening, self._gone = anyio.Lock(), False
 
     @property
     def offer(self) -> Offer:
@@ -92,6 +92,10 @@ class _Place:
 
     async def opened(self) -> Engine:
         async with self._opening:
+            if self._gone:
+                raise ModelFailed(
+                    "model.missing", f"{self.model.name} has gone.", "`victoria models` shows what is there."
+                )
             if self.engine is None:
                 self.engine = await self.site.source.open(self.model.name)
                 self.site.rescan.set()  # it is loaded now
@@ -100,8 +104,20 @@ class _Place:
     async def discard(self, engine: Engine | None) -> None:
         """Give up an engine that broke; the next question, or trial, gets a new one."""
         if engine and self.engine is engine:
+            async with self._opening:
+                await self._close(engine)
+
+    async def drop(self) -> None:
+        """Its model has gone: close its engine, also one that is just being opened."""
+        self._gone = True
+        async with self._opening:
+            await self._close(self.engine)
+
+    async def _close(self, engine: Engine | None) -> None:
+        if engine and self.engine is engine:
             self.engine = None
-            await engine.close()
+            with anyio.CancelScope(shield=True):
+                await engine.close()
 
 
 class _Waiter:
@@ -160,7 +176,7 @@ class Pool:
             except (ModelFailed, CouldNotStart) as failure:
                 problem = failure
                 tried.add(place.name)
-                if not self._goes_on(place, failure, in_time=monotonic() < give_up):
+                if not await self._goes_on(place, failure, in_time=monotonic() < give_up):
                     raise
             else:
                 place.breaker.succeeded()
@@ -173,7 +189,7 @@ class Pool:
         """Scan all sources, and load what runs in this process. Raises CouldNotStart, ModelFailed."""
         for site in self._sites:
             await self._scan(site)
-            for place in site.places.values():
+            for place in list(site.places.values()):
                 if not place.model.node:
                     await place.opened()
 
@@ -185,19 +201,22 @@ class Pool:
         `warm` are prompts that are read while nobody asks, so that what they begin with is in the engines' caches.
         """
         self._attended = True
-        async with anyio.create_task_group() as tasks:
-            for site in self._sites:
-                tasks.start_soon(self._scan_often, site)
-            with anyio.move_on_after(FIRST_SCAN):
+        try:
+            async with anyio.create_task_group() as tasks:
                 for site in self._sites:
-                    await site.scanned.wait()
-            task_status.started()
-            tasks.start_soon(self._warm_up, warm)
-            while True:
-                for place in self._places():
-                    if place.breaker.may_try(monotonic()):
-                        tasks.start_soon(self._try, place)
-                await anyio.sleep(TRY_EVERY)
+                    tasks.start_soon(self._scan_often, site)
+                with anyio.move_on_after(FIRST_SCAN):
+                    for site in self._sites:
+                        await site.scanned.wait()
+                task_status.started()
+                tasks.start_soon(self._warm_up, warm)
+                while True:
+                    for place in self._places():
+                        if place.breaker.may_try(monotonic()):
+                            tasks.start_soon(self._try, place)
+                    await anyio.sleep(TRY_EVERY)
+        finally:
+            self._attended = False
 
     async def close(self) -> None:
         """Break off what runs and free the engines."""
@@ -210,32 +229,31 @@ class Pool:
         return [place for site in self._sites for place in site.places.values()]
 
     async def _asked(self, place: _Place, request: Generation, hear: Hear | None) -> Answer:
-        with anyio.move_on_after(request.timeout) as opening:
+        give_up = monotonic() + request.timeout
+        with anyio.move_on_after(request.timeout) as opening, _typed(place.model.name):
             engine = await place.opened()
             opening.deadline = float("inf")  # from here on the engine keeps to the time itself, and says more
+            left = replace(request, timeout=max(0.01, give_up - monotonic()))
             try:
-                return await engine.generate(request, hear() if hear else None)
+                return await engine.generate(left, hear() if hear else None)
             except ModelFailed as failure:
                 if failure.retryable:  # its engine is down, which need not be this question's fault
                     await place.discard(engine)
                 raise
-            except Exception as problem:  # a back end's code fails in ways that nobody foresaw
-                if isinstance(problem, VictoriaError):
-                    raise
-                _log.warning("pool.engine_broke", model=place.model.name, exc_info=problem)
-                said = f"{place.model.name} broke: {type(problem).__name__}: {problem}"[:500]
-                raise ModelFailed("model.engine", said, "Trying again may help.") from problem
         raise ModelFailed("model.timeout", f"{place.model.name} was not loaded in time.", _MORE)
 
-    def _goes_on(self, place: _Place, failure: VictoriaError, *, in_time: bool) -> bool:
+    async def _goes_on(self, place: _Place, failure: VictoriaError, *, in_time: bool) -> bool:
         """Learn from a failure; whether another place may do better."""
         match "next node" if isinstance(failure, CouldNotStart) else advice(failure.code):
             case "next node":
                 certain = isinstance(failure, CouldNotStart) or failure.retryable or failure.code not in OWN_FAULT
                 place.breaker.failed(failure.info, monotonic(), at_once=certain and in_time)
             case "rescan":
-                place.site.places.pop(place.model.name, None)
+                places = place.site.places
+                if places.get(place.model.name) is place:
+                    del places[place.model.name]
                 place.site.rescan.set()
+                await place.drop()
             case "back off":
                 pass
             case _:
@@ -257,10 +275,10 @@ class Pool:
         self._waiters.append(waiter)
         try:
             while True:
-                places = {id(place.offer.model): place for place in self._places() if place.name not in tried}
-                offers = [place.offer for place in places.values()]
-                best = [places[id(offer.model)] for offer in self._ranked(offers, needs)]
-                waiter.sites = {place.site for place in best}
+                best = self._best(needs, tried)
+                before, waiter.sites = waiter.sites, {place.site for place in best}
+                if before - waiter.sites:
+                    self._wake()  # who came behind at those may go on
                 for place in best:
                     if self._is_free(place.site, waiter):
                         place.site.in_flight += 1
@@ -272,8 +290,12 @@ class Pool:
             self._waiters.remove(waiter)
             self._wake()
 
-    def _ranked(self, offers: Sequence[Offer], needs: Needs) -> list[Offer]:
-        return ranked(offers, needs, priority=self._priority, warm=self._prefixes)
+    def _best(self, needs: Needs, tried: Collection[tuple[str, str]]) -> list[_Place]:
+        """The places that will do, the best first. Raises what `ranked` does."""
+        places = {id(place.model): place for place in self._places() if place.name not in tried}
+        offers = [place.offer for place in places.values()]
+        best = ranked(offers, needs, priority=self._priority, warm=self._prefixes)
+        return [places[id(offer.model)] for offer in best]
 
     def _is_free(self, site: _Site, waiter: _Waiter) -> bool:
         """Whether it has a slot for this question, after those that come first."""
@@ -291,9 +313,12 @@ class Pool:
 
     async def _scan_often(self, site: _Site) -> None:
         while True:
+            site.rescan.clear()
             wait = SCAN_EVERY
             try:
                 await self._scan(site)
+                for place in site.places.values() if site.fault else ():
+                    place.breaker.wake()
                 site.fault = None
             except VictoriaError as problem:
                 wait, site.fault = SCAN_AGAIN, problem.info
@@ -303,7 +328,6 @@ class Pool:
             site.scanned.set()
             self.changed.set()
             self._wake()
-            site.rescan.clear()
             with anyio.move_on_after(wait):
                 await site.rescan.wait()
 
@@ -319,35 +343,37 @@ class Pool:
             await self._scan_alone(site)
 
     async def _scan_alone(self, site: _Site) -> None:
-        found = {model.name: model for model in await site.source.models()}
-        for name in site.places.keys() - found.keys():
-            gone = site.places.pop(name)
-            await gone.discard(gone.engine)
+        with _typed(site.source.node or "a model's source"):
+            found = {model.name: model for model in await site.source.models()}
+        gone = [site.places.pop(name) for name in site.places.keys() - found.keys()]
         for name, model in found.items():
             if place := site.places.get(name):
                 place.model = model
-                place.breaker.wake()
             else:
                 site.places[name] = _Place(site, model)
         site.scanned.set()
+        for place in gone:
+            await place.drop()
 
     async def _try(self, place: _Place) -> None:
         """See whether a place that was shut out works again."""
-        engine = None
         self.changed.set()
+        error: ErrorInfo | None = ErrorInfo("model.timeout", "It did not say a word.", "See what else it does.")
         try:
-            found = await place.site.source.models()
-            with anyio.fail_after(TRIAL_TIMEOUT):
-                engine = await place.opened()
-                await engine.generate(TRIAL)
-        except (VictoriaError, TimeoutError) as problem:
-            await place.discard(engine)
-            silent = ErrorInfo("model.timeout", "It did not say a word.", "See what else it does.")
-            error = problem.info if isinstance(problem, VictoriaError) else silent
+            with anyio.move_on_after(TRIAL_TIMEOUT), _typed(place.model.name):
+                await (await place.opened()).generate(TRIAL)
+                error = None
+        except VictoriaError as problem:
+            error = None if problem.code == "model.cut" else problem.info  # all it had to say was that it is there
+        except BaseException:
+            place.breaker.trial_ended()
+            raise
+        if error:
             place.breaker.trial_failed(error, monotonic())
+            await place.discard(place.engine)
         else:
-            place.model = next((model for model in found if model.name == place.model.name), place.model)
             place.breaker.succeeded()
+            place.site.rescan.set()
             _log.info("pool.recovered", model=place.model.name, node=place.model.node)
         self.changed.set()
         self._wake()
@@ -362,20 +388,39 @@ class Pool:
 
     async def _read_ahead(self, prompt: Generation) -> bool:
         """Whether nothing is left to do for this prompt."""
-        if any(site.in_flight for site in self._sites):
-            return False
+        needs = Needs.of(prompt.messages, prompt.schema)
         try:
-            place = next(p for p in self._places() if p.breaker.state == "closed")
-        except StopIteration:
-            return False
-        with anyio.CancelScope() as self._warming:
-            try:
+            place = self._best(needs, ())[0]
+            if not place.model.node:
+                with _typed(place.model.name):
+                    await place.opened()  # never broken off: a question would need it just as much
+            if any(site.in_flight for site in self._sites):
+                return False
+            with anyio.CancelScope() as self._warming:
                 await self._asked(place, prompt, None)
-            except VictoriaError as problem:
-                _log.info("pool.not_warmed", model=place.model.name, error=str(problem))
-        done = not self._warming.cancelled_caught
-        self._warming = None
-        return done
+                self._remember(needs.prefix, place)
+                return True
+        except NoModelNow:
+            return False
+        except VictoriaError as problem:
+            _log.info("pool.not_warmed", error=str(problem))
+            return True
+        finally:
+            self._warming = None
+        return False
+
+
+@contextmanager
+def _typed(what: str) -> Generator[None]:
+    """A back end's code fails in ways that nobody foresaw: they become ModelFailed."""
+    try:
+        yield
+    except VictoriaError:
+        raise
+    except Exception as problem:
+        _log.warning("pool.broke", what=what, exc_info=problem)
+        said = f"{what} broke: {type(problem).__name__}: {problem}"[:500]
+        raise ModelFailed("model.engine", said, "Trying again may help.") from problem
 
 
 _MORE = "Give it more time, ask for less, or start more consumers."
