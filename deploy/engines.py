@@ -101,7 +101,8 @@ class Engines:
             await consumer.close()
 
     def _pool(self, sources: Callable[[], Sequence[Source]]) -> Callable[[], Pool]:
-        return lambda: Pool(sources(), priority=self.priority)
+        wished = (self.wish.model,) if self.wish.model else ()
+        return lambda: Pool(sources(), priority=(*wished, *self.priority))
 
     def _path(self, engine: Backend) -> Path | None:
         """The file or folder that was named for an engine in this process, None for the bundled model."""
