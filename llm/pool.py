@@ -83,7 +83,8 @@ class _Place:
         self.site, self.model, self.breaker = site, model, Breaker()
         self.engine: Engine | None = None
         self.name = (site.source.node, model.name)
-        self._opening, self._gone = anyio.Lock(), False
+        self._opening: asyncio.Task[Engine] | None = None
+        self._closing, self._gone = anyio.Lock(), False
 
     @property
     def offer(self) -> Offer:
@@ -91,33 +92,50 @@ class _Place:
         return Offer(self.model, site.source.slots, site.in_flight, breaker.state, breaker.error)
 
     async def opened(self) -> Engine:
-        async with self._opening:
-            if self._gone:
-                raise ModelFailed(
-                    "model.missing", f"{self.model.name} has gone.", "`victoria models` shows what is there."
-                )
-            if self.engine is None:
-                self.engine = await self.site.source.open(self.model.name)
-                self.site.rescan.set()  # it is loaded now
+        """Its engine. Whoever stops waiting for it does not stop its loading: the next one needs it just as much."""
+        if self.engine:
             return self.engine
+        if self._gone:
+            raise self._missing()
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        return await asyncio.shield(self._opening)
 
     async def discard(self, engine: Engine | None) -> None:
         """Give up an engine that broke; the next question, or trial, gets a new one."""
         if engine and self.engine is engine:
-            async with self._opening:
-                await self._close(engine)
-
-    async def drop(self) -> None:
-        """Its model has gone: close its engine, also one that is just being opened."""
-        self._gone = True
-        async with self._opening:
-            await self._close(self.engine)
-
-    async def _close(self, engine: Engine | None) -> None:
-        if engine and self.engine is engine:
             self.engine = None
             with anyio.CancelScope(shield=True):
+                async with self._closing:
+                    await engine.close()
+
+    async def drop(self) -> None:
+        """Its model has gone."""
+        self._gone = True
+        await self.discard(self.engine)
+
+    async def close(self) -> None:
+        """Free it, or stop loading it."""
+        if self._opening:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        await self.discard(self.engine)
+
+    async def _open(self) -> Engine:
+        try:
+            async with self._closing:  # what the last one held is free before
+                engine = await self.site.source.open(self.model.name)
+            if self._gone:
                 await engine.close()
+                raise self._missing()
+            self.engine = engine
+            self.site.rescan.set()  # it is loaded now
+            return engine
+        finally:
+            self._opening = None
+
+    def _missing(self) -> ModelFailed:
+        return ModelFailed("model.missing", f"{self.model.name} has gone.", "`victoria models` shows what there is.")
 
 
 class _Waiter:
@@ -221,7 +239,7 @@ class Pool:
     async def close(self) -> None:
         """Break off what runs and free the engines."""
         for place in self._places():
-            await place.discard(place.engine)
+            await place.close()
         for site in self._sites:
             await site.source.close()
 
@@ -359,18 +377,23 @@ class Pool:
         """See whether a place that was shut out works again."""
         self.changed.set()
         error: ErrorInfo | None = ErrorInfo("model.timeout", "It did not say a word.", "See what else it does.")
+        broken = False
         try:
-            with anyio.move_on_after(TRIAL_TIMEOUT), _typed(place.model.name):
-                await (await place.opened()).generate(TRIAL)
-                error = None
+            with _typed(place.model.name):
+                engine = await place.opened()
+                with anyio.move_on_after(TRIAL_TIMEOUT):
+                    await engine.generate(TRIAL)
+                    error = None
         except VictoriaError as problem:
             error = None if problem.code == "model.cut" else problem.info  # all it had to say was that it is there
+            broken = problem.retryable
         except BaseException:
             place.breaker.trial_ended()
             raise
         if error:
             place.breaker.trial_failed(error, monotonic())
-            await place.discard(place.engine)
+            if broken or not place.site.in_flight:  # other questions may do well in it
+                await place.discard(place.engine)
         else:
             place.breaker.succeeded()
             place.site.rescan.set()
@@ -391,11 +414,6 @@ class Pool:
         needs = Needs.of(prompt.messages, prompt.schema)
         try:
             place = self._best(needs, ())[0]
-            if not place.model.node:
-                with _typed(place.model.name):
-                    await place.opened()  # never broken off: a question would need it just as much
-            if any(site.in_flight for site in self._sites):
-                return False
             with anyio.CancelScope() as self._warming:
                 await self._asked(place, prompt, None)
                 self._remember(needs.prefix, place)

@@ -324,6 +324,33 @@ class TestTime:
                 tasks.cancel_scope.cancel()
             assert pool.offers()[0].in_flight == 0
 
+    async def test_who_does_not_wait_for_a_models_loading_does_not_stop_it(self) -> None:
+        class Slow(Scripted):
+            async def open(self, model: str) -> Engine:
+                engine = await super().open(model)
+                await anyio.sleep(0.3)
+                return engine
+
+        source = Slow("a", lambda _m: ScriptedEngine(lambda _request: "loaded"))
+        async with attended(source) as pool:
+            for _ in range(2):
+                with pytest.raises(ModelFailed):
+                    await pool.answer(asked(timeout=0.1), ANY)
+            assert (await pool.answer(asked(), ANY)).text == "loaded"
+        assert source.opened == ["m"]
+
+    async def test_closing_stops_a_loading(self) -> None:
+        class Never(Scripted):
+            async def open(self, model: str) -> Engine:
+                await anyio.sleep_forever()
+                raise AssertionError
+
+        pool = Pool([Never("a", lambda _m: ScriptedEngine([]))])
+        with pytest.raises(ModelFailed):
+            await pool.answer(asked(timeout=0.05), ANY)
+        with anyio.fail_after(1):
+            await pool.close()
+
     async def test_impatience_is_no_reason_to_leave_a_node_alone(self) -> None:
         async with attended(saying("a", delay=0.2)) as pool:
             with pytest.raises(ModelFailed):
@@ -357,6 +384,41 @@ class TestRecovery:
             await until(lambda: len(hanging.requests) > 1)
             assert states(pool)["a"] != "closed"
             assert pool.offers()[0].error
+
+    async def test_a_model_that_takes_longer_to_load_than_to_say_a_word_comes_back(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pools, "TRIAL_TIMEOUT", 0.1)
+
+        class Slow(Saying):
+            async def open(self, model: str) -> Engine:
+                await anyio.sleep(0.2)
+                return await super().open(model)
+
+        down = EngineDown("model.engine", "It broke down.", "")
+        async with attended(Slow("a", [down], ["m"], 2, 0.0)) as pool:
+            with pytest.raises(EngineDown):
+                await pool.answer(asked(), ANY)
+            await until(lambda: states(pool) == {"a": "closed"})
+
+    async def test_a_trial_in_vain_does_not_break_off_a_question_that_does_well(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pools, "TRIAL_TIMEOUT", 0.05)
+        engine = Gated(slots=2)
+        said: list[str] = []
+
+        async def ask() -> None:
+            said.append((await pool.answer(asked("long"), ANY)).text)
+
+        async with attended(Scripted("a", lambda _m: engine)) as pool, anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await until(lambda: engine.now)
+            shut(pool, 0)
+            await until(lambda: engine.order.count("Hi") > 1)
+            assert not engine.closed
+            engine.gate.set()
+            await until(lambda: said == ["long"])
 
     async def test_one_that_thinks_before_its_first_word_is_back_too(self) -> None:
         cut = ModelFailed("model.cut", "It had not finished thinking after 1 token.", "")
