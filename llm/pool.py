@@ -37,6 +37,9 @@ TRIAL_TIMEOUT = 60.0
 TRIAL = Generation((ChatMessage("user", "Hi"),), max_tokens=1, timeout=TRIAL_TIMEOUT)
 OWN_FAULT = ("model.engine",)
 """Failures that may be the question's: only several in a row shut a model out."""
+COURTESY = 0.05
+"""Seconds for which background questions leave a slot free that an interactive one had: the next one may be on its way
+from the stream."""
 PREFIXES = 256
 """For how many prefixes of prompts the pool remembers which source read them."""
 
@@ -72,6 +75,7 @@ class _Site:
         self.source, self.in_flight = source, 0
         self.places: dict[str, _Place] = {}
         self.fault: ErrorInfo | None = None
+        self.kept_until = 0.0
         self.rescan, self.scanned = asyncio.Event(), asyncio.Event()
         self.scanning = anyio.Lock()
 
@@ -141,9 +145,15 @@ class _Place:
 class _Waiter:
     """A question that waits for a slot at one of some sites."""
 
-    def __init__(self, rank: tuple[bool, int]) -> None:
-        self.rank, self.wake = rank, asyncio.Event()
+    def __init__(self, priority: Priority, number: int) -> None:
+        self.in_background = priority == "background"
+        self.rank, self.wake = (self.in_background, number), asyncio.Event()
         self.sites: set[_Site] = set()
+
+    def courtesy(self) -> float | None:
+        """Seconds after which a slot may be taken that is kept free now; None where there is none."""
+        until = max((site.kept_until for site in self.sites), default=0.0) - monotonic()
+        return until if self.in_background and until > 0 else None
 
 
 class Pool:
@@ -201,6 +211,8 @@ class Pool:
                 self._remember(needs.prefix, place)
                 return answer
             finally:
+                if priority == "interactive":
+                    place.site.kept_until = monotonic() + COURTESY
                 self._release(place.site)
 
     async def load(self) -> None:
@@ -289,7 +301,7 @@ class Pool:
 
     async def _taken(self, needs: Needs, priority: Priority, tried: set[tuple[str, str]]) -> _Place:
         """Wait for a slot at the best place that has one; give it back with `_release`."""
-        waiter = _Waiter((priority == "background", next(self._numbers)))
+        waiter = _Waiter(priority, next(self._numbers))
         self._waiters.append(waiter)
         try:
             while True:
@@ -303,7 +315,8 @@ class Pool:
                         self.changed.set()
                         return place
                 waiter.wake.clear()
-                await waiter.wake.wait()
+                with anyio.move_on_after(waiter.courtesy()):
+                    await waiter.wake.wait()
         finally:
             self._waiters.remove(waiter)
             self._wake()
@@ -317,6 +330,8 @@ class Pool:
 
     def _is_free(self, site: _Site, waiter: _Waiter) -> bool:
         """Whether it has a slot for this question, after those that come first."""
+        if waiter.in_background and monotonic() < site.kept_until:
+            return False
         ahead = any(site in other.sites for other in self._waiters if other.rank < waiter.rank)
         return site.in_flight < site.source.slots and not ahead
 

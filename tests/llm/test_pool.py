@@ -625,6 +625,25 @@ class TestSlots:
             engine.gate.set()
         assert engine.order == ["first", "interactive 0", "interactive 1", "background 0", "background 1"]
 
+    async def test_a_slot_that_an_interactive_question_leaves_is_kept_for_the_next_one_a_moment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pools, "COURTESY", 0.2)
+        engine = Gated()
+        async with attended(Scripted("a", lambda _m: engine, slots=1)) as pool, anyio.create_task_group() as tasks:
+
+            async def ask_twice() -> None:
+                for number in range(2):
+                    await pool.answer(asked(f"interactive {number}"), ANY)
+                    await anyio.sleep(0.05)
+
+            tasks.start_soon(ask_twice)
+            await until(lambda: engine.now)
+            tasks.start_soon(pool.answer, asked("background"), ANY, "background")
+            await until(lambda: waiting(pool) == 1)
+            engine.gate.set()
+        assert engine.order == ["interactive 0", "interactive 1", "background"]
+
     async def test_who_wants_another_source_waits_for_nobody(self) -> None:
         engines = {"m": Gated(), "n": Gated()}
         sources = [Scripted(name, engines.__getitem__, name, slots=1) for name in engines]
