@@ -280,7 +280,7 @@ def _parsed(url: str) -> httpx.URL:
     return parsed
 
 
-_EXAMPLE = "Write it as http://gpu-1:11434."
+_EXAMPLE = "Write it like this: http://gpu-1:11434"
 _IS_IT = "Is there an Ollama at this address?"
 
 
