@@ -150,10 +150,10 @@ class _Waiter:
         self.rank, self.wake = (self.in_background, number), asyncio.Event()
         self.sites: set[_Site] = set()
 
-    def courtesy(self) -> float | None:
-        """Seconds after which a slot may be taken that is kept free now; None where there is none."""
-        until = max((site.kept_until for site in self.sites), default=0.0) - monotonic()
-        return until if self.in_background and until > 0 else None
+    def kept_from(self, now: float) -> dict[_Site, float]:
+        """Where slots are kept free for others, and for how many seconds."""
+        waits = {site: site.kept_until - now for site in self.sites} if self.in_background else {}
+        return {site: seconds for site, seconds in waits.items() if seconds > 0}
 
 
 class Pool:
@@ -309,13 +309,14 @@ class Pool:
                 before, waiter.sites = waiter.sites, {place.site for place in best}
                 if before - waiter.sites:
                     self._wake()  # who came behind at those may go on
+                kept = waiter.kept_from(monotonic())
                 for place in best:
-                    if self._is_free(place.site, waiter):
+                    if place.site not in kept and self._is_free(place.site, waiter):
                         place.site.in_flight += 1
                         self.changed.set()
                         return place
                 waiter.wake.clear()
-                with anyio.move_on_after(waiter.courtesy()):
+                with anyio.move_on_after(min(kept.values(), default=None)):
                     await waiter.wake.wait()
         finally:
             self._waiters.remove(waiter)
@@ -330,8 +331,6 @@ class Pool:
 
     def _is_free(self, site: _Site, waiter: _Waiter) -> bool:
         """Whether it has a slot for this question, after those that come first."""
-        if waiter.in_background and monotonic() < site.kept_until:
-            return False
         ahead = any(site in other.sites for other in self._waiters if other.rank < waiter.rank)
         return site.in_flight < site.source.slots and not ahead
 
@@ -426,6 +425,8 @@ class Pool:
 
     async def _read_ahead(self, prompt: Generation) -> bool:
         """Whether nothing is left to do for this prompt."""
+        if any(site.in_flight for site in self._sites):
+            return False
         needs = Needs.of(prompt.messages, prompt.schema)
         try:
             place = self._best(needs, ())[0]

@@ -709,19 +709,23 @@ class TestWarmth:
     async def test_a_question_interrupts_and_it_goes_on_afterwards(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pools, "TRY_EVERY", 0.01)
         seen: list[str] = []
-        slow = anyio.Event()
+        slow, answering = anyio.Event(), anyio.Event()
 
         class Patient(ScriptedEngine):
             async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
                 seen.append(request.messages[0].content)
-                if request.max_tokens == 1 and not slow.is_set():
-                    await anyio.sleep_forever()
+                await (slow if request.max_tokens == 1 else answering).wait()
                 return await super().generate(request, on_text)
 
         engine = Patient(lambda _request: "x", slots=1)
         async with attended(Scripted("", lambda _m: engine, slots=1), warm=[self.PROMPT]) as pool:
             await until(lambda: seen == ["Rules."])
-            await pool.answer(asked(), ANY)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(pool.answer, asked(), ANY)
+                await until(lambda: len(seen) == 2)
+                await anyio.sleep(0.05)  # in which nothing else is read
+                assert len(seen) == 2
+                answering.set()
             slow.set()
             await until(lambda: len(seen) == 3)
             await anyio.sleep(0.05)
