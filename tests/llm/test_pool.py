@@ -5,6 +5,7 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from random import Random
 from time import monotonic
 from typing import Any
 
@@ -798,3 +799,74 @@ async def test_closing_it_closes_what_it_opened() -> None:
         await pool.answer(asked(), ANY)
     assert source.closed
     assert source.speaker.closed
+
+
+class Moody(ScriptedEngine):
+    """Answers, fails in all ways there are, or takes its time, by its own dice; never more than `slots` at once."""
+
+    def __init__(self, dice: Random, slots: int) -> None:
+        super().__init__([], slots=slots)
+        self.dice, self.now, self.most = dice, 0, 0
+
+    async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
+        questions = int(request.max_tokens > 1)  # a trial is none
+        self.now += questions
+        self.most = max(self.most, self.now)
+        try:
+            await anyio.sleep(self.dice.random() * 0.01)
+        finally:
+            self.now -= questions
+        down = EngineDown("model.engine", "It broke down.", "")
+        failures = [AWAY, down, RuntimeError("a bug"), ModelFailed("model.busy", "Full.", "")]
+        if self.dice.random() < 0.3:
+            raise self.dice.choice(failures)
+        return await ScriptedEngine(["x"]).generate(request, on_text)
+
+
+@pytest.mark.usefixtures("_short_rests")
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_happens_every_question_ends_and_every_slot_is_free_again(seed: int) -> None:
+    dice = Random(seed)
+    engines: list[Moody] = []
+
+    def engine(_model: str) -> Engine:
+        engines.append(Moody(dice, 2))
+        return engines[-1]
+
+    sources = [Scripted(name, engine, "m", "n") for name in "abc"]
+    ends: list[str] = []
+
+    async def ask(number: int) -> None:
+        priority: Priority = dice.choice(["interactive", "background"])
+        needs = Needs(model=dice.choice(["", "m", "n"]))
+        with anyio.move_on_after(dice.choice([0.01, 5.0])):
+            await anyio.sleep(dice.random() * 0.3)
+            try:
+                await pool.answer(asked(str(number), timeout=dice.choice([0.02, 2.0])), needs, priority)
+            except VictoriaError as problem:
+                ends.append(problem.code)
+            else:
+                ends.append("answered")
+
+    async def shake() -> None:
+        for _ in range(20):
+            source = dice.choice(sources)
+            source.has = dice.choice([["m"], ["m", "n"], [], AWAY, RuntimeError("a bug")])
+            dice.choice(pool._sites).rescan.set()
+            await anyio.sleep(0.02)
+        for source in sources:
+            source.has = ["m", "n"]
+
+    async with attended(*sources) as pool:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(shake)
+                for number in range(150):
+                    tasks.start_soon(ask, number)
+        assert waiting(pool) == 0
+        assert [site.in_flight for site in pool._sites] == [0, 0, 0]
+        assert "answered" in ends
+        for site in pool._sites:
+            site.rescan.set()
+        await until(lambda: set(states(pool).values()) == {"closed"}, within=20)
+    assert max(engine.most for engine in engines) <= 2
