@@ -17,7 +17,7 @@ VARYING = {
     r"\b[0-9a-f]{32}\b": "RUN",
     r"\b\d\d:\d\d:\d\d\.\d{3}\b": "TIME",
     r"\d+\.\d+ s": "SECONDS",
-    r"\d+ tokens": "TOKENS",
+    r"\d+ tokens(?: \(\d+ cached\))?": "TOKENS",
     r" +": " ",
 }
 MODEL_SAYS = re.compile(r"(?<=## what is an event-driven pipeline\?\n).*?(?=\ncompleted)", re.DOTALL)

@@ -58,6 +58,18 @@ def test_config_shows_each_value_and_where_it_comes_from_and_masks_passwords(cal
     assert "secret" not in done.out + json.dumps(data)
 
 
+def test_passwords_of_ollama_hosts_are_shown_nowhere(call: Call) -> None:
+    hosts = "gpu-1, https://me:secret@127.0.0.1:1,you:secret@127.0.0.1:2/x"
+    shown = call("config", OLLAMA_HOSTS=hosts)
+    assert "ollama_hosts = gpu-1, https://me:***@127.0.0.1:1,***@127.0.0.1:2/x  (environment OLLAMA_HOSTS)" in shown.out
+    wanted = {"OLLAMA_HOSTS": hosts.removeprefix("gpu-1, "), "VICTORIA_MODEL": "ollama"}
+    for command in (["config", "--json"], ["doctor"], ["models"], ["models", "--json"], ["ask", "Hi"]):
+        done = call(*command, **wanted)
+        assert "secret" not in done.out + done.err
+    wrong = call("models", OLLAMA_HOSTS="http://me:secret@", VICTORIA_MODEL="ollama")
+    assert (wrong.code, "[model.url]" in wrong.err, "secret" in wrong.err) == (2, True, False)
+
+
 def test_doctor_finds_all_well_and_starts_nothing(call: Call, tmp_path: Path) -> None:
     done = call("doctor")
     assert done.code == 0
@@ -126,7 +138,7 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    assert COMMANDS == ["run", "up", "worker", "publish", "status", "tail", "events", "config", "doctor"]
+    assert COMMANDS == ["run", "ask", "up", "worker", "publish", "status", "tail", "events", "config", "doctor"]
 
 
 def test_alone_it_prints_its_help_and_with_version_its_version(call: Call) -> None:
