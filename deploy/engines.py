@@ -1,7 +1,6 @@
 """The inference consumers that these settings make: which engines, from where, and for which models."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from platform import system
@@ -11,15 +10,14 @@ import anyio
 from anyio import to_thread
 
 from consumers.inference import Desk, Inference
+from consumers.prefixes import prefixes
 from deploy.settings import Settings
 from llm.engine import Engine, Generation
 from llm.fetch import SMOLLM2, check_gguf, ensure_model
 from llm.models import BACKENDS, Backend, Wish, display_name
 from llm.pool import Pool, Source
-from llm.prompts import names, prompt
 from llm.sources import FileSource, Ready
 from schemas.errors import CouldNotStart
-from schemas.events import ChatMessage
 
 if TYPE_CHECKING:
     from llm.ollama_node import Limits
@@ -29,6 +27,8 @@ Progress = Callable[[int, int], None]
 Load = Callable[[Path], Awaitable[Engine]]
 OLLAMA = ("127.0.0.1", 11434)
 """Where an Ollama listens if nobody says otherwise."""
+READ_WITHIN = 600.0
+"""Seconds in which an engine must have read what all questions of a kind begin with."""
 KNOCK = 0.3
 """Seconds in which one on this machine opens its door."""
 
@@ -92,12 +92,18 @@ class Engines:
             if name in engines and name != "ollama":
                 await consumer.pool.load()
 
+    async def local(self) -> Engine:
+        """The local engine, loaded, for the caller to close. Raises CouldNotStart."""
+        (source,) = self._local()
+        return await source.open("")
+
     def warm(self) -> None:
         """From now on read the stages' prompts ahead, for lasting work. Ollama only where it is wished for: its models
         may be large, and not be needed."""
+        warm = [Generation(question.messages, 1, READ_WITHIN, question.schema) for question in prefixes()]
         for name, consumer in self.consumers.items():
             if name != "ollama" or self.wish.engine == "ollama":
-                consumer.warm = _prefixes()
+                consumer.warm = warm
 
     async def close(self) -> None:
         """Free all engines."""
@@ -185,9 +191,3 @@ async def _knocked(host: str, port: int) -> bool:
         await stream.aclose()
         return True
     return False
-
-
-@cache
-def _prefixes() -> tuple[Generation, ...]:
-    """What all questions of a kind begin with."""
-    return tuple(Generation((ChatMessage("system", prompt(name).system),), 1, 600) for name in names())

@@ -28,7 +28,7 @@ from schemas.errors import (
     ToolRefused,
     VictoriaError,
 )
-from schemas.events import GoalSubmitted
+from schemas.events import CancelRequested, GoalSubmitted
 from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
@@ -151,6 +151,11 @@ class Victoria:
         """
         with reachable(self.url):
             return await self.publisher.publish(goals, self.topology.entries[GoalSubmitted])
+
+    async def cancel(self, run_id: str, reason: str = "") -> None:
+        """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
+        with reachable(self.url):
+            await self.publisher.add(run_id, CancelRequested(reason=reason), self.topology.entries[CancelRequested])
 
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""

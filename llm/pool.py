@@ -23,8 +23,7 @@ from llm.models import Fault, Model, Offer
 from llm.router import Needs, ranked
 from schemas.advice import advice
 from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, VictoriaError
-from schemas.events import ChatMessage
-from schemas.inference import Answer, Priority
+from schemas.inference import Answer, ChatMessage, Priority
 
 SCAN_EVERY, SCAN_AGAIN = 120.0, 10.0
 """Seconds for which the list of a source's models is good, and after which a scan that failed is repeated."""
@@ -37,6 +36,8 @@ TRIAL_TIMEOUT = 60.0
 TRIAL = Generation((ChatMessage("user", "Hi"),), max_tokens=1, timeout=TRIAL_TIMEOUT)
 OWN_FAULT = ("model.engine",)
 """Failures that may be the question's: only several in a row shut a model out."""
+YIELD = 0.02
+"""Seconds for which a slot is kept for the next interactive question, which may be on its way from the stream."""
 PREFIXES = 256
 """For how many prefixes of prompts the pool remembers which source read them."""
 
@@ -69,7 +70,7 @@ class _Site:
     """A source at work: what it was last seen to have, and how much it has in hand."""
 
     def __init__(self, source: Source) -> None:
-        self.source, self.in_flight = source, 0
+        self.source, self.in_flight, self.kept_until = source, 0, 0.0
         self.places: dict[str, _Place] = {}
         self.fault: ErrorInfo | None = None
         self.rescan, self.scanned = asyncio.Event(), asyncio.Event()
@@ -167,7 +168,7 @@ class Pool:
                 self._remember(needs.prefix, place)
                 return answer
             finally:
-                self._release(place.site)
+                self._release(place.site, priority)
 
     async def scan(self) -> None:
         """Look once at what all sources have; `faults` has those that can't say."""
@@ -273,7 +274,8 @@ class Pool:
                         self.changed.set()
                         return place
                 waiter.wake.clear()
-                await waiter.wake.wait()
+                with anyio.move_on_after(YIELD if priority == "background" else None):
+                    await waiter.wake.wait()
         finally:
             self._waiters.remove(waiter)
             self._wake()
@@ -282,12 +284,16 @@ class Pool:
         return ranked(offers, needs, priority=self._priority, warm=self._prefixes)
 
     def _is_free(self, site: _Site, waiter: _Waiter) -> bool:
-        """Whether it has a slot for this question, after those that come first."""
+        """Whether it has a slot for this question, after those that come first, or are just about to come."""
+        if waiter.rank[0] and monotonic() < site.kept_until:
+            return False
         ahead = any(site in other.sites for other in self._waiters if other.rank < waiter.rank)
         return site.in_flight < site.source.slots and not ahead
 
-    def _release(self, site: _Site) -> None:
+    def _release(self, site: _Site, priority: Priority) -> None:
         site.in_flight -= 1
+        if priority == "interactive":
+            site.kept_until = monotonic() + YIELD
         self.changed.set()
         self._wake()
 

@@ -138,7 +138,8 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    assert COMMANDS == ["run", "ask", "up", "worker", "publish", "status", "tail", "events", "config", "doctor"]
+    commands = ["run", "ask", "up", "worker", "publish", "cancel", "status", "tail", "events", "config", "doctor"]
+    assert commands == COMMANDS
 
 
 def test_alone_it_prints_its_help_and_with_version_its_version(call: Call) -> None:
