@@ -57,7 +57,7 @@ class Executor:
         inputs = "\n\n".join(_inputs(event))
         question = ANSWER.question(str, max_tokens=300, goal=excerpt(event.step.instruction), inputs=inputs)
         try:
-            output = await ctx.ask("answer", question)
+            output = await ctx.ask("answer", question.about(event.step.id))
         except EffectFailed as problem:
             return _by_rules(event, problem.info)
         return StepFinished(step_id=event.step.id, status="ok", output=output, method="simple")

@@ -15,7 +15,6 @@ from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria
 from gateway.progress import Progress
 from gateway.screen import ERR, answer, emit, harmless, note
-from gateway.shape import Shaped, read_schema
 from schemas.errors import InvalidInput
 from schemas.events import AnswerProgressed
 from schemas.inference import Question
@@ -97,6 +96,8 @@ def _question(text: str, system: str, max_tokens: int, schema: Path | None) -> Q
         raise InvalidInput("ask.too_large", f"The question has more than {TEXT_BYTES:,} bytes.", "Shorten it.")
     if schema is None:
         return Question(system, text, str, max_tokens)
+    from gateway.shape import Shaped, read_schema  # late: every command's start would wait for its library
+
     return Shaped(system, text, object, max_tokens, shape=read_schema(schema))
 
 

@@ -272,7 +272,7 @@ def _parsed(url: str) -> httpx.URL:
     wrong = InvalidInput(
         "model.url",
         f"{url.rpartition('@')[2]!r} is no address of a node.",  # what stands before it may be a password
-        "Write it as http://gpu-1:11434.",
+        "Write it like http://gpu-1:11434 or gpu-1.",
     )
     if "://" not in url:
         url = f"http://{url}" if re.search(r":\d+/?$", url) else f"http://{url.rstrip('/')}:11434"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from deploy.wiring import catalogue_topology
 from gateway.cli import app
 from schemas.events import CATALOGUE
 from tests.gateway.conftest import Call, Cli, server_of
+from tests.llm.fake_ollama import FakeOllama
 
 COMMANDS = [command.name or "" for command in app.registered_commands]
 
@@ -100,6 +102,47 @@ def test_doctor_fails_with_what_to_do(call: Call, environ: dict[str, str], exit_
     assert "projects" in done.out, "one failure does not hide the other checks"
 
 
+@pytest.mark.parametrize(
+    ("model", "exit_code", "found"),
+    [
+        (
+            "auto",
+            0,
+            [
+                "✓ model      ollama: {node} has m:latest",
+                "! model      ollama: 127.0.0.1:1 can't be",
+                "✓ model      lo",
+            ],
+        ),
+        (
+            "ollama:m",
+            0,
+            ["✓ model      ollama: {node} has m:latest", "! model      ollama: 127.0.0.1:1 can't be reached"],
+        ),
+        (
+            "ollama:x:1b",
+            1,
+            ["✗ model      There is no model ollama:x:1b", "`victoria models pull x:1b` has Ollama fetch it"],
+        ),
+        ("mlx", 1, ["✗ model      The MLX engine is not installed", "pip install victoria-streams[mlx]"]),
+    ],
+)
+def test_doctor_looks_at_each_back_end_that_is_wanted(
+    call: Call, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch, model: str, exit_code: int, found: list[str]
+) -> None:
+    monkeypatch.setattr("deploy.engines.find_spec", lambda name: None if name == "mlx_lm" else find_spec(name))
+    done = call("doctor", VICTORIA_MODEL=model, OLLAMA_HOSTS=f"{ollama.url},127.0.0.1:1")
+    assert done.code == exit_code
+    for line in found:
+        assert line.format(node=ollama.url.removeprefix("http://")) in done.out
+
+
+def test_doctor_fails_where_no_node_of_the_named_back_end_answers(call: Call) -> None:
+    done = call("doctor", VICTORIA_MODEL="ollama", OLLAMA_HOSTS="127.0.0.1:1")
+    assert done.code == 1
+    assert "✗ model      ollama: 127.0.0.1:1 can't be reached" in done.out
+
+
 def test_doctor_warns_of_a_server_that_may_lose_events(call: Call, tmp_path: Path) -> None:
     with embedded(tmp_path), server_of(tmp_path) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
@@ -127,7 +170,7 @@ def test_doctor_names_a_key_that_holds_something_else_and_goes_on(call: Call, cl
     assert "! dead       1 dead letters" in done.out
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "models", "models pull"])
 def test_every_help_has_an_example_that_fits(command: str) -> None:
     from typer.testing import CliRunner
 
