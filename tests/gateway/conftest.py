@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -184,6 +185,16 @@ def ollama() -> Iterator[FakeOllama]:
     """A fake Ollama, beside the command line that runs in this thread."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_ollama()) as fake:
         yield fake
+
+
+@pytest.fixture
+def without_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the extra `mlx` were not installed."""
+
+    def found(name: str) -> object:
+        return None if name == "mlx_lm" else find_spec(name)
+
+    monkeypatch.setattr("deploy.engines.find_spec", found)
 
 
 Call = Callable[..., Done]

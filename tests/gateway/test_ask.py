@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import anyio
@@ -154,7 +155,7 @@ def test_interrupted_it_stops_the_model_and_what_is_left_goes_by_itself(
         return ollama.left > 0
 
     ollama.scripts["/api/chat"] = never
-    asking = cli.start("ask", "x", "--json", **at)
+    asking = cli.start("ask", "x", "--json", stdin=DEVNULL, **at)
     anyio.run(eventually, chats)
     code, printed = asking.end(signal.SIGINT)
     assert (code, json.loads(printed.splitlines()[-1])["error"]["code"]) == (130, "interrupted")
@@ -180,7 +181,7 @@ def test_a_run_on_a_terminal_shows_the_last_words_of_an_answer_as_it_comes(
 
 def test_status_says_for_which_model_a_run_waits(cli: Cli, call: Call, prefix: str) -> None:
     at = {"VICTORIA_PREFIX": prefix, "VICTORIA_MODEL": "ollama", "OLLAMA_HOSTS": "127.0.0.1:1"}
-    cli.start("worker", "understand", "plan", "step-execute", "aggregate", **at).until("ready")
+    cli.start("worker", "understand", "plan", "step-execute", "aggregate", stdin=DEVNULL, **at).until("ready")
     run_id = call("publish", "What is a Redis stream?", **at).out.strip()
     found: dict[str, Any] = {}
     give_up = time.monotonic() + WITHIN

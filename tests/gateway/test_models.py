@@ -3,8 +3,8 @@
 import os
 import socket
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import anyio
@@ -112,11 +112,12 @@ def test_a_model_that_several_consumers_offer_is_one_row(call: Call, cli: Cli, p
 
 def test_a_consumer_at_work_is_counted(call: Call, cli: Cli, ollama: FakeOllama, prefix: str) -> None:
     at = {"VICTORIA_PREFIX": prefix, "VICTORIA_MODEL": "ollama", "OLLAMA_HOSTS": ollama.url}
-    cli.start("worker", "infer.ollama", **at).until("ready")
+    cli.start("worker", "infer.ollama", stdin=DEVNULL, **at).until("ready")
     (row,) = call("models", "--json", **at).json()["models"]
     assert (row["model"], row["consumers"], row["slots"], row["state"]) == ("m:latest", 1, 1, "closed")
 
 
+@pytest.mark.usefixtures("without_mlx")
 @pytest.mark.parametrize(
     ("model", "exit_code", "code", "hint"),
     [
@@ -128,9 +129,8 @@ def test_a_consumer_at_work_is_counted(call: Call, cli: Cli, ollama: FakeOllama,
     ],
 )
 def test_what_was_named_and_is_not_there_is_an_error(
-    call: Call, monkeypatch: pytest.MonkeyPatch, model: str, exit_code: int, code: str, hint: str
+    call: Call, model: str, exit_code: int, code: str, hint: str
 ) -> None:
-    monkeypatch.setattr("deploy.engines.find_spec", lambda name: None if name == "mlx_lm" else find_spec(name))
     done = call("models", "--json", VICTORIA_MODEL=model, OLLAMA_HOSTS=NOWHERE)
     error = done.json()["error"]
     assert (done.code, error["code"]) == (exit_code, code)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -102,6 +101,7 @@ def test_doctor_fails_with_what_to_do(call: Call, environ: dict[str, str], exit_
     assert "projects" in done.out, "one failure does not hide the other checks"
 
 
+@pytest.mark.usefixtures("without_mlx")
 @pytest.mark.parametrize(
     ("model", "exit_code", "found"),
     [
@@ -128,9 +128,8 @@ def test_doctor_fails_with_what_to_do(call: Call, environ: dict[str, str], exit_
     ],
 )
 def test_doctor_looks_at_each_back_end_that_is_wanted(
-    call: Call, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch, model: str, exit_code: int, found: list[str]
+    call: Call, ollama: FakeOllama, model: str, exit_code: int, found: list[str]
 ) -> None:
-    monkeypatch.setattr("deploy.engines.find_spec", lambda name: None if name == "mlx_lm" else find_spec(name))
     done = call("doctor", VICTORIA_MODEL=model, OLLAMA_HOSTS=f"{ollama.url},127.0.0.1:1")
     assert done.code == exit_code
     for line in found:
