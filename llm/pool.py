@@ -170,6 +170,12 @@ class Pool:
             finally:
                 self._release(place.site, priority)
 
+    async def scan(self) -> None:
+        """Look once at what all sources have; `faults` has those that can't say."""
+        async with anyio.create_task_group() as tasks:
+            for site in self._sites:
+                tasks.start_soon(self._seen, site)
+
     async def load(self) -> None:
         """Scan all sources, and load what runs in this process. Raises CouldNotStart, ModelFailed."""
         for site in self._sites:
@@ -297,21 +303,24 @@ class Pool:
 
     async def _scan_often(self, site: _Site) -> None:
         while True:
-            wait = SCAN_EVERY
-            try:
-                await self._scan(site)
-                site.fault = None
-            except VictoriaError as problem:
-                wait, site.fault = SCAN_AGAIN, problem.info
-                _log.info("pool.scan_failed", node=site.source.node, error=str(problem))
-                for place in site.places.values():  # what it had is still known, but not asked now
-                    place.breaker.failed(problem.info, monotonic(), at_once=True)
+            await self._seen(site)
             site.scanned.set()
             self.changed.set()
             self._wake()
             site.rescan.clear()
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(SCAN_AGAIN if site.fault else SCAN_EVERY):
                 await site.rescan.wait()
+
+    async def _seen(self, site: _Site) -> None:
+        """Scan a source; what keeps it from saying what it has is remembered."""
+        try:
+            await self._scan(site)
+            site.fault = None
+        except VictoriaError as problem:
+            site.fault = problem.info
+            _log.info("pool.scan_failed", node=site.source.node, error=str(problem))
+            for place in site.places.values():  # what it had is still known, but not asked now
+                place.breaker.failed(problem.info, monotonic(), at_once=True)
 
     async def _look_around(self) -> None:
         """Scan what was never scanned, where nobody attends to the pool."""
