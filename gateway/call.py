@@ -16,9 +16,8 @@ from schemas.errors import CouldNotStart, EffectFailed, NotReachable, VictoriaEr
 from schemas.events import AnswerProgressed
 from schemas.inference import Question
 from schemas.plan import Usage
-from streams.answers import Answers
 from streams.append import new_run_id
-from streams.asking import Asker, Asking, Deferral
+from streams.asking import Asker, Asking, Deferral, asking
 from streams.connection import TROUBLE
 from streams.follow import follow
 from streams.journal import Journal
@@ -54,12 +53,16 @@ async def call(
         try:
             await victoria.require_model()
             wait("asking")
-            async with _asker(victoria, run_id) as (asker, journal), anyio.create_task_group() as beside:
+            client, keys, within = victoria.client, victoria.keys, victoria.settings.model_timeout
+            async with (
+                asking(client, keys, victoria.router, within, PATIENCE) as asker,
+                anyio.create_task_group() as beside,
+            ):
                 if hear:
                     beside.start_soon(_follow, victoria, run_id, hear)
                 began = monotonic()
                 answer, usage = await _answered(asker, run_id, question, wait)
-                called = Called(answer, usage, len(await journal.everything(run_id)), monotonic() - began)
+                called = Called(answer, usage, len(await Journal(client, keys).everything(run_id)), monotonic() - began)
                 beside.cancel_scope.cancel()
         finally:
             if called is None or called.tries > 1:
@@ -68,20 +71,6 @@ async def call(
     if isinstance(called.answer, EffectFailed):
         raise _typed(called.answer)
     return called
-
-
-@asynccontextmanager
-async def _asker(victoria: Victoria, run_id: str) -> AsyncGenerator[tuple[Asker, Journal]]:
-    client, keys, timeout = victoria.client, victoria.keys, victoria.settings.model_timeout
-    journal = Journal(client, keys)
-    answers = Answers(client, journal, keys.answers(run_id))
-    try:
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(answers.listen)
-            yield Asker(client, keys, journal, answers, victoria.router, timeout, PATIENCE), journal
-            beside.cancel_scope.cancel()
-    finally:
-        await journal.close()
 
 
 async def _answered(
