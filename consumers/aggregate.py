@@ -6,7 +6,16 @@ from consumers import run_state as run
 from consumers.run_state import RunState
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
-from schemas.events import Event, PlanProposed, RunFinished, RunProgressed, StageFailed, StepFinished, StepReady
+from schemas.events import (
+    CancelRequested,
+    Event,
+    PlanProposed,
+    RunFinished,
+    RunProgressed,
+    StageFailed,
+    StepFinished,
+    StepReady,
+)
 from schemas.plan import least_trusted
 from streams.stage import Context, Policy, Stage
 
@@ -15,7 +24,9 @@ FUSE = prompt("fuse")
 FUSED_CHARACTERS = 6_000
 
 
-async def handle(event: PlanProposed | StepFinished | StageFailed, ctx: Context[RunState]) -> list[Event]:
+async def handle(
+    event: PlanProposed | StepFinished | StageFailed | CancelRequested, ctx: Context[RunState]
+) -> list[Event]:
     """One event of a run in; released steps, progress, or the run's end out."""
     state, now = ctx.state, ctx.now()
     if state.finished:
@@ -24,6 +35,8 @@ async def handle(event: PlanProposed | StepFinished | StageFailed, ctx: Context[
     match event:
         case StageFailed():
             state = run.fail(state, event, now)
+        case CancelRequested():
+            state = run.cancel(state, event, now)
         case PlanProposed() if state.plan is None:
             state = run.begin(event, now)
         case StepFinished():
@@ -58,18 +71,18 @@ async def _output(state: RunState, ctx: Context[RunState]) -> str:
 
 
 async def _given_up(
-    event: PlanProposed | StepFinished | StageFailed, error: ErrorInfo, _ctx: Context[RunState]
+    event: PlanProposed | StepFinished | StageFailed | CancelRequested, error: ErrorInfo, _ctx: Context[RunState]
 ) -> list[Event]:
     """A run whose own event was given up ends as failed; of that end itself nothing more can be said."""
     return [] if isinstance(event, StageFailed) else [StageFailed(stage=NAME, error=error)]
 
 
-def stage() -> Stage[PlanProposed | StepFinished | StageFailed, RunState]:
+def stage() -> Stage[PlanProposed | StepFinished | StageFailed | CancelRequested, RunState]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads=NAME,
-        accepts=(PlanProposed, StepFinished, StageFailed),
+        accepts=(PlanProposed, StepFinished, StageFailed, CancelRequested),
         emits=(StepReady, RunProgressed, RunFinished, StageFailed),
         handle=handle,
         policy=Policy(concurrency=32),

@@ -5,7 +5,7 @@ waits for them, interactive questions go first.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,7 +68,7 @@ class Inference:
 
     def __init__(self, engine: Backend, slots: int, make_pool: Callable[[], Pool], desk: Desk) -> None:
         self.engine: Backend = engine
-        self.warm: tuple[Generation, ...] = ()
+        self.warm: Sequence[Generation] = ()
         self._slots, self._make_pool, self._desk = slots, make_pool, desk
         self._at_work: dict[CancelScope, str] = {}
 

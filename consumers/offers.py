@@ -11,7 +11,6 @@ from llm.models import BACKENDS, Backend, Fault, Offer, Wish
 from llm.router import Needs, ranked
 from schemas.advice import Tried
 from schemas.errors import ModelFailed, NoModelNow
-from schemas.events import ChatMessage
 from schemas.inference import Priority, Question
 from streams.asking import Route
 from streams.connection import Client
@@ -98,8 +97,7 @@ class OfferRouter:
 
     async def route(self, question: Question[Any], tried: Sequence[Tried]) -> Route:
         """The stream and the model for a question. See streams.asking.Router."""
-        messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
-        needs = Needs.of(messages, question.schema, tried=tried)
+        needs = Needs.of(question.messages, question.schema, tried=tried)
         try:
             best = self._best(needs, await self._board.offers(fresh=bool(tried)))
         except (NoModelNow, ModelFailed):

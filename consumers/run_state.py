@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from consumers.plan_check import checked
 from schemas.errors import ErrorInfo
 from schemas.events import (
+    CancelRequested,
     Event,
     Metadata,
     PlanProposed,
@@ -178,14 +179,23 @@ def finish(state: RunState, output: str, fused: Usage, now: datetime) -> RunStat
 
 def fail(state: RunState, event: StageFailed, now: datetime) -> RunState:
     """The run's one end when a stage gave up on it; what is there already is its output, what isn't is skipped."""
+    return _ended(_skipped(state), "failed", concatenated(state), event.error, Usage(), now)
+
+
+def cancel(state: RunState, event: CancelRequested, now: datetime) -> RunState:
+    """The run's one end when somebody wants it; what is there already is its output, what isn't is skipped."""
+    error = ErrorInfo("run.cancelled", event.reason or "The run was cancelled.")
+    return _ended(_skipped(state), "cancelled", concatenated(state), error, Usage(), now)
+
+
+def _skipped(state: RunState) -> RunState:
     steps = {id_: replace(s, status="skipped") if s.status in OPEN else s for id_, s in state.steps.items()}
-    state = replace(state, steps=steps)
-    return _ended(state, "failed", concatenated(state), event.error, Usage(), now)
+    return replace(state, steps=steps)
 
 
 def _ended(
     state: RunState,
-    status: Literal["completed", "failed"],
+    status: Literal["completed", "failed", "cancelled"],
     output: str,
     error: ErrorInfo | None,
     fused: Usage,

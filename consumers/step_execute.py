@@ -19,6 +19,8 @@ REPEATS = 3
 INPUT_CHARACTERS = 6_000
 """Of all inputs of a step together, what a model sees, in equal shares; and of one at most half of it."""
 OBSERVATION_CHARACTERS = 1_500
+CONCURRENCY = 256
+"""Steps at once: most of them wait for a model, and those that need none should not wait behind them."""
 OBSERVATIONS = 4
 """How many of the last observations a model sees."""
 
@@ -55,9 +57,10 @@ class Executor:
 
     async def _answer(self, event: StepReady, ctx: Context[None]) -> StepFinished:
         inputs = "\n\n".join(_inputs(event))
-        question = ANSWER.question(str, max_tokens=300, goal=excerpt(event.step.instruction), inputs=inputs)
+        goal, step = excerpt(event.step.instruction), event.step.id
+        question = ANSWER.question(str, max_tokens=300, step=step, goal=goal, inputs=inputs)
         try:
-            output = await ctx.ask("answer", question)
+            output = await ctx.ask("answer", question.about(event.step.id))
         except EffectFailed as problem:
             return _by_rules(event, problem.info)
         return StepFinished(step_id=event.step.id, status="ok", output=output, method="simple")
@@ -72,6 +75,7 @@ class Executor:
             question = ACT.question(
                 Action,
                 max_tokens=400,
+                step=event.step.id,
                 goal=excerpt(event.step.instruction),
                 hint=event.step.expected,
                 tools=describe_tools(),
@@ -137,6 +141,6 @@ def stage(workspaces: Workspaces, max_iterations: int) -> Stage[StepReady, None]
         accepts=(StepReady,),
         emits=(StepFinished,),
         handle=Executor(workspaces, max_iterations).handle,
-        policy=Policy(timeout=3600, concurrency=16),
+        policy=Policy(timeout=3600, concurrency=CONCURRENCY),
         on_dead=_given_up,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from consumers import aggregate, plan, step_execute, understand
 from consumers.inference import Inference
 from consumers.step_execute import Workspaces
-from schemas.events import GoalSubmitted, RunFinished, RunProgressed
+from schemas.events import CancelRequested, GoalSubmitted, RunFinished, RunProgressed
 from streams.topology import Topology
 
 
@@ -34,6 +34,6 @@ def topology(parts: Parts) -> Topology:
             aggregate.stage(),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
-        entries={GoalSubmitted: "intake"},
+        entries={GoalSubmitted: "intake", CancelRequested: "aggregate"},
         results=frozenset({RunProgressed, RunFinished}),
     )

@@ -4,13 +4,17 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Annotated, TypeVar
 
+import anyio
 import typer
 
+from consumers.bench import ALL, QUICK, InferFigures
+from consumers.bench import infer as bench_infer
 from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria
+from gateway.progress import Progress as Shown
 from gateway.screen import answer, emit, note
 from gateway.serve import settle_in
 from streams import bench
@@ -90,6 +94,44 @@ def run(
         f"{figures.p50_ms:.2f} ms for a run alone (median; 99 of 100 within {figures.p99_ms:.2f} ms)\n"
         f"{figures.runs_per_s:,.0f} runs/s with {figures.in_flight} at once\n"
         f"{figures.runs:,} runs of {figures.stages} stages in one worker process, {figures.server}"
+    )
+
+
+@app.command("infer")
+@configured
+def infer(
+    loaded: Loaded,
+    quick: Annotated[bool, typer.Option("--quick", metavar="", help="A first look, in some seconds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what asking a model through the streams costs, with the local model, and how consumers scale.
+
+    Example: victoria bench infer
+    """
+
+    async def work(victoria: Victoria) -> InferFigures:
+        with Shown() as shown:
+            victoria.engines.progress = shown.download
+            engine = await victoria.engines.local()
+        try:
+            extent = QUICK if quick else ALL
+            return await bench_infer(victoria.client, victoria.settings.prefix, engine, _teller(), extent)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await engine.close()
+
+    figures = _measured(loaded, work)
+    if as_json:
+        emit(figures)
+        return
+    scaling = ", ".join(f"{share:.0%} with {number}" for number, share in figures.scaling.items())
+    answer(
+        f"{figures.tokens_per_s:,.0f} tokens/s through the streams, {figures.raw_tokens_per_s:,.0f} of the engine "
+        f"alone ({figures.model}, 4 questions at once): {figures.share_of_raw:.0%} of it\n"
+        f"{figures.added_p50_ms:.2f} ms are added to an answer (median)\n"
+        f"{figures.cached_share:.0%} of prompts were read before, over like goals; "
+        f"{figures.cached_share_two_stages:.0%} with two stages at once\n"
+        f"{scaling}: throughput of inference consumers, of what so many could do"
     )
 
 

@@ -6,8 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from schemas.events import ChatMessage
-from schemas.inference import Answer
+from schemas.inference import Answer, ChatMessage
 
 OnText = Callable[[str], None]
 """Told each piece of an answer's text as it comes, in the event loop, before `generate` ends."""

@@ -269,18 +269,22 @@ class Node:
 
 def _parsed(url: str) -> httpx.URL:
     """Raises InvalidInput."""
+    wrong = InvalidInput(
+        "model.url",
+        f"{url.rpartition('@')[2]!r} is no address of a node.",  # what stands before it may be a password
+        "Write it like http://gpu-1:11434 or gpu-1.",
+    )
     if "://" not in url:
         url = f"http://{url}" if re.search(r":\d+/?$", url) else f"http://{url.rstrip('/')}:11434"
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as problem:
-        raise InvalidInput("model.url", f"{url!r} is no address of a node: {problem}.", _EXAMPLE) from None
+    except httpx.InvalidURL:
+        raise wrong from None
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise InvalidInput("model.url", f"{url!r} is no address of a node.", _EXAMPLE)
+        raise wrong
     return parsed
 
 
-_EXAMPLE = "Write it like this: http://gpu-1:11434"
 _IS_IT = "Is there an Ollama at this address?"
 
 

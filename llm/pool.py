@@ -23,8 +23,7 @@ from llm.models import Fault, Model, Offer
 from llm.router import Needs, ranked
 from schemas.advice import advice
 from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, NoModelNow, VictoriaError
-from schemas.events import ChatMessage
-from schemas.inference import Answer, Priority
+from schemas.inference import Answer, ChatMessage, Priority
 
 SCAN_EVERY, SCAN_AGAIN = 120.0, 10.0
 """Seconds for which the list of a source's models is good, and after which a scan that failed is repeated."""
@@ -37,9 +36,8 @@ TRIAL_TIMEOUT = 60.0
 TRIAL = Generation((ChatMessage("user", "Hi"),), max_tokens=1, timeout=TRIAL_TIMEOUT)
 OWN_FAULT = ("model.engine",)
 """Failures that may be the question's: only several in a row shut a model out."""
-COURTESY = 0.05
-"""Seconds for which background questions leave a slot free that an interactive one had: the next one may be on its way
-from the stream."""
+YIELD = 0.02
+"""Seconds for which a slot is kept for the next interactive question, which may be on its way from the stream."""
 PREFIXES = 256
 """For how many prefixes of prompts the pool remembers which source read them."""
 
@@ -72,10 +70,9 @@ class _Site:
     """A source at work: what it was last seen to have, and how much it has in hand."""
 
     def __init__(self, source: Source) -> None:
-        self.source, self.in_flight = source, 0
+        self.source, self.in_flight, self.kept_until = source, 0, 0.0
         self.places: dict[str, _Place] = {}
         self.fault: ErrorInfo | None = None
-        self.kept_until = 0.0
         self.rescan, self.scanned = asyncio.Event(), asyncio.Event()
         self.scanning = anyio.Lock()
 
@@ -211,9 +208,13 @@ class Pool:
                 self._remember(needs.prefix, place)
                 return answer
             finally:
-                if priority == "interactive":
-                    place.site.kept_until = monotonic() + COURTESY
-                self._release(place.site)
+                self._release(place.site, priority)
+
+    async def scan(self) -> None:
+        """Look once at what all sources have; `faults` has those that can't say."""
+        async with anyio.create_task_group() as tasks:
+            for site in self._sites:
+                tasks.start_soon(self._seen, site)
 
     async def load(self) -> None:
         """Scan all sources, and load what runs in this process. Raises CouldNotStart, ModelFailed."""
@@ -334,8 +335,10 @@ class Pool:
         ahead = any(site in other.sites for other in self._waiters if other.rank < waiter.rank)
         return site.in_flight < site.source.slots and not ahead
 
-    def _release(self, site: _Site) -> None:
+    def _release(self, site: _Site, priority: Priority) -> None:
         site.in_flight -= 1
+        if priority == "interactive":
+            site.kept_until = monotonic() + YIELD
         self.changed.set()
         self._wake()
 
@@ -346,22 +349,25 @@ class Pool:
     async def _scan_often(self, site: _Site) -> None:
         while True:
             site.rescan.clear()
-            wait = SCAN_EVERY
-            try:
-                await self._scan(site)
-                for place in site.places.values() if site.fault else ():
-                    place.breaker.wake()
-                site.fault = None
-            except VictoriaError as problem:
-                wait, site.fault = SCAN_AGAIN, problem.info
-                _log.info("pool.scan_failed", node=site.source.node, error=str(problem))
-                for place in site.places.values():  # what it had is still known, but not asked now
-                    place.breaker.failed(problem.info, monotonic(), at_once=True)
+            await self._seen(site)
             site.scanned.set()
             self.changed.set()
             self._wake()
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(SCAN_AGAIN if site.fault else SCAN_EVERY):
                 await site.rescan.wait()
+
+    async def _seen(self, site: _Site) -> None:
+        """Scan a source; what keeps it from saying what it has is remembered."""
+        try:
+            await self._scan(site)
+            for place in site.places.values() if site.fault else ():
+                place.breaker.wake()
+            site.fault = None
+        except VictoriaError as problem:
+            site.fault = problem.info
+            _log.info("pool.scan_failed", node=site.source.node, error=str(problem))
+            for place in site.places.values():  # what it had is still known, but not asked now
+                place.breaker.failed(problem.info, monotonic(), at_once=True)
 
     async def _look_around(self) -> None:
         """Scan what was never scanned, where nobody attends to the pool."""

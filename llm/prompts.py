@@ -55,7 +55,14 @@ class Prompt:
         return cls(name, system.strip(), template.strip() + "\n", variables)
 
     def question(
-        self, answer: type[T], /, *, max_tokens: int = 256, priority: Priority = "interactive", **variables: str
+        self,
+        answer: type[T],
+        /,
+        *,
+        max_tokens: int = 256,
+        priority: Priority = "interactive",
+        step: str = "",
+        **variables: str,
     ) -> Question[T]:
         """A question with these variables as data. The block of an empty variable is left out.
 
@@ -68,7 +75,7 @@ class Prompt:
         tag = re.compile(rf"<(?=\s*/?\s*(?:{'|'.join(self.variables)})\b)", re.IGNORECASE)
         data = {name: tag.sub("‹", value.strip()) for name, value in variables.items()}
         user = Template(template).substitute(data).strip()
-        return Question(self.system, user, answer, max_tokens, priority)
+        return Question(self.system, user, answer, max_tokens, priority, step)
 
 
 @cache

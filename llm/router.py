@@ -8,7 +8,7 @@ from typing import Any
 from llm.models import BACKENDS, Offer, Wish, full_name
 from schemas.advice import INVALID, NO_OTHER, Tried, advice, next_try
 from schemas.errors import ModelFailed, NoModelNow
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 
 ANY = Wish()
 BYTES_PER_TOKEN = 12

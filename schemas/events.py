@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from schemas.errors import ErrorInfo
-from schemas.inference import Priority
+from schemas.inference import ChatMessage, Priority
 from schemas.plan import Category, Moment, Plan, Spent, Step, StepStatus, TaskKind, ToolCall, Usage
 
 Fields = dict[str, Any]
@@ -110,6 +110,12 @@ class StageFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorInfo
 
 
+class CancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody wants a run to end now. What is under way for it is stopped, what was done already is its output."""
+
+    reason: str = ""
+
+
 class RunProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Something people following a run want to see."""
 
@@ -171,13 +177,6 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     metadata: Metadata
     stages: tuple[StageTime, ...]
     error: ErrorInfo | None = None
-
-
-class ChatMessage(msgspec.Struct, frozen=True):
-    """One message of a prompt."""
-
-    role: Literal["system", "user"]
-    content: str
 
 
 class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):

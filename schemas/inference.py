@@ -1,6 +1,7 @@
 """What a model is asked and what it answers, whatever engine runs it."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -10,6 +11,16 @@ from schemas.plan import Usage
 T = TypeVar("T")
 Priority = Literal["interactive", "background"]
 PRIORITIES: tuple[Priority, ...] = ("interactive", "background")
+
+
+_FORM = "Answer with JSON that follows this schema, and nothing else:"
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """One message of a prompt."""
+
+    role: Literal["system", "user"]
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,15 @@ class Question(Generic[T]):
     @property
     def schema(self) -> dict[str, Any] | None:
         """JSON schema of the answer; None for free text."""
-        return None if self.answer is str else msgspec.json.schema(self.answer)
+        return None if self.answer is str else _schema(self.answer)
+
+    @property
+    def messages(self) -> tuple[ChatMessage, ChatMessage]:
+        """The prompt: what never changes first, for engines' prefix caches, and by that the schema, since not every
+        engine holds its model to it."""
+        schema = self.schema
+        system = self.system if schema is None else f"{self.system}\n\n{_FORM}\n{msgspec.json.encode(schema).decode()}"
+        return ChatMessage("system", system), ChatMessage("user", self.user)
 
     def parse(self, text: str) -> T:
         """The typed answer. Raises msgspec.ValidationError (or DecodeError, its base) with what is wrong."""
@@ -41,10 +60,19 @@ class Question(Generic[T]):
             return msgspec.convert(text.strip(), self.answer)
         return msgspec.json.decode(text, type=self.answer)
 
+    def about(self, step: str) -> "Question[T]":
+        """The same question, as one of a plan's step."""
+        return replace(self, step=step)
+
     def repaired(self, text: str, problem: str) -> "Question[T]":
         """The same question once more, with the rejected answer (cut to 1,000 characters) and what was wrong."""
         note = f"\n\nYour last answer was rejected: {problem}\n<rejected>\n{text[:1000]}\n</rejected>\nAnswer again."
         return replace(self, user=self.user + note)
+
+
+@cache
+def _schema(answer: type) -> dict[str, Any]:
+    return msgspec.json.schema(answer)
 
 
 class Answer(msgspec.Struct, frozen=True):

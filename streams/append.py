@@ -79,6 +79,12 @@ class Publisher:
             )
         return results
 
+    async def add(self, run_id: str, event: Event, stream: str, trust: Trust = "user") -> bool:
+        """Append one more event of a run from outside, of each type once; whether it was new. Raises redis errors."""
+        partition = self._keys.of_run(run_id)
+        marker, name, data = self._entry(partition, run_id, event, trust)
+        return await self._scripts.append_once(marker, self._keys.stream(partition, stream), name, name, data)
+
     def _entry(self, partition: str, run_id: str, event: Event, trust: Trust) -> tuple[str, str, bytes]:
         """Marker, type and event for the script."""
         name = type(event).__name__

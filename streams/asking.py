@@ -5,23 +5,27 @@ the question's type is repaired once, then another model is asked; a model that 
 (schemas/advice.py decides). While no model can take the question, its event is put off, not failed.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from uuid import uuid4
 
+import anyio
 import msgspec
 
 from schemas.advice import INVALID, NO_OTHER, Tried, next_try
 from schemas.envelope import Envelope, derived_id, encode
 from schemas.errors import EffectFailed, ErrorInfo, ModelFailed, NoModelNow
-from schemas.events import ChatMessage, InferenceRequested
+from schemas.events import InferenceRequested
 from schemas.inference import Question
 from schemas.plan import Trust, Usage
 from streams.answers import Answers
 from streams.connection import Client
 from streams.journal import Journal, Record, matching, request_hash
 from streams.keys import INFERENCE, Keys
+from streams.records import Records
 from streams.scripts import Scripts
 from streams.stage import Snooze
 
@@ -142,7 +146,7 @@ class Asker:
         self, by: Asking, effect: str, question: Question[Any], tried: Sequence[Tried], deadline: datetime
     ) -> Record:
         """One try's record, after it was asked if it was not before."""
-        messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
+        messages = question.messages
         request = request_hash([messages, question.schema, question.max_tokens])
         record = await self._journal.read(by.run_id, effect)
         if record is None:
@@ -216,6 +220,22 @@ class Asker:
         if record is None:
             raise _late()
         return record
+
+
+@asynccontextmanager
+async def asking(client: Client, keys: Keys, router: Router, within: float, patience: float) -> AsyncGenerator[Asker]:
+    """An Asker outside of any worker, inside the context. `within` and `patience` are seconds, as Asker's."""
+    records = Records(client)
+    journal = Journal(client, keys, records)
+    answers = Answers(client, journal, keys.answers(f"asking-{uuid4().hex}"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answers.listen)
+        try:
+            yield Asker(client, keys, journal, answers, router, within, patience)
+        finally:
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await records.close()
 
 
 def _late() -> ModelFailed:

@@ -149,4 +149,33 @@ def batch(quick: bool) -> Section:
     return section
 
 
-SECTIONS = {"hop": hop, "run": run, "age": age, "fsync": fsync, "batch": batch}
+def infer(quick: bool) -> Section:
+    """Asking a model through the streams, beside the same engine alone."""
+    section = Section("infer", "Asking the local model, one process", ("what", "figure", "how"))
+    rounds = 1 if quick else 3
+    with valkey() as url:
+        arguments = ["--quick"] if quick else []
+        found = [victoria("bench", "infer", "--redis-url", url, *arguments) for _ in range(rounds)]
+    section.server = f"{found[0]['model']}"
+
+    def typical(what: str) -> float:
+        return median(each[what] for each in found)
+
+    section.add("through the streams", f"{typical('tokens_per_s'):.0f} tokens/s", "4 questions at once")
+    section.add("the engine alone", f"{typical('raw_tokens_per_s'):.0f} tokens/s", "in turn with it")
+    section.add("added to an answer", f"{typical('added_p50_ms'):.2f} ms", "median, one at a time")
+    section.add("of prompts read before", f"{typical('cached_share'):.0%}", "20 like goals of one stage")
+    section.add("of prompts read before", f"{typical('cached_share_two_stages'):.0%}", "two stages at once")
+    scaling = {number: median(each["scaling"][number] for each in found) for number in found[0]["scaling"]}
+    for number_of, share in scaling.items():
+        section.add(f"{number_of} consumers", f"{share:.0%}", "of so many times one, a back end of 100 ms")
+    section.promise(
+        Promise.at_least("of the engine's tokens", typical("share_of_raw"), 0.9, "{:.0%}"),
+        Promise.at_most("ms added", typical("added_p50_ms"), 5),
+        Promise.at_least("of prompts read before", typical("cached_share"), 0.8, "{:.0%}"),
+        Promise.at_least("of linear scaling", min(scaling.values()), 0.9, "{:.0%}"),
+    )
+    return section
+
+
+SECTIONS = {"hop": hop, "run": run, "infer": infer, "age": age, "fsync": fsync, "batch": batch}

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from consumers.inference import Desk as InferenceDesk
 from consumers.inference import Inference
@@ -58,6 +59,12 @@ class Desk:
                 id="q", run="run-1", v=event.version, at=datetime.now(UTC), trust="user", body=event
             )
             await self.workshop.client.xadd(self.stream, {"type": "InferenceRequested", "event": encode(envelope)})
+
+    async def put_background(self, event: InferenceRequested) -> None:
+        """Put a question where those go that nobody waits for."""
+        envelope = Envelope[Event](id="q", run="run-1", v=event.version, at=datetime.now(UTC), trust="user", body=event)
+        entry = {"type": "InferenceRequested", "event": encode(envelope)}
+        await self.workshop.client.xadd(f"{self.stream}.background", entry)
 
     async def settled(self) -> None:
         """Wait until every question was taken and acknowledged."""
@@ -214,6 +221,47 @@ async def test_an_engine_that_breaks_unexpectedly_is_a_typed_failure(workshop: W
         assert (record.error.code, "a bug" in record.error.message) == ("model.engine", True)
         await at.put(question("event-1/b"))
         assert msgspec.json.decode((await at.answered("event-1/b")).result) == "well again"
+
+
+async def test_when_a_run_ends_its_questions_are_given_up_and_their_slots_are_free(workshop: Workshop) -> None:
+    engine = ScriptedEngine(lambda request: request.messages[1].content, slots=1, delay=0.0)
+    engine.delay = 60.0
+    async with desk(workshop, engine, slots=1) as at:
+        key = workshop.keys.run("0", "run-1")
+        await workshop.client.hset(key, "submitted", "x")
+        await at.put(question("event-1/a"))
+
+        async def begun() -> bool:
+            return bool(engine.requests)
+
+        await eventually(begun)
+        engine.delay = 0.0
+        await workshop.client.pexpire(key, 60_000)
+        error = (await at.answered("event-1/a")).error
+        assert error
+        assert error.code == "model.cancelled"
+        journal = await workshop.client.pttl(workshop.keys.journal("run-1"))
+        assert 0 < journal <= 60_000, "and its journal goes with it"
+        await workshop.client.persist(key)
+        await at.put(question("event-1/b"))
+        assert not (await at.answered("event-1/b")).error
+
+
+async def test_interactive_questions_go_before_background_ones(workshop: Workshop) -> None:
+    engine = ScriptedEngine(lambda request: request.messages[1].content, slots=1, delay=0.05)
+    async with desk(workshop, engine, slots=1) as at:
+        behind = [question(f"event-{number}/later", priority="background") for number in range(6)]
+        for event in behind:
+            event = replace(event, messages=(MESSAGES[0], ChatMessage("user", "later")))
+            await at.put_background(event)
+        await at.put(*(question(f"event-{number}/now") for number in range(6)))
+
+        async def all_done() -> bool:
+            return len(await at.journal.everything("run-1")) == 12
+
+        await eventually(all_done)
+    order = [request.messages[1].content for request in engine.requests]
+    assert order[-4:] == ["later"] * 4, "at most one was under way, and one next in line, when the others came"
 
 
 async def test_who_gave_up_waiting_is_not_answered_over(workshop: Workshop) -> None:

@@ -21,8 +21,8 @@ from llm.pool import Pool
 from llm.scripted import Reply, ScriptedEngine
 from schemas.envelope import Envelope, encode
 from schemas.errors import ModelFailed
-from schemas.events import ChatMessage, Event, InferenceRequested
-from schemas.inference import Priority
+from schemas.events import Event, InferenceRequested
+from schemas.inference import ChatMessage, Priority
 from streams.journal import Journal, Record
 from streams.keys import INFERENCE
 from tests.workshop import Workshop, eventually
@@ -173,7 +173,7 @@ async def test_a_model_that_is_away_for_a_moment_is_waited_for(workshop: Worksho
 async def test_interactive_questions_overtake_background_ones_on_their_way_through_the_streams(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "COURTESY", 0.5)  # the machine may be slow
+    monkeypatch.setattr(pool, "YIELD", 0.5)  # the machine may be slow
     gate, order = anyio.Event(), list[str]()
 
     class Gated(ScriptedEngine):

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from consumers import aggregate
 from consumers.run_state import AT_ONCE, UNLOCKS, RunState
 from schemas.errors import ErrorInfo
-from schemas.events import Event, PlanProposed, RunFinished, RunProgressed, StageFailed, StepFinished, StepReady
+from schemas.events import (
+    CancelRequested,
+    Event,
+    PlanProposed,
+    RunFinished,
+    RunProgressed,
+    StageFailed,
+    StepFinished,
+    StepReady,
+)
 from schemas.plan import Plan, Spent, Step, StepStatus, Usage
 from streams.testing import ScriptedContext
 from tests.consumers.events import START, after
@@ -56,7 +65,7 @@ class Run:
     ends: list[RunFinished] = field(default_factory=list[RunFinished])
     seconds: float = 2.0
 
-    def __call__(self, *events: PlanProposed | StepFinished | StageFailed) -> list[Event]:
+    def __call__(self, *events: PlanProposed | StepFinished | StageFailed | CancelRequested) -> list[Event]:
         """What the last of these events led to."""
         said: list[Event] = []
         for event in events:
@@ -264,6 +273,24 @@ def test_the_end_says_what_each_stage_took_and_cost() -> None:
     assert [s.stage for s in end.stages] == ["understand", "plan", "step-execute", "aggregate"]
     assert end.stages[2].usage == Usage("big", 2, 20, 40, 0.5)
     assert (end.metadata.tokens_in, end.metadata.tokens_out, end.metadata.seconds) == (25, 46, 5.0)
+
+
+def test_a_cancelled_run_ends_at_once_with_what_was_done_and_what_comes_late_changes_nothing() -> None:
+    run = Run()
+    run(proposed(step("1"), step("2"), step("3", "1")), ended("1"))
+    run(CancelRequested(reason="Enough."))
+    (end,) = run.ends
+    assert end.error
+    assert (end.status, end.error.code, end.error.message) == ("cancelled", "run.cancelled", "Enough.")
+    assert [each.status for each in end.metadata.steps] == ["ok", "skipped", "skipped"]
+    assert run(ended("2"), CancelRequested()) == []
+
+
+def test_a_run_can_be_cancelled_before_its_plan_comes() -> None:
+    run = Run()
+    run(CancelRequested())
+    assert run(proposed(step("1"))) == []
+    assert [end.status for end in run.ends] == ["cancelled"]
 
 
 async def test_a_run_whose_own_event_is_given_up_ends_as_failed() -> None:

@@ -22,6 +22,17 @@ HOP = {
     "server",
 }
 RUN = {"p50_ms", "p99_ms", "runs_per_s", "in_flight", "runs", "latency_runs", "stages", "server"}
+INFER = {
+    "tokens_per_s",
+    "raw_tokens_per_s",
+    "share_of_raw",
+    "added_p50_ms",
+    "cached_share",
+    "cached_share_two_stages",
+    "scaling",
+    "model",
+    "questions",
+}
 
 
 def left_behind(cli: Cli) -> list[bytes]:
@@ -50,6 +61,19 @@ def test_runs_are_one_object_of_figures(cli: Cli, call: Call) -> None:
     assert (figures["runs"], figures["in_flight"], figures["stages"]) == (50, 20, 5)
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     assert figures["runs_per_s"] > 0
+    assert left_behind(cli) == []
+
+
+def test_asking_models_is_one_object_of_figures(cli: Cli, call: Call) -> None:
+    done = call("bench", "infer", "--json", "--quick")
+    assert done.code == 0, done.err
+    figures = done.json()
+    assert figures.keys() == INFER
+    assert figures["scaling"].keys() == {"1", "2"}
+    assert 0 < figures["cached_share"] < 1
+    assert figures["tokens_per_s"] > 0
+    assert figures["added_p50_ms"] > 0
+    assert figures["model"].startswith("SmolLM2")
     assert left_behind(cli) == []
 
 

@@ -4,7 +4,7 @@ import pytest
 from llm.engine import Engine, Generation
 from llm.scripted import ScriptedEngine
 from schemas.errors import ModelFailed
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 from schemas.plan import Usage
 
 

@@ -12,7 +12,7 @@ from llm.engine import Engine, Generation
 from llm.local import LocalEngine
 from llm.prompts import prompt
 from schemas.errors import CouldNotStart, ModelFailed
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 
 
 def ask(text: str, *, tokens: int = 40, timeout: float = 120.0, schema: dict[str, Any] | None = None) -> Generation:

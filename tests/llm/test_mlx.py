@@ -21,7 +21,7 @@ from llm.mlx_batch import EngineDown, Job
 from llm.mlx_gguf import load_gguf
 from llm.mlx_library import library
 from schemas.errors import CouldNotStart, ModelFailed
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mlx_lm") is None and not os.environ.get("CI"),

@@ -13,7 +13,7 @@ from llm.engine import Generation
 from llm.local import LocalEngine
 from llm.mlx_gguf import load_gguf
 from llm.mlx_library import library
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mlx_lm") is None and not os.environ.get("CI"),

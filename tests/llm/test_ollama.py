@@ -12,7 +12,7 @@ from llm.ollama import OllamaEngine, inlined
 from llm.ollama_node import LINE_LIMIT, Limits
 from schemas.advice import advice
 from schemas.errors import InvalidInput, ModelFailed
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 from tests.llm.fake_ollama import Body, FakeOllama, Reply, Script, fake_ollama, hello, shown
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}

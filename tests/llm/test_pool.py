@@ -22,8 +22,7 @@ from llm.pool import Pool
 from llm.router import Needs
 from llm.scripted import Reply, ScriptedEngine
 from schemas.errors import CouldNotStart, ModelFailed, NoModelNow, VictoriaError
-from schemas.events import ChatMessage
-from schemas.inference import Answer, Priority
+from schemas.inference import Answer, ChatMessage, Priority
 from tests.workshop import eventually
 
 AWAY = ModelFailed("model.unreachable", "It is away.", "Start it.")
@@ -629,7 +628,7 @@ class TestSlots:
     async def test_a_slot_that_an_interactive_question_leaves_is_kept_for_the_next_one_a_moment(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pools, "COURTESY", 0.2)
+        monkeypatch.setattr(pools, "YIELD", 0.2)
         engine = Gated()
         async with attended(Scripted("a", lambda _m: engine, slots=1)) as pool, anyio.create_task_group() as tasks:
 

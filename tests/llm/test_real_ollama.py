@@ -18,7 +18,7 @@ from llm.ollama import OllamaEngine
 from llm.ollama_node import Limits, Node
 from llm.prompts import prompt
 from schemas.errors import ModelFailed
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 from tests.llm.build_ollama import BINARY
 from tests.servers import free_ports
 

@@ -11,7 +11,7 @@ from llm.models import Model as OfferedModel
 from llm.router import ANY, UNUSABLE, Needs, ranked
 from schemas.advice import INVALID, NO_OTHER, Tried
 from schemas.errors import ErrorInfo, ModelFailed, NoModelNow, VictoriaError
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 
 RESTS = ErrorInfo("model.unreachable", "It is away.")
 

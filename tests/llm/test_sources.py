@@ -10,7 +10,7 @@ from llm.router import Needs
 from llm.scripted import ScriptedEngine
 from llm.sources import FileSource, Ready
 from schemas.errors import CouldNotStart
-from schemas.events import ChatMessage
+from schemas.inference import ChatMessage
 
 ASKED = Generation((ChatMessage("user", "Hello?"),), 20, 5.0)
 GONE = CouldNotStart("model.missing", "There is no such file.", "Name another.")

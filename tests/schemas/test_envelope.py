@@ -15,6 +15,7 @@ from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import (
     CATALOGUE,
     AnswerProgressed,
+    CancelRequested,
     ChatMessage,
     Event,
     Exchange,
@@ -64,6 +65,7 @@ SAMPLES: tuple[Event, ...] = (
         step_id="2", status="partial", output="o", method="react", tools=("read_file",), error=ERROR, spent=SPENT
     ),
     StageFailed(stage="plan", error=ERROR),
+    CancelRequested(reason="enough"),
     RunProgressed(kind="task_end", stage="aggregate", text="t", step_id="2", status="blocked", plan=PLAN),
     RunFinished(
         status="failed",
