@@ -190,7 +190,7 @@ async def test_only_a_repair_is_told_what_was_wrong_and_of_the_same_model(worksh
         await outcome(workshop)
     assert [event.model for event in asked] == ["large", "large", "small", "small"]
     assert [BAD in event.messages[1].content for event in asked] == [False, True, False, True]
-    assert {event.messages[0].content for event in asked} == {"Judge."}
+    assert {event.messages[0] for event in asked} == {QUESTION.messages[0]}
 
 
 async def test_tries_end_though_a_router_knows_no_end(workshop: Workshop) -> None:
