@@ -15,7 +15,8 @@ from deploy.settings import Settings
 from llm.engine import Engine, Generation
 from llm.fetch import SMOLLM2, check_gguf, ensure_model
 from llm.models import BACKENDS, Backend, Wish, display_name
-from llm.pool import Pool, Source
+from llm.place import Source
+from llm.pool import Pool
 from llm.sources import FileSource, Ready
 from schemas.errors import CouldNotStart
 

@@ -6,20 +6,20 @@ shuts out is tried by the pool itself, so that no question is ever the one to fi
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from itertools import count
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
 from msgspec.structs import replace
 
-from llm.breaker import Breaker
-from llm.engine import Engine, Generation, OnText
-from llm.models import Fault, Model, Offer
+from llm.engine import Generation, OnText
+from llm.models import Fault, Offer
+from llm.place import Place, Site, Source, typed
 from llm.router import Needs, ranked
 from schemas.advice import advice
 from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, NoModelNow, VictoriaError
@@ -47,107 +47,15 @@ Hear = Callable[[], OnText]
 _log: Any = structlog.get_logger()
 
 
-class Source(Protocol):
-    """Where models run. `node` is `host:port`, empty for this process; `slots` how many questions it takes at once."""
-
-    node: str
-    slots: int
-
-    async def models(self) -> Sequence[Model]:
-        """What it can run now. Raises ModelFailed, CouldNotStart."""
-        ...
-
-    async def open(self, model: str) -> Engine:
-        """An engine for one of its models. Raises ModelFailed, CouldNotStart."""
-        ...
-
-    async def close(self) -> None:
-        """Close what is its own; its engines are closed before."""
-        ...
-
-
-class _Site:
-    """A source at work: what it was last seen to have, and how much it has in hand."""
-
-    def __init__(self, source: Source) -> None:
-        self.source, self.in_flight, self.kept_until = source, 0, 0.0
-        self.places: dict[str, _Place] = {}
-        self.fault: ErrorInfo | None = None
-        self.rescan, self.scanned = asyncio.Event(), asyncio.Event()
-        self.scanning = anyio.Lock()
-
-
-class _Place:
-    """One model at one source."""
-
-    def __init__(self, site: _Site, model: Model) -> None:
-        self.site, self.model, self.breaker = site, model, Breaker()
-        self.engine: Engine | None = None
-        self.name = (site.source.node, model.name)
-        self._opening: asyncio.Task[Engine] | None = None
-        self._closing, self._gone = anyio.Lock(), False
-
-    @property
-    def offer(self) -> Offer:
-        breaker, site = self.breaker, self.site
-        return Offer(self.model, site.source.slots, site.in_flight, breaker.state, breaker.error)
-
-    async def opened(self) -> Engine:
-        """Its engine. Whoever stops waiting for it does not stop its loading: the next one needs it just as much."""
-        if self.engine:
-            return self.engine
-        if self._gone:
-            raise self._missing()
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-        return await asyncio.shield(self._opening)
-
-    async def discard(self, engine: Engine | None) -> None:
-        """Give up an engine that broke; the next question, or trial, gets a new one."""
-        if engine and self.engine is engine:
-            self.engine = None
-            with anyio.CancelScope(shield=True):
-                async with self._closing:
-                    await engine.close()
-
-    async def drop(self) -> None:
-        """Its model has gone."""
-        self._gone = True
-        await self.discard(self.engine)
-
-    async def close(self) -> None:
-        """Free it, or stop loading it."""
-        if self._opening:
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-        await self.discard(self.engine)
-
-    async def _open(self) -> Engine:
-        try:
-            async with self._closing:  # what the last one held is free before
-                engine = await self.site.source.open(self.model.name)
-            if self._gone:
-                await engine.close()
-                raise self._missing()
-            self.engine = engine
-            self.site.rescan.set()  # it is loaded now
-            return engine
-        finally:
-            self._opening = None
-
-    def _missing(self) -> ModelFailed:
-        return ModelFailed("model.missing", f"{self.model.name} has gone.", "`victoria models` shows what there is.")
-
-
 class _Waiter:
     """A question that waits for a slot at one of some sites."""
 
     def __init__(self, priority: Priority, number: int) -> None:
         self.in_background = priority == "background"
         self.rank, self.wake = (self.in_background, number), asyncio.Event()
-        self.sites: set[_Site] = set()
+        self.sites: set[Site] = set()
 
-    def kept_from(self, now: float) -> dict[_Site, float]:
+    def kept_from(self, now: float) -> dict[Site, float]:
         """Where slots are kept free for others, and for how many seconds."""
         waits = {site: site.kept_until - now for site in self.sites} if self.in_background else {}
         return {site: seconds for site, seconds in waits.items() if seconds > 0}
@@ -157,7 +65,7 @@ class Pool:
     """`changed` is set whenever its offers may have."""
 
     def __init__(self, sources: Iterable[Source], *, priority: Sequence[str] = ()) -> None:
-        self._sites = [_Site(source) for source in sources]
+        self._sites = [Site(source) for source in sources]
         self._priority = tuple(priority)
         self._waiters: list[_Waiter] = []
         self._numbers = count()
@@ -256,12 +164,12 @@ class Pool:
         for site in self._sites:
             await site.source.close()
 
-    def _places(self) -> list[_Place]:
+    def _places(self) -> list[Place]:
         return [place for site in self._sites for place in site.places.values()]
 
-    async def _asked(self, place: _Place, request: Generation, hear: Hear | None) -> Answer:
+    async def _asked(self, place: Place, request: Generation, hear: Hear | None) -> Answer:
         give_up = monotonic() + request.timeout
-        with anyio.move_on_after(request.timeout) as opening, _typed(place.model.name):
+        with anyio.move_on_after(request.timeout) as opening, typed(place.model.name):
             engine = await place.opened()
             opening.deadline = float("inf")  # from here on the engine keeps to the time itself, and says more
             left = replace(request, timeout=max(0.01, give_up - monotonic()))
@@ -273,7 +181,7 @@ class Pool:
                 raise
         raise ModelFailed("model.timeout", f"{place.model.name} was not loaded in time.", _MORE)
 
-    async def _goes_on(self, place: _Place, failure: VictoriaError, *, in_time: bool) -> bool:
+    async def _goes_on(self, place: Place, failure: VictoriaError, *, in_time: bool) -> bool:
         """Learn from a failure; whether another place may do better."""
         match "next node" if isinstance(failure, CouldNotStart) else advice(failure.code):
             case "next node":
@@ -293,14 +201,14 @@ class Pool:
         self.changed.set()
         return in_time
 
-    def _remember(self, prefix: str, place: _Place) -> None:
+    def _remember(self, prefix: str, place: Place) -> None:
         if prefix:
             self._prefixes.pop(prefix, None)
             self._prefixes[prefix] = place.model.node
             while len(self._prefixes) > PREFIXES:
                 del self._prefixes[next(iter(self._prefixes))]
 
-    async def _taken(self, needs: Needs, priority: Priority, tried: set[tuple[str, str]]) -> _Place:
+    async def _taken(self, needs: Needs, priority: Priority, tried: set[tuple[str, str]]) -> Place:
         """Wait for a slot at the best place that has one; give it back with `_release`."""
         waiter = _Waiter(priority, next(self._numbers))
         self._waiters.append(waiter)
@@ -323,19 +231,19 @@ class Pool:
             self._waiters.remove(waiter)
             self._wake()
 
-    def _best(self, needs: Needs, tried: Collection[tuple[str, str]]) -> list[_Place]:
+    def _best(self, needs: Needs, tried: Collection[tuple[str, str]]) -> list[Place]:
         """The places that will do, the best first. Raises what `ranked` does."""
         places = {id(place.model): place for place in self._places() if place.name not in tried}
         offers = [place.offer for place in places.values()]
         best = ranked(offers, needs, priority=self._priority, warm=self._prefixes)
         return [places[id(offer.model)] for offer in best]
 
-    def _is_free(self, site: _Site, waiter: _Waiter) -> bool:
+    def _is_free(self, site: Site, waiter: _Waiter) -> bool:
         """Whether it has a slot for this question, after those that come first."""
         ahead = any(site in other.sites for other in self._waiters if other.rank < waiter.rank)
         return site.in_flight < site.source.slots and not ahead
 
-    def _release(self, site: _Site, priority: Priority) -> None:
+    def _release(self, site: Site, priority: Priority) -> None:
         site.in_flight -= 1
         if priority == "interactive":
             site.kept_until = monotonic() + YIELD
@@ -346,7 +254,7 @@ class Pool:
         for waiter in self._waiters:
             waiter.wake.set()
 
-    async def _scan_often(self, site: _Site) -> None:
+    async def _scan_often(self, site: Site) -> None:
         while True:
             site.rescan.clear()
             await self._seen(site)
@@ -356,7 +264,7 @@ class Pool:
             with anyio.move_on_after(SCAN_AGAIN if site.fault else SCAN_EVERY):
                 await site.rescan.wait()
 
-    async def _seen(self, site: _Site) -> None:
+    async def _seen(self, site: Site) -> None:
         """Scan a source; what keeps it from saying what it has is remembered."""
         try:
             await self._scan(site)
@@ -376,30 +284,30 @@ class Pool:
                 with suppress(VictoriaError):
                     await self._scan(site)
 
-    async def _scan(self, site: _Site) -> None:
+    async def _scan(self, site: Site) -> None:
         async with site.scanning:
             await self._scan_alone(site)
 
-    async def _scan_alone(self, site: _Site) -> None:
-        with _typed(site.source.node or "a model's source"):
+    async def _scan_alone(self, site: Site) -> None:
+        with typed(site.source.node or "a model's source"):
             found = {model.name: model for model in await site.source.models()}
         gone = [site.places.pop(name) for name in site.places.keys() - found.keys()]
         for name, model in found.items():
             if place := site.places.get(name):
                 place.model = model
             else:
-                site.places[name] = _Place(site, model)
+                site.places[name] = Place(site, model)
         site.scanned.set()
         for place in gone:
             await place.drop()
 
-    async def _try(self, place: _Place) -> None:
+    async def _try(self, place: Place) -> None:
         """See whether a place that was shut out works again."""
         self.changed.set()
         error: ErrorInfo | None = ErrorInfo("model.timeout", "It did not say a word.", "See what else it does.")
         broken = False
         try:
-            with _typed(place.model.name):
+            with typed(place.model.name):
                 engine = await place.opened()
                 with anyio.move_on_after(TRIAL_TIMEOUT):
                     await engine.generate(TRIAL)
@@ -448,19 +356,6 @@ class Pool:
         finally:
             self._warming = None
         return False
-
-
-@contextmanager
-def _typed(what: str) -> Generator[None]:
-    """A back end's code fails in ways that nobody foresaw: they become ModelFailed."""
-    try:
-        yield
-    except VictoriaError:
-        raise
-    except Exception as problem:
-        _log.warning("pool.broke", what=what, exc_info=problem)
-        said = f"{what} broke: {type(problem).__name__}: {problem}"[:500]
-        raise ModelFailed("model.engine", said, "Trying again may help.") from problem
 
 
 _MORE = "Give it more time, ask for less, or start more consumers."
