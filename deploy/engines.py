@@ -172,7 +172,7 @@ def ollama_limits(settings: Settings) -> "Limits":
     from llm.ollama_node import Limits
 
     s = settings
-    return Limits(connect=s.ollama_connect, load=s.ollama_load, first=s.ollama_first, idle=s.ollama_idle)
+    return Limits(s.ollama_connect, s.ollama_plain, s.ollama_load, s.ollama_first, s.ollama_idle)
 
 
 def _size(path: Path) -> int:
