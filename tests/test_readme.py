@@ -19,10 +19,12 @@ VARYING = {
     r"\b[0-9a-f]{32}\b": "RUN",
     r"\b\d\d:\d\d:\d\d\.\d{3}\b": "TIME",
     r"\d+\.\d+ s": "SECONDS",
-    r"\d+ tokens": "TOKENS",
+    r"\d+ tokens( in)?(?: \(\d+ cached\))?(, \d+ out)?": "TOKENS",
     r" +": " ",
 }
-MODEL_SAYS = re.compile(r"(?<=## what is an event-driven pipeline\?\n).*?(?=\ncompleted)", re.DOTALL)
+MODEL_SAYS = re.compile(
+    r"(?<=## what is an event-driven pipeline\?\n).*?(?=\ncompleted)|^A Redis stream is.*?(?=\nSmolLM2)", re.DOTALL
+)
 
 
 def even(text: str) -> str:
