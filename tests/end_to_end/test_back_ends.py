@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from consumers.offers import Board
+from schemas.advice import advice
 from schemas.events import RunFinished
 from streams.journal import Journal, Record
 from tests.end_to_end.conftest import Processes
@@ -125,6 +126,7 @@ async def test_runs_go_to_ollama_while_it_is_there_and_then_to_the_embedded_mode
     assert_answered_by(await finished(processes, second), SMOL, "")
 
 
+@pytest.mark.heavy
 @needs_ollama
 async def test_a_consumer_killed_in_the_middle_of_an_answer_is_replaced(
     processes: Processes, ollama: RealOllama
@@ -159,6 +161,7 @@ async def test_when_a_server_dies_in_the_middle_of_an_answer_another_one_gives_i
         assert_answered_once(await answers(processes, run))
 
 
+@pytest.mark.heavy
 @needs_ollama
 async def test_when_the_only_server_dies_in_the_middle_of_an_answer_its_restart_gives_it(
     processes: Processes, ollama: RealOllama
@@ -174,6 +177,5 @@ async def test_when_the_only_server_dies_in_the_middle_of_an_answer_its_restart_
     assert_answered_by(await finished(processes, run), "smol:latest", ollama.name)
     asked = await answers(processes, run)
     assert_answered_once(asked)
-    failed, _ = asked["answer"]
-    assert failed.error
-    assert failed.error.code == "model.unreachable"
+    *failed, _ = asked["answer"]
+    assert {advice(record.error.code) for record in failed if record.error} == {"next node"}

@@ -76,6 +76,7 @@ async def test_a_node_that_hangs_costs_one_time_out_and_is_asked_again_when_it_i
             assert last.node == name
 
 
+@heavy
 @needs_ollama
 async def test_a_real_server_that_hangs_is_passed_over_until_it_is_back(room: Room, ollama_models: Path) -> None:
     with real_ollama(ollama_models) as one, real_ollama(ollama_models) as other:
@@ -117,6 +118,7 @@ async def test_a_prompt_that_is_too_long_is_a_typed_error_and_never_cut(
         assert not any(record.usage.calls for record in said.tries)
 
 
+@heavy
 @needs_ollama
 async def test_a_prompt_that_one_model_has_no_room_for_goes_whole_to_a_larger_one(
     room: Room, ollama: RealOllama
