@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from socket import gethostname
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ import msgspec
 import structlog
 from anyio import CancelScope
 from anyio.abc import TaskStatus
+from msgspec.structs import replace
 
 from consumers.feed import Feed
 from consumers.offers import Announcement, Board, stream_of
@@ -173,7 +175,8 @@ class Inference:
     async def _record(self, run_id: str, event: InferenceRequested, said: Answer | ErrorInfo) -> None:
         now = datetime.now(UTC)
         if isinstance(said, Answer):
-            text, usage = msgspec.Raw(msgspec.json.encode(said.text)), said.usage
+            text = msgspec.Raw(msgspec.json.encode(said.text))
+            usage = replace(said.usage, node=said.usage.node or f"{self.engine}@{gethostname()}")
             record = Record("ask", event.request, now, text, usage=usage, seconds=usage.seconds)
         else:
             record = Record("ask", event.request, now, error=said, usage=Usage(event.model))

@@ -101,13 +101,22 @@ class OfferRouter:
         try:
             best = self._best(needs, await self._board.offers(fresh=bool(tried)))
         except (NoModelNow, ModelFailed):
-            best = self._best(needs, await self._board.offers(fresh=True))
+            best = await self._best_now(needs)
         return Route(stream_of(best.model.engine, question.priority), best.model.name)
 
     async def serves(self, route: Route) -> bool:
         """Whether a consumer of this stream's back end is alive."""
         engine = backend_of(route.stream)
         return any(said.engine == engine for said in await self._board.announcements(fresh=True))
+
+    async def _best_now(self, needs: Needs) -> Offer:
+        """By what is offered at this moment. Where that is nothing, the reasons of silent nodes are."""
+        said = await self._board.announcements(fresh=True)
+        try:
+            return self._best(needs, [offer for each in said for offer in each.offers])
+        except NoModelNow as problem:
+            faults = " ".join(fault.error.message for each in said for fault in each.faults)
+            raise NoModelNow(problem.code, f"{problem.message} {faults}".strip(), problem.hint) from None
 
     def _best(self, needs: Needs, offers: Sequence[Offer]) -> Offer:
         return ranked(offers, needs, self._wish, self._priority)[0]

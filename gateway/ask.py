@@ -80,7 +80,11 @@ def ask(
     if not aloud:
         answer(_text(called.answer))
     cached = f" ({usage.cached} cached)" if usage.cached else ""
-    facts = [usage.model, usage.node or "in process", f"{usage.tokens_in} tokens in{cached}, {usage.tokens_out} out"]
+    facts = [
+        usage.model,
+        usage.node if ":" in usage.node else "in process",
+        f"{usage.tokens_in} tokens in{cached}, {usage.tokens_out} out",
+    ]
     note(" · ".join([*facts, f"{called.seconds:.2f} s", f"tries {called.tries}"]), "dim")
 
 

@@ -35,7 +35,7 @@ class RunReport(msgspec.Struct, omit_defaults=False):
         if self.error and self.error.message not in self.output:
             note(f"{self.error.message} [{self.error.code}] {self.error.hint}".rstrip(), "red")
         meta = self.metadata
-        model = self.model + (f" at {meta.node}" if meta.node else "")
+        model = self.model + (f" at {meta.node}" if ":" in meta.node else "")
         tokens = f"{self.tokens} tokens" + (f" ({meta.tokens_cached} cached)" if meta.tokens_cached else "")
         facts = [self.status, f"method {self.method}", f"model {model}", tokens]
         note(" · ".join([*facts, f"{meta.seconds:.2f} s"]), "dim")

@@ -96,9 +96,11 @@ async def served(victoria: Victoria, only: Callable[[str], object] = str) -> Asy
             with anyio.CancelScope(shield=True):
                 await worker.run(task_status=task_status)
 
-        async def look() -> None:
+        async def look(*, first: bool = False) -> None:
             live = await victoria.live()
             if missing := [stage for stage in await victoria.needed() if only(stage) and not live[stage]]:
+                if first and victoria.engines.wish.engine:  # it was named: without it there is no use in beginning
+                    await victoria.ready(missing)
                 workers.append(hasty.worker(missing))
                 await at_work.start(work, workers[-1])
 
@@ -112,7 +114,7 @@ async def served(victoria: Victoria, only: Callable[[str], object] = str) -> Asy
 
         try:
             warn(victoria)
-            await look()
+            await look(first=True)
             async with anyio.create_task_group() as watching:
                 watching.start_soon(keep_looking)
                 yield

@@ -33,6 +33,7 @@ Progress = Callable[[int, int], None]
 """Told bytes done and bytes in all, while a model is fetched."""
 
 HINT = "Set VICTORIA_LOCAL_MODEL=/path/to/model.gguf, or VICTORIA_MODEL=none to go on without a model."
+NAMED_HINT = "Name another file, or set VICTORIA_MODEL=none to go on without a model."
 WAIT_LIMIT = 1800.0
 """Seconds to wait for another process that is fetching."""
 
@@ -102,14 +103,16 @@ def check_gguf(path: Path) -> None:
     Raises CouldNotStart with code `model.missing` or `model.broken`.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would keep its reader waiting for ever
-        raise CouldNotStart("model.broken", f"{path} is not a file.", HINT)
+        raise CouldNotStart("model.broken", f"{path} is not a file.", NAMED_HINT)
     try:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as problem:
-        raise CouldNotStart("model.missing", f"No model can be read at {path}: {problem.strerror}.", HINT) from None
+        raise CouldNotStart(
+            "model.missing", f"No model can be read at {path}: {problem.strerror}.", NAMED_HINT
+        ) from None
     if magic != b"GGUF":
-        raise CouldNotStart("model.broken", f"{path} is not a GGUF model file.", HINT)
+        raise CouldNotStart("model.broken", f"{path} is not a GGUF model file.", NAMED_HINT)
 
 
 def _is_there(target: Path, artifact: Artifact) -> bool:

@@ -8,11 +8,13 @@ out here is a wish to the model, which has the whole schema in its prompt; whoev
 import re
 from typing import Any, cast
 
+MOST_REPEATED = 1_000
+"""More repetitions of anything are too many for llama.cpp's grammars: they end a whole Ollama server (0.17)."""
 _DATA = ("const", "default", "enum", "examples")
 _NAMED = ("properties", "$defs")
 """Below these, keys are names."""
 _FORMATS = ("date", "date-time", "time", "uuid")
-_PLAIN = re.compile(r"\^(?:(?:[A-Za-z0-9_ -]|\[\^?[A-Za-z0-9_ -]+\])(?:[*+?]|\{\d+(?:,\d*)?\})?)*\$")
+_PLAIN = re.compile(r"\^(?:(?:[A-Za-z0-9_ -]|\[\^?[A-Za-z0-9_ -]+\])(?:[*+?]|\{\d{1,3}(?:,\d{0,3})?\})?)*\$")
 """Patterns of characters and classes of them, from beginning to end: these are read alike everywhere."""
 
 
@@ -45,6 +47,8 @@ def _is_lost(key: str, value: Any) -> bool:
             return value not in _FORMATS
         case "items":
             return value is False  # after `prefixItems`, where `maxItems` says the same
+        case "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties":
+            return value > MOST_REPEATED
         case _:
             return False
 

@@ -241,7 +241,7 @@ def _start(path: Path, slots: int, context: int, threads: int) -> _Native:
         raise CouldNotStart(
             "model.broken",
             f"{path} can't be loaded as a model: {problem}",
-            "The file may be cut short or too new: delete it to fetch it again, or set VICTORIA_LOCAL_MODEL.",
+            "It may be cut short, or of a kind that this version does not know: name another one.",
         ) from problem
     return native
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from llm.gguf import check_structure
 from llm.mlx_library import Library
 from schemas.errors import CouldNotStart
 
@@ -33,6 +34,7 @@ def load_gguf(library: Library, path: Path) -> tuple[Any, Any, int]:
 
     Raises CouldNotStart with code `model.broken`: not a complete GGUF file, or a kind of model not known here.
     """
+    check_structure(path)
     try:
         weights, metadata = library.mx.load(str(path), format="gguf", return_metadata=True)
         kind = metadata["general.architecture"]

@@ -85,8 +85,8 @@ def ranked(
         raise ModelFailed("model.none", "No model is to be used.", "Unset VICTORIA_MODEL to use one.")
     wanted = [offer for offer in offers if wish.accepts(offer.model) and needs.model in ("", offer.model.name)]
     if not wanted:
-        where = "No inference consumer offers" if offers else "No inference consumer is at work that offers"
-        raise NoModelNow("model.absent", f"{where} {needs.model or wish}.", "`victoria models` shows what there is.")
+        said = f"No inference consumer offers {needs.model or wish}."
+        raise NoModelNow("model.absent", said, "`victoria models` shows what there is.")
     others = [offer for offer in wanted if offer.model.name not in needs.avoid]
     if not others:
         raise ModelFailed(NO_OTHER, f"There is no model beside {', '.join(sorted(needs.avoid))}.", "Offer more models.")

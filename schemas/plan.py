@@ -28,7 +28,7 @@ class Usage(msgspec.Struct, frozen=True):
 
     `cached` counts those of `tokens_in` that an engine had in a cache and did not read again, 0 where it doesn't say.
     `model` is the one that answered last, or with no `calls` the one that gave no answer; `node` is its server,
-    `host:port`, empty for engines in their consumer's process.
+    `host:port`, or `engine@host` for engines in their consumer's process.
     """
 
     model: str = ""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from socket import gethostname
 from typing import Any
 
 import anyio
@@ -148,7 +149,8 @@ async def test_an_answer_is_recorded_and_whoever_waits_hears_of_it(workshop: Wor
         await eventually(heard)
     assert msgspec.json.decode(record.result) == "An append-only log."
     assert (record.kind, record.request, record.error) == ("ask", "hash-1", None)
-    assert record.usage == Usage("scripted", 1, tokens_in=5, tokens_out=3)
+    node = f"local@{gethostname()}"
+    assert record.usage == Usage("scripted", 1, tokens_in=5, tokens_out=3, node=node)
     (asked,) = engine.requests
     assert (asked.messages, asked.max_tokens, asked.schema) == (MESSAGES, 20, SCHEMA)
     assert 0 < asked.timeout <= 30

@@ -26,6 +26,8 @@ class Named(msgspec.Struct):
         Annotated[str, Meta(pattern=r"^(?!ab)[a-z]{2}$")],
         Annotated[str, Meta(pattern=r"^a\Z")],
         Annotated[str, Meta(pattern=r"[a-z]")],
+        Annotated[str, Meta(max_length=4_000)],
+        Annotated[str, Meta(pattern="^[a-z]{2000}$")],
         Decimal,
     ],
 )

@@ -1,6 +1,7 @@
 """The Ollama engine against a real server, with the embedded model. `make ollama` builds the server."""
 
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+from consumers.prefixes import prefixes
 from llm.engine import Generation
 from llm.ollama import OllamaEngine
 from llm.ollama_node import Limits, Node
@@ -84,6 +86,14 @@ async def test_json_of_a_union_type_is_always_valid(smol: OllamaEngine, goal: st
     messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
     answer = await smol.generate(Generation(messages, question.max_tokens, 120, question.schema))
     assert isinstance(question.parse(answer.text), Act)
+
+
+async def test_what_the_stages_ask_for_is_no_trouble_to_it(smol: OllamaEngine) -> None:
+    for question in prefixes():
+        request = Generation(question.messages, 8, 120, question.schema)
+        with suppress(ModelFailed):  # 8 tokens are not all of it
+            await smol.generate(request)
+    assert (await smol.generate(ask("Hi."))).text, "it is still there"
 
 
 async def test_a_prompt_that_does_not_fit_fails_instead_of_losing_text(smol: OllamaEngine) -> None:
