@@ -3,6 +3,7 @@ what becomes of it when the one that answers is killed in the middle."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -93,7 +94,7 @@ SMOL = "SmolLM2-135M-Instruct"
 async def test_a_run_completes_on_the_engine_that_is_named(processes: Processes, model: str) -> None:
     await start(processes, model, model)
     (run,) = await processes.workshop.publish(GOAL)
-    assert_answered_by(await finished(processes, run), SMOL, "")
+    assert_answered_by(await finished(processes, run), SMOL, f"{model}@{gethostname()}")
     assert_answered_once(await answers(processes, run))
     assert set(processes.stop_all().values()) == {0}
 
@@ -123,7 +124,7 @@ async def test_runs_go_to_ollama_while_it_is_there_and_then_to_the_embedded_mode
 
     ollama.kill()
     _, second = await processes.workshop.publish(GOAL, GOAL)
-    assert_answered_by(await finished(processes, second), SMOL, "")
+    assert_answered_by(await finished(processes, second), SMOL, f"local@{gethostname()}")
 
 
 @pytest.mark.heavy

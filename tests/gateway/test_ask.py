@@ -189,5 +189,5 @@ def test_status_says_for_which_model_a_run_waits(cli: Cli, call: Call, prefix: s
         found = call("status", run_id, "--json", **at).json()
     assert found["error"]["code"] == "model.absent"
     assert "no worker for infer.ollama: start them" in found["waits_for"]
-    assert "No inference consumer is at work that offers ollama." in found["waits_for"]
+    assert "No inference consumer offers ollama." in found["waits_for"]
     assert "waits no worker for infer.ollama: start" in call("status", run_id, **at).out

@@ -29,7 +29,7 @@ WRONG: dict[str, tuple[list[str], int, str, str]] = {
         "model.missing",
         "victoria models",
     ),
-    "a question to a broken model": (["ask", "x", "--model", "local:/dev/null"], 3, "model.broken", "VICTORIA_LOCAL"),
+    "a question to a broken model": (["ask", "x", "--model", "local:/dev/null"], 3, "model.broken", "Name another"),
     "an Ollama that is no address": (["models", "--model", "ollama", *ODD], 2, "model.url", "http://gpu-1:11434"),
     "no model to pull": (["models", "pull", " "], 2, "model.name", "victoria models pull"),
     "a negative timeout": (["run", "x", "--timeout", "-1"], 2, "usage", "victoria run --help"),

@@ -124,7 +124,7 @@ def test_a_consumer_at_work_is_counted(call: Call, cli: Cli, ollama: FakeOllama,
         ("ollama", 5, "model.unreachable", "Is its Ollama running?"),
         ("ollama:x:1b", 5, "model.unreachable", "Is its Ollama running?"),
         ("local:gpt-nope", 3, "model.missing", "victoria models --model auto"),
-        (f"local:{__file__}", 3, "model.broken", "VICTORIA_LOCAL_MODEL"),
+        (f"local:{__file__}", 3, "model.broken", "Name another file"),
         ("mlx", 3, "model.library", "pip install victoria-streams[mlx]"),
     ],
 )

@@ -98,5 +98,5 @@ async def test_answers_of_an_engine_that_heeds_no_schema_are_repaired_or_done_wi
     await engine.close()
     ways = accounted(said)
     record_property(f"4 answers of an engine that is {kind.__name__}", summary(ways))
-    assert ways[way] >= 3
+    assert ways[way] >= 2
     assert all(len(each.tries) <= 3 for each in said)
