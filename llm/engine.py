@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from schemas.errors import ModelFailed
 from schemas.inference import Answer, ChatMessage
 
 OnText = Callable[[str], None]
@@ -76,3 +77,21 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Stop what runs and free the model. Closing twice is fine; asking afterwards fails with `model.engine`."""
         ...
+
+
+def too_slow(who: str, seconds: float) -> ModelFailed:
+    """`who` did not answer in the time its request gave it."""
+    said = f"{who} did not answer within {seconds:g} s."
+    return ModelFailed("model.timeout", said, "Give it more time, ask for less, or use a faster model.")
+
+
+def cut_short(who: str, what: str, tokens: int) -> ModelFailed:
+    """`what` was not whole when the answer's tokens were used up."""
+    said = f"{who} had not finished {what} after {tokens} tokens."
+    return ModelFailed("model.cut", said, "Allow more tokens, or give the answer's texts a maximum length.")
+
+
+def no_room(who: str, context: int) -> ModelFailed:
+    """Prompt and answer don't fit the context."""
+    said = f"The prompt and its answer are longer than the {context} tokens {who} has room for."
+    return ModelFailed("model.overflow", said, "Shorten the goal or its inputs, or use a model with a larger context.")

@@ -15,7 +15,7 @@ import anyio
 import msgspec
 from anyio import CapacityLimiter, from_thread, to_thread
 
-from llm.engine import Generation, OnText
+from llm.engine import Generation, OnText, cut_short, no_room, too_slow
 from llm.fetch import check_gguf
 from llm.grammar import grammatical
 from llm.models import display_name
@@ -109,11 +109,7 @@ class LocalEngine:
             with anyio.fail_after(request.timeout):
                 chunks, seconds = await to_thread.run_sync(self._run, body, unwanted, on_text, limiter=self._threads)
         except TimeoutError:
-            raise ModelFailed(
-                "model.timeout",
-                f"{self.model} did not answer within {request.timeout:g} s.",
-                "Give it more time, ask for less, or use a faster model.",
-            ) from None
+            raise too_slow(self.model, request.timeout) from None
         finally:
             abandoned = True  # a bare Task.cancel leaves the thread behind: its request must still end
         return self._answer(request, chunks, seconds)
@@ -175,7 +171,7 @@ class LocalEngine:
     def _answer(self, request: Generation, chunks: list[_Chunk], seconds: float) -> Answer:
         error = next((chunk.error for chunk in chunks if chunk.error), None)
         if error and error.type == "exceed_context_size_error":
-            raise _overflow(self.model, self.context)
+            raise no_room(self.model, self.context)
         if error:
             raise _failed(self.model, error.message)
         choices = [choice for chunk in chunks for choice in chunk.choices]
@@ -184,13 +180,9 @@ class LocalEngine:
         if ended is None or tokens is None:
             raise _failed(self.model, "it was closed while it answered" if self._closing else "no end came")
         if ended == "length" and tokens.completion_tokens < request.max_tokens:
-            raise _overflow(self.model, self.context)
+            raise no_room(self.model, self.context)
         if ended == "length" and request.schema is not None:
-            raise ModelFailed(
-                "model.cut",
-                f"{self.model} had not finished its JSON after {request.max_tokens} tokens.",
-                "Allow more tokens, or give the answer's texts a maximum length.",
-            )
+            raise cut_short(self.model, "its JSON", request.max_tokens)
         cached = tokens.prompt_tokens_details.cached_tokens
         usage = Usage(self.model, 1, tokens.prompt_tokens, tokens.completion_tokens, seconds, cached)
         return Answer(_text(chunks), usage)
@@ -253,14 +245,6 @@ def _cancelled() -> bool:
     except BaseException:  # the back end's cancellation class, which the caller raises again outside the callback
         return True
     return False
-
-
-def _overflow(model: str, context: int) -> ModelFailed:
-    return ModelFailed(
-        "model.overflow",
-        f"The prompt and its answer are longer than the {context} tokens {model} has room for.",
-        "Shorten the goal or its inputs, or use a model with a larger context.",
-    )
 
 
 def _failed(model: str, problem: str) -> ModelFailed:

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from llm.engine import Generation
+from llm.engine import Generation, cut_short, no_room, too_slow
 from llm.fetch import check_gguf
 from llm.mlx_batch import Batch, Ended, Job, Loaded
 from llm.mlx_schema import Constraint
@@ -63,17 +63,9 @@ class MlxEngine:
                     prompt, constraint = await to_thread.run_sync(self._prepare, loaded, request, limiter=self._writer)
                     ended = await _run(batch, prompt, max(1, request.max_tokens), constraint, on_text)
         except TimeoutError:
-            raise ModelFailed(
-                "model.timeout",
-                f"{self.model} did not answer within {request.timeout:g} s.",
-                "Give it more time, ask for less, or use a faster model.",
-            ) from None
+            raise too_slow(self.model, request.timeout) from None
         if ended.cut and constraint:
-            raise ModelFailed(
-                "model.cut",
-                f"{self.model} had not finished its JSON after {request.max_tokens} tokens.",
-                "Allow more tokens, or give the answer's texts a maximum length.",
-            )
+            raise cut_short(self.model, "its JSON", request.max_tokens)
         seconds = time.monotonic() - began
         return Answer(ended.text, Usage(self.model, 1, len(prompt), ended.tokens, seconds, ended.cached))
 
@@ -96,12 +88,7 @@ class MlxEngine:
                 "model.refused", f"{self.model} refused: {problem}"[:500], "Ask differently."
             ) from problem
         if len(prompt) + request.max_tokens > self.context:
-            raise ModelFailed(
-                "model.overflow",
-                f"The prompt ({len(prompt)} tokens) and its answer (up to {request.max_tokens}) are longer than the "
-                f"{self.context} tokens {self.model} has room for.",
-                "Shorten the goal or its inputs, or use a model with a larger context.",
-            )
+            raise no_room(self.model, self.context)
         return prompt, constraint
 
     def _is_closed(self) -> ModelFailed:

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 from msgspec.structs import replace
 
-from llm.engine import Engine, Generation, OnText
+from llm.engine import Engine, Generation, OnText, cut_short, no_room, too_slow
 from llm.grammar import grammatical, inlined
 from llm.models import Model
 from llm.ollama_node import Limits, Node
@@ -93,11 +93,7 @@ class OllamaEngine:
         except ModelFailed as failure:
             raise (self._failed("it was closed") if self._closed else failure) from failure.__cause__
         except TimeoutError:
-            raise ModelFailed(
-                "model.timeout",
-                f"{self.model} at {self._node.name} did not answer within {request.timeout:g} s.",
-                "Give it more time, ask for less, or use a faster model.",
-            ) from None
+            raise too_slow(f"{self.model} at {self._node.name}", request.timeout) from None
 
     async def close(self) -> None:
         """Break off what runs and refuse what comes."""
@@ -149,18 +145,10 @@ class OllamaEngine:
 
     def _answer(self, request: Generation, text: str, end: _Chunk, seconds: float) -> Answer:
         if end.done_reason == "length" and end.eval_count < min(request.max_tokens, self.context):
-            raise ModelFailed(
-                "model.overflow",
-                f"The prompt and its answer are longer than the {self.context} tokens {self.model} has room for.",
-                "Shorten the goal or its inputs, or use a model with a larger context.",
-            )
+            raise no_room(self.model, self.context)
         if end.done_reason == "length" and (request.schema is not None or not text):
             what = "its JSON" if text else "thinking"
-            raise ModelFailed(
-                "model.cut",
-                f"{self.model} had not finished {what} after {request.max_tokens} tokens.",
-                "Allow more tokens, or give the answer's texts a maximum length.",
-            )
+            raise cut_short(self.model, what, request.max_tokens)
         usage = Usage(
             model=self.model,
             calls=1,

@@ -60,10 +60,6 @@ class Question(Generic[T]):
             return msgspec.convert(text.strip(), self.answer)
         return msgspec.json.decode(text, type=self.answer)
 
-    def about(self, step: str) -> "Question[T]":
-        """The same question, as one of a plan's step."""
-        return replace(self, step=step)
-
     def repaired(self, text: str, problem: str) -> "Question[T]":
         """The same question once more, with the rejected answer (cut to 1,000 characters) and what was wrong."""
         note = f"\n\nYour last answer was rejected: {problem}\n<rejected>\n{text[:1000]}\n</rejected>\nAnswer again."

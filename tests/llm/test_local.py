@@ -1,43 +1,21 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import msgspec
 import pytest
-from msgspec import Meta
 
 from llm.engine import Engine, Generation
 from llm.local import LocalEngine
 from llm.prompts import prompt
 from schemas.errors import CouldNotStart, ModelFailed
 from schemas.inference import ChatMessage
-
-
-def ask(text: str, *, tokens: int = 40, timeout: float = 120.0, schema: dict[str, Any] | None = None) -> Generation:
-    return Generation((ChatMessage("system", "Be brief."), ChatMessage("user", text)), tokens, timeout, schema)
-
+from tests.llm.questions import Act, ask
 
 LONG: dict[str, Any] = {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 400}
 """An answer that takes seconds, whatever the model thinks."""
-
-
-class Finish(msgspec.Struct, tag="finish", tag_field="tool"):
-    answer: Annotated[str, Meta(max_length=60)]
-
-
-class ReadFile(msgspec.Struct, tag="read_file", tag_field="tool"):
-    path: Annotated[str, Meta(max_length=60)]
-
-
-class ListDirectory(msgspec.Struct, tag="list_directory", tag_field="tool"):
-    path: Annotated[str, Meta(max_length=60)]
-
-
-class Act(msgspec.Struct):
-    thought: Annotated[str, Meta(max_length=80)]
-    action: Finish | ReadFile | ListDirectory
 
 
 async def test_it_answers_and_says_what_that_cost(engine: LocalEngine) -> None:

@@ -15,31 +15,27 @@ import pytest
 from anyio import to_thread
 from msgspec import Meta
 
-from llm.engine import Engine, Generation
+from llm.engine import Engine
 from llm.mlx import MlxEngine
 from llm.mlx_batch import EngineDown, Job
 from llm.mlx_gguf import load_gguf
 from llm.mlx_library import library
 from schemas.errors import CouldNotStart, ModelFailed
-from schemas.inference import ChatMessage
+from tests.llm.questions import ask
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("mlx_lm") is None and not os.environ.get("CI"),
-    reason="the extra mlx is not installed: pip install victoria-streams[mlx]",
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(
+        importlib.util.find_spec("mlx_lm") is None and not os.environ.get("CI"),
+        reason="the extra mlx is not installed: pip install victoria-streams[mlx]",
+    ),
+]
 PICK: dict[str, Any] = {
     "type": "object",
     "properties": {"ok": {"type": "boolean"}},
     "required": ["ok"],
     "additionalProperties": False,
 }
-
-
-def ask(text: str, *, tokens: int = 4, timeout: float = 120.0, schema: dict[str, Any] | None = None) -> Generation:
-    return Generation((ChatMessage("system", "Be brief."), ChatMessage("user", text)), tokens, timeout, schema)
-
-
-pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import msgspec
 import pytest
-from msgspec import Meta
 
 from consumers.prefixes import prefixes
 from llm.engine import Generation
@@ -17,29 +16,13 @@ from llm.ollama_node import Limits, Node
 from llm.prompts import prompt
 from schemas.errors import ModelFailed
 from schemas.inference import ChatMessage
+from tests.llm.questions import Act, ask
 from tests.llm.real_ollama import needs_ollama, real_ollama
 
 pytestmark = needs_ollama
 
 
-class Finish(msgspec.Struct, tag="finish", tag_field="tool"):
-    answer: Annotated[str, Meta(max_length=60)]
-
-
-class ReadFile(msgspec.Struct, tag="read_file", tag_field="tool"):
-    path: Annotated[str, Meta(max_length=60)]
-
-
-class Act(msgspec.Struct):
-    thought: Annotated[str, Meta(max_length=80)]
-    action: Finish | ReadFile
-
-
 LONG: dict[str, Any] = {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 400}
-
-
-def ask(text: str, *, tokens: int = 40, timeout: float = 120.0, schema: dict[str, Any] | None = None) -> Generation:
-    return Generation((ChatMessage("system", "Be brief."), ChatMessage("user", text)), tokens, timeout, schema)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +64,7 @@ async def test_it_answers_and_says_what_that_cost(smol: OllamaEngine) -> None:
 @pytest.mark.parametrize("goal", ["What is a Redis stream?", "列出文件", '{"a": "]}'])
 async def test_json_of_a_union_type_is_always_valid(smol: OllamaEngine, goal: str) -> None:
     question = prompt("act").question(
-        Act, goal=goal, tools="read_file, finish", hint="", observations="", max_tokens=400
+        Act, goal=goal, tools="read_file, list_directory, finish", hint="", observations="", max_tokens=400
     )
     messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
     answer = await smol.generate(Generation(messages, question.max_tokens, 120, question.schema))
