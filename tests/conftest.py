@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 import structlog
 
+from consumers.tools import sandbox
 from deploy.embedded import embedded
 from gateway import logs
 from streams.connection import Client, connect
@@ -16,9 +17,11 @@ from tests.workshop import wipe
 logs.configure("info")  # as in production: the library's own way to show a traceback takes longer than most tests
 
 
-def pytest_report_header() -> str | None:
-    """Say what the contract can't be held against: here, since of what runs in parallel only this is heard."""
-    return None if docker_answers() else "contract: skipped in containers, since no Docker engine answers"
+def pytest_report_header() -> list[str]:
+    """Say what can't be tested here, and with what is: of what runs in parallel only this is heard."""
+    contract = [] if docker_answers() else ["contract: skipped in containers, since no Docker engine answers"]
+    bwrap = sandbox.working(None)
+    return [*contract, f"sandbox: {bwrap or 'skipped, since bubblewrap does not work here; limits and refusals only'}"]
 
 
 @pytest.fixture
