@@ -7,7 +7,7 @@ override export GOAL := $(value GOAL)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-mlx check bench chaos ollama lock clean
+.PHONY: help setup run test test-models check bench chaos ollama lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,8 +20,8 @@ run: $(VENV)/.run ## Answer a goal: make run GOAL="Read README.md"
 test: $(VENV)/.dev ## Run the tests (real server, real model; under 4 minutes on 2 cores)
 	$(BIN)/python -m pytest
 
-test-mlx: $(VENV)/.dev ## Run all tests of the MLX engine, the long ones too
-	$(BIN)/python -m pytest tests/llm/test_mlx.py tests/llm/test_mlx_gguf.py -m "heavy or not heavy"
+test-models: $(VENV)/.dev ## Run the long tests of real models: MLX, and hundreds of answers (some 10 minutes)
+	$(BIN)/python -m pytest -m heavy
 
 check: $(VENV)/.dev ## Lint, type check, and hold the direction of imports
 	$(BIN)/ruff check
@@ -36,7 +36,7 @@ chaos: $(VENV)/.dev ## Kill everything at any time, and count (about 8 minutes)
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.matrix
 
-ollama: $(VENV)/.dev ## Build a real Ollama for the tests, with go and g++ (about 10 minutes, once)
+ollama: $(VENV)/.dev ## Build a real Ollama for the tests, with go and g++ (about 5 minutes, once)
 	$(BIN)/python -m tests.llm.build_ollama
 
 lock: $(VENV)/.dev ## Write requirements.lock anew from pyproject.toml

@@ -65,7 +65,7 @@ class InferFigures(msgspec.Struct, frozen=True):
     """`tokens_per_s` are those of answers, through the streams, `raw_tokens_per_s` the engine's alone, 4 at once each;
     `share_of_raw` is the median of the rounds' ratios. `added_p50_ms` is what the streams add to an answer.
     `cached_share` is the part of prompts that the engine had read before, over 20 like goals, and
-    `cached_share_two_stages` the same while two stages ask in turn. `scaling` has for a number of consumers its
+    `cached_share_two_stages` the same while two stages ask at once. `scaling` has for a number of consumers its
     throughput over that of one, divided by the number."""
 
     tokens_per_s: float
@@ -208,7 +208,7 @@ async def _added(client: Client, prefix: str, progress: Progress, extent: Extent
 
 
 async def _cached(engine: Engine, progress: Progress, extent: Extent) -> tuple[float, float]:
-    """The part of prompts that needed no reading: of one stage's questions, and of two stages' in turn."""
+    """The part of prompts that needed no reading: of one stage's questions, and of two stages' at once."""
     tools = BUILT_IN.described
     goals = GOALS[: extent.goals]
 
@@ -220,12 +220,17 @@ async def _cached(engine: Engine, progress: Progress, extent: Extent) -> tuple[f
 
     async def share(kinds: Sequence[Callable[[str], Question[Any]]]) -> float:
         total = Usage()
+
+        async def read(question: Question[Any]) -> None:
+            nonlocal total
+            usage = (await engine.generate(Generation(question.messages, 1, TIMEOUT))).usage
+            total += usage
+
         for number, goal in enumerate(goals):
             progress("like goals", number, len(goals))
-            for kind in kinds:
-                question = kind(goal)
-                request = Generation(question.messages, 1, TIMEOUT)
-                total += (await engine.generate(request)).usage
+            async with anyio.create_task_group() as at_once:
+                for kind in kinds:
+                    at_once.start_soon(read, kind(goal))
         return total.cached / total.tokens_in
 
     await share([understanding, decomposition])

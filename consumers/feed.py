@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import anyio
 import structlog
 
 from llm.engine import OnText
@@ -27,6 +28,7 @@ class Feed:
         self._client: Any = client
         self._key, self._run, self._effect, self._step = keys.feed(run_id), run_id, effect, step
         self._offset, self._text = 0, ""
+        self._sending = anyio.Lock()
 
     def begin(self) -> OnText:
         """An engine begins; what another one said before it gave up is void."""
@@ -43,9 +45,12 @@ class Feed:
             await self.flush()
 
     async def flush(self) -> None:
-        """Send what has come. Without the server it is lost: nothing depends on it."""
-        if not self._text:
-            return
+        """Send what has come, after what is being sent. Without the server it is lost: nothing depends on it."""
+        async with self._sending:
+            if self._text:
+                await self._send()
+
+    async def _send(self) -> None:
         text, offset = self._text, self._offset
         self._text, self._offset = "", offset + len(text)
         body = AnswerProgressed(effect=self._effect, offset=offset, text=text, step=self._step)
@@ -59,7 +64,7 @@ class Feed:
         )
         entry = {"type": type(body).__name__, "event": encode(cast("Any", envelope))}
         try:
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self._client.pipeline(transaction=True)
             pipeline.xadd(self._key, entry, maxlen=ENTRIES, approximate=True)
             pipeline.expire(self._key, KEEP)
             await pipeline.execute()

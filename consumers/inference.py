@@ -38,6 +38,8 @@ LOOK_EVERY = 0.25
 """Seconds between looks whether the runs that are asked for still go on."""
 ANNOUNCE_AGAIN = 0.1
 """Seconds at least between two announcements."""
+TELL_AGAIN = 0.5
+"""Seconds after which an announcement that did not reach the server is repeated."""
 BACK_OFF, PATIENCE = 0.5, 10.0
 """Seconds after which a question that no engine can take now is tried again, and in which one must be able to: then
 whoever asked looks elsewhere."""
@@ -138,6 +140,8 @@ class Inference:
                 await self._announce(consumer)
             except TROUBLE as problem:
                 _log.warning("inference.not_announced", error=str(problem))
+                changed.set()  # again soon: without an announcement this consumer is not asked
+                await asyncio.sleep(TELL_AGAIN)
             await asyncio.sleep(ANNOUNCE_AGAIN)
 
     async def _announce(self, consumer: str) -> None:

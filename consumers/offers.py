@@ -10,7 +10,7 @@ import msgspec
 from llm.models import BACKENDS, Backend, Fault, Offer, Wish
 from llm.router import Needs, ranked
 from schemas.advice import Tried
-from schemas.errors import NoModelNow
+from schemas.errors import ModelFailed, NoModelNow
 from schemas.inference import Priority, Question
 from streams.asking import Route
 from streams.connection import Client
@@ -20,6 +20,8 @@ from streams.worker import is_gone
 
 FRESH = 1.0
 """Seconds for which what was read is good."""
+DIGITS = 18
+"""A time in ms has fewer."""
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -80,9 +82,9 @@ class Board:
             until, _, said = value.partition(b":")
             try:
                 announcement = msgspec.json.decode(said, type=Announcement)
-            except msgspec.DecodeError:
+            except (ValueError, RecursionError):
                 continue  # of a newer version, or no announcement at all
-            if until.isdigit() and int(until) >= now and not is_gone(announcement.consumer):
+            if until.isdigit() and len(until) < DIGITS and int(until) >= now and not is_gone(announcement.consumer):
                 announced.append(announcement)
         return tuple(announced)
 
@@ -97,8 +99,8 @@ class OfferRouter:
         """The stream and the model for a question. See streams.asking.Router."""
         needs = Needs.of(question.messages, question.schema, tried=tried)
         try:
-            best = self._best(needs, await self._board.offers())
-        except NoModelNow:
+            best = self._best(needs, await self._board.offers(fresh=bool(tried)))
+        except (NoModelNow, ModelFailed):
             best = self._best(needs, await self._board.offers(fresh=True))
         return Route(stream_of(best.model.engine, question.priority), best.model.name)
 

@@ -9,7 +9,18 @@ import msgspec
 
 from schemas.plan import TaskKind
 
-Needs = Literal["file_path", "file_slash", "file_name", "folder_path", "folder", "folder_name", "nothing", "alone"]
+Needs = Literal[
+    "file_path",
+    "file_slash",
+    "file_name",
+    "file_there",
+    "folder_path",
+    "folder",
+    "folder_name",
+    "folder_there",
+    "nothing",
+    "alone",
+]
 
 # Quoted parts are put aside, each for one character of this private range, so that no pattern looks into them.
 _FIRST_MASK, _LAST_MASK = "\ue000", "\uefff"
@@ -74,6 +85,7 @@ class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     archives: frozenset[str]
     not_files: frozenset[str]
     not_folders: frozenset[str]
+    spoken: dict[str, str]
 
 
 class Categories(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +134,39 @@ def pattern(text: str) -> re.Pattern[str]:
 
 def _word(name: str) -> str:
     return PATH if name == "path" else RULES.words[name]
+
+
+class There(msgspec.Struct, frozen=True):
+    """The names at the top of a project's folder, as far as they are known: with them more can be sure."""
+
+    folders: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+
+    def folder(self, said: str) -> str:
+        """The folder that is meant, "" if none is there, or several."""
+        said = said.strip("/")
+        return _only({said} & self.folders or {name for name in self.folders if _same(name, said)})
+
+    def file(self, said: str) -> str:
+        """The file that is meant, whose extension need not be said; "" if none is there, or several."""
+        said = RULES.names.spoken.get(said.casefold(), said)
+        return _only(
+            {said} & self.files
+            or {name for name in self.files if _same(name, said)}
+            or {name for name in self.files if _same(Path(name).stem, said)}
+        )
+
+
+NOTHING = There()
+"""Where nothing is known of the project."""
+
+
+def _same(name: str, said: str) -> bool:
+    return name.casefold() == said.casefold()
+
+
+def _only(names: set[str] | frozenset[str]) -> str:
+    return next(iter(names)) if len(names) == 1 else ""
 
 
 class Quotes:
@@ -174,7 +219,7 @@ def fits(path: str, needs: Needs, *, quoted: bool, apart: bool) -> bool:
             if _is_folder_path(path) or _may_be_folder(path, quoted=quoted):
                 return True
             return apart and path.isalnum() and path.casefold() not in RULES.names.not_folders
-        case "nothing" | "alone":
+        case "file_there" | "folder_there" | "nothing" | "alone":
             return False
 
 

@@ -2,7 +2,8 @@
 
 Rules are data (rules.toml); this file only applies them. A goal is matched whole, or part by part where words of
 sequence ("then", "затем", "然后") split it into calls and a last part that is left for a model. A wrong call is worse
-than a missed one: whatever does not fit entirely is left alone. Every text is bounded before it is matched.
+than a missed one: whatever does not fit entirely is left alone; some fits only where the project has what it names.
+Every text is bounded before it is matched.
 """
 
 import re
@@ -11,10 +12,10 @@ from typing import Literal
 import msgspec
 
 from consumers.faithful import faithful
-from consumers.phrases import RULES, CallRules, Quotes, cleaned, fits, pattern
+from consumers.phrases import NOTHING, RULES, CallRules, Quotes, There, cleaned, fits, pattern
 from schemas.plan import Category, TaskKind, ToolCall
 
-__all__ = ["Recognised", "faithful", "recognise"]
+__all__ = ["NOTHING", "Recognised", "There", "faithful", "recognise"]
 
 LONGEST = 1_000
 """A goal with more characters is never a tool call; of it, this much at the start decides kind and category."""
@@ -68,16 +69,19 @@ class _Call(msgspec.Struct, frozen=True):
     path: str
 
 
-def recognise(goal: str) -> Recognised:
-    """What rules make of any text, in time linear in its length. Never raises."""
+def recognise(goal: str, there: There = NOTHING) -> Recognised:
+    """What rules make of any text, in time linear in its length. Never raises.
+
+    `there` tells what the project's folder has: "read the readme" is sure where there is one.
+    """
     goal = goal.strip()
-    calls, rest = _calls(goal) if len(goal) <= LONGEST else ([], "")
+    calls, rest = _calls(goal, there) if len(goal) <= LONGEST else ([], "")
     if not calls:
         text = " ".join(goal[:LONGEST].split())
         category, confidence = _category(text)
         return Recognised(_shortened(goal), category, _kind(text), confidence)
-    if another := _another_folder(rest, calls):
-        calls, rest = [*calls, another], ""
+    more, rest = _more_folders(rest, calls[-1])
+    calls += more
     several = len(calls) > 1 or bool(rest)
     confidence = _SURE_WITH_REST if rest else _SURE_SEVERAL if several else _SURE
     return Recognised(
@@ -92,16 +96,16 @@ def recognise(goal: str) -> Recognised:
     )
 
 
-def _calls(goal: str) -> tuple[list[_Call], str]:
+def _calls(goal: str, there: There) -> tuple[list[_Call], str]:
     """The calls a goal begins with, and what is left of it."""
     quotes = Quotes(goal)
-    whole = _call(quotes, quotes.masked, alone=True)
+    whole = _call(quotes, quotes.masked, there, alone=True)
     if whole:
         return [whole], ""
     calls: list[_Call] = []
     left = _begun(quotes.masked)
     while left and len(calls) < _MOST_CALLS:
-        found = _next_call(quotes, left, calls[-1] if calls else None)
+        found = _next_call(quotes, left, there, calls[-1] if calls else None)
         if not found:
             break
         calls.append(found[0])
@@ -109,19 +113,21 @@ def _calls(goal: str) -> tuple[list[_Call], str]:
     return calls, quotes.restored(left).strip() if _trimmed(left) else ""
 
 
-def _next_call(quotes: Quotes, text: str, previous: _Call | None) -> tuple[_Call, str] | None:
+def _next_call(quotes: Quotes, text: str, there: There, previous: _Call | None) -> tuple[_Call, str] | None:
     """The shortest first part of a text that is a call, and what comes behind it."""
     for number, split in enumerate(_SEQUENCE.finditer(text)):
         if number == _MOST_SPLITS:
             return None
-        call = _call(quotes, text[: split.start()], previous)
+        call = _call(quotes, text[: split.start()], there, previous)
         if call:
             return call, text[split.end() :]
-    call = _call(quotes, text, previous)
+    call = _call(quotes, text, there, previous)
     return (call, "") if call else None
 
 
-def _call(quotes: Quotes, text: str, previous: _Call | None = None, *, alone: bool = False) -> _Call | None:
+def _call(
+    quotes: Quotes, text: str, there: There, previous: _Call | None = None, *, alone: bool = False
+) -> _Call | None:
     """The call that this part as a whole asks for. After a call, a path is enough: "read a.md and b.md"."""
     if len(text) > 2 * _LONGEST_PART:
         return None
@@ -133,32 +139,50 @@ def _call(quotes: Quotes, text: str, previous: _Call | None = None, *, alone: bo
             continue
         for candidate in patterns:
             found = candidate.fullmatch(text)
-            path = found and _path(quotes, found, rules)
+            path = found and _path(quotes, found, rules, there)
             if path:
                 return _Call(rules.tool, rules.language, path)
     if previous and _PATH.fullmatch(text):
         path = quotes.inside(text) or text
+        if known := there.file(path) if previous.tool == "read_file" else there.folder(path):
+            return _Call(previous.tool, previous.language, known)
         if fits(path, "file_path" if previous.tool == "read_file" else "folder_path", quoted=False, apart=True):
             return _Call(previous.tool, previous.language, cleaned(path))
     return None
 
 
-def _path(quotes: Quotes, found: re.Match[str], rules: CallRules) -> str:
+def _path(quotes: Quotes, found: re.Match[str], rules: CallRules, there: There) -> str:
     """The path a pattern found, "" if it is not what the pattern needs."""
     if rules.needs in ("nothing", "alone"):
         return "."
     inside = quotes.inside(found[1])
     path = found[1] if inside is None else inside
+    known = there.file(path) if rules.tool == "read_file" else there.folder(path)
+    if rules.needs == "folder_there" and path.casefold() in RULES.names.not_folders:
+        return ""
+    if known or rules.needs in ("file_there", "folder_there"):
+        return known
     around = found.string[: found.start(1)][-1:], found.string[found.end(1) :][:1]
     apart = all(character in ("", " ") for character in around)
     return cleaned(path) if path and fits(path, rules.needs, quoted=inside is not None, apart=apart) else ""
 
 
-def _another_folder(rest: str, calls: list[_Call]) -> _Call | None:
-    """The call for a rest that only names one more folder, as in "... in schemas and consumers"."""
-    last = calls[-1]
-    named = _MORE_FOLDERS.fullmatch(rest) if last.tool == "list_directory" and not _ACTION.match(rest) else None
-    return _Call("list_directory", last.language, named[1]) if named else None
+def _more_folders(rest: str, last: _Call) -> tuple[list[_Call], str]:
+    """The calls for folders that a rest goes on naming, as in "... in schemas, consumers and llm", and what comes then.
+
+    All or nothing: behind the last of them there is nothing, or what can't be a name.
+    """
+    calls: list[_Call] = []
+    left = rest if last.tool == "list_directory" else ""
+    while left and len(calls) < _MOST_CALLS:
+        split = _SEQUENCE.search(left)
+        part = _trimmed(left[: split.start()] if split else left)
+        named = None if _ACTION.match(part) else _MORE_FOLDERS.fullmatch(part)
+        if not named:
+            return (calls, left) if _OPENS.match(left) or _ACTION.match(left) else ([], rest)
+        calls.append(_Call("list_directory", last.language, named[1]))
+        left = left[split.end() :] if split else ""
+    return calls, left if calls else rest
 
 
 def _stands_alone(rest: str, calls: list[_Call]) -> bool:

@@ -62,7 +62,7 @@ class Executor:
         goal, step = excerpt(event.step.instruction), event.step.id
         question = ANSWER.question(str, max_tokens=300, step=step, goal=goal, inputs=inputs)
         try:
-            output = await ctx.ask("answer", question)
+            output = await ctx.ask("answer", question.about(event.step.id))
         except EffectFailed as problem:
             return _by_rules(event, problem.info)
         return StepFinished(step_id=event.step.id, status="ok", output=output, method="simple")

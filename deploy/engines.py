@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from platform import system
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
@@ -15,9 +16,13 @@ from deploy.tools import registry
 from llm.engine import Engine, Generation
 from llm.fetch import SMOLLM2, check_gguf, ensure_model
 from llm.models import BACKENDS, Backend, Wish, display_name
-from llm.pool import Pool, Source
+from llm.place import Source
+from llm.pool import Pool
 from llm.sources import FileSource, Ready
 from schemas.errors import CouldNotStart
+
+if TYPE_CHECKING:
+    from llm.ollama_node import Limits
 
 Progress = Callable[[int, int], None]
 """Hears of a download: bytes done, bytes in all."""
@@ -45,7 +50,7 @@ class Engines:
         slots = {
             "local": settings.local_slots,
             "mlx": settings.mlx_slots,
-            "ollama": settings.ollama_slots * len(self._hosts()),
+            "ollama": settings.ollama_slots * len(ollama_hosts(settings)),
         }
         self.consumers: dict[Backend, Inference] = {
             engine: Inference(engine, slots[engine], self._pool(sources[engine]), desk) for engine in BACKENDS
@@ -74,13 +79,13 @@ class Engines:
 
     def check(self, engines: Collection[Backend]) -> None:
         """See that what was named is there and is a model, before anything is started. Raises CouldNotStart."""
-        if "local" in engines and (path := self._path("local")):
+        if "local" in engines and (path := self.path("local")):
             check_gguf(path)
         if "mlx" in engines:
             if not find_spec("mlx_lm"):
                 said = "The MLX engine is not installed."
                 raise CouldNotStart("model.library", said, "Install it: pip install victoria-streams[mlx]")
-            if (path := self._path("mlx")) and not path.is_dir():
+            if (path := self.path("mlx")) and not path.is_dir():
                 check_gguf(path)
 
     async def load(self, engines: Collection[str]) -> None:
@@ -109,9 +114,10 @@ class Engines:
             await consumer.close()
 
     def _pool(self, sources: Callable[[], Sequence[Source]]) -> Callable[[], Pool]:
-        return lambda: Pool(sources(), priority=self.priority)
+        wished = (self.wish.model,) if self.wish.model else ()
+        return lambda: Pool(sources(), priority=(*wished, *self.priority))
 
-    def _path(self, engine: Backend) -> Path | None:
+    def path(self, engine: Backend) -> Path | None:
         """The file or folder that was named for an engine in this process, None for the bundled model."""
         head, _, named = self._settings.model.partition(":")
         wished = named if head == engine and "/" in named else ""
@@ -119,7 +125,7 @@ class Engines:
         return Path(path) if path else None
 
     def _file(self, engine: Backend, slots: int, context: int, load: Load) -> Sequence[Source]:
-        path = self._path(engine)
+        path = self.path(engine)
 
         async def find() -> Path:
             if path and path.is_dir():
@@ -152,15 +158,23 @@ class Engines:
 
     def _ollama(self) -> Sequence[Source]:
         from llm.ollama import OllamaSource  # late: httpx takes a third of a second
-        from llm.ollama_node import Limits
 
-        s = self._settings
-        limits = Limits(connect=s.ollama_connect, load=s.ollama_load, first=s.ollama_first, idle=s.ollama_idle)
-        return [OllamaSource(host, s.ollama_slots, s.ollama_context, limits) for host in self._hosts()]
+        s, limits = self._settings, ollama_limits(self._settings)
+        return [OllamaSource(host, s.ollama_slots, s.ollama_context, limits) for host in ollama_hosts(s)]
 
-    def _hosts(self) -> list[str]:
-        hosts = [host.strip() for host in self._settings.ollama_hosts.split(",") if host.strip()]
-        return hosts or ["{}:{}".format(*OLLAMA)]
+
+def ollama_hosts(settings: Settings) -> list[str]:
+    """The addresses of the Ollama servers, in their order."""
+    hosts = [host.strip() for host in settings.ollama_hosts.split(",") if host.strip()]
+    return hosts or ["{}:{}".format(*OLLAMA)]
+
+
+def ollama_limits(settings: Settings) -> "Limits":
+    """How long they are waited for."""
+    from llm.ollama_node import Limits
+
+    s = settings
+    return Limits(s.ollama_connect, s.ollama_plain, s.ollama_load, s.ollama_first, s.ollama_idle)
 
 
 def _size(path: Path) -> int:

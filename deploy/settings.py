@@ -71,6 +71,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Where what can be fetched again is kept, such as the embedded model."),
         More(default="the user's cache folder"),
     ] = msgspec.field(default_factory=lambda: platformdirs.user_cache_path("victoria"))
+    experts_dir: Annotated[
+        Path,
+        Meta(description="A folder of experts' YAML files that are added to Victoria's own, or replace them."),
+        More(default="experts in the user's configuration folder"),
+    ] = msgspec.field(default_factory=lambda: platformdirs.user_config_path("victoria") / "experts")
     model: Annotated[
         str,
         Meta(
@@ -106,6 +111,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Tokens of context of Ollama's models; less where a model knows less.", ge=512, le=1 << 20),
     ] = 8192
     ollama_connect: Annotated[float, Meta(description="Seconds to wait for a connection to Ollama.", gt=0, le=600)] = 5
+    ollama_plain: Annotated[
+        float, Meta(description="Seconds to wait for what Ollama knows at once, as its list of models.", gt=0, le=600)
+    ] = 15
     ollama_load: Annotated[float, Meta(description="Seconds to wait while Ollama loads a model.", gt=0, le=86_400)] = (
         300
     )

@@ -19,8 +19,16 @@ from deploy.engines import Engines
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
 from deploy.tools import items, registry
-from llm.models import BACKENDS, Backend
-from schemas.errors import CouldNotStart, InvalidInput, NotReachable, Published, ToolRefused
+from llm.models import BACKENDS, Backend, Model, Wish
+from schemas.errors import (
+    CouldNotStart,
+    ErrorInfo,
+    InvalidInput,
+    NotReachable,
+    Published,
+    ToolRefused,
+    VictoriaError,
+)
 from schemas.events import CancelRequested, GoalSubmitted
 from streams.append import Publisher
 from streams.asking import Waiting
@@ -130,13 +138,7 @@ class Victoria:
             if offers or faults or anyio.current_time() > give_up:
                 break
             await anyio.sleep(0.05)
-        if faults and not offers:
-            raise NotReachable("model.unreachable", f"{wish} can't be asked. {faults[0].message}", faults[0].hint)
-        names = ", ".join(sorted({model.name for model in offers})) or "none at all"
-        hint = "`victoria models` shows what there is."
-        if wish.model and wish.engine in ("", "ollama"):
-            hint = f"`victoria models pull {wish.model}` has Ollama fetch it."
-        raise CouldNotStart("model.missing", f"There is no model {wish} here; there are: {names}.", hint)
+        raise no_such_model(wish, offers, faults)
 
     async def waiting(self, run_id: str) -> Waiting | None:
         """Why a run does not go on, if it waits for a model."""
@@ -159,6 +161,18 @@ class Victoria:
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
         return await view(self.client, self.keys, run_id)
+
+
+def no_such_model(wish: Wish, models: Iterable[Model], faults: Sequence[ErrorInfo]) -> VictoriaError:
+    """What to raise where these are all models there are and none is the one that is wished for; `faults` are what
+    keeps nodes from saying what they have."""
+    names = ", ".join(sorted({model.name for model in models}))
+    if faults and not names:
+        return NotReachable("model.unreachable", f"{wish} can't be asked. {faults[0].message}", faults[0].hint)
+    hint = "`victoria models --model auto` shows what there is."
+    if wish.model and wish.engine in ("", "ollama"):
+        hint = f"`victoria models pull {wish.model}` has Ollama fetch it."
+    return CouldNotStart("model.missing", f"There is no model {wish} here; there are: {names or 'none at all'}.", hint)
 
 
 @contextmanager
@@ -208,8 +222,13 @@ def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> 
 def catalogue_topology() -> Topology:
     """The topology for looking at: its stages are never run."""
     settings = Settings()
+    return wired(settings, Projects("", {}), engines_alone(settings))
+
+
+def engines_alone(settings: Settings) -> Engines:
+    """The inference consumers of these settings for looking at, without a server: they are never run."""
     client, keys = connect("redis://"), Keys()
-    return wired(settings, Projects("", {}), engines_of(settings, client, keys, Board(client, keys)))
+    return engines_of(settings, client, keys, Board(client, keys))
 
 
 @asynccontextmanager

@@ -130,7 +130,7 @@ def infer(
         f"alone ({figures.model}, 4 questions at once): {figures.share_of_raw:.0%} of it\n"
         f"{figures.added_p50_ms:.2f} ms are added to an answer (median)\n"
         f"{figures.cached_share:.0%} of prompts were read before, over like goals; "
-        f"{figures.cached_share_two_stages:.0%} with two stages in turn\n"
+        f"{figures.cached_share_two_stages:.0%} with two stages at once\n"
         f"{scaling}: throughput of inference consumers, of what so many could do"
     )
 

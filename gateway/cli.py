@@ -9,7 +9,22 @@ from typing import Annotated
 try:
     import typer
 
-    from gateway import bench, cancel, config, doctor, events, publish, run, status, tail, tools, work
+    from gateway import (
+        ask,
+        bench,
+        cancel,
+        config,
+        doctor,
+        events,
+        experts,
+        models,
+        publish,
+        run,
+        status,
+        tail,
+        tools,
+        work,
+    )
     from gateway.complain import complain, wants_json
 except KeyboardInterrupt:  # importing all this takes half a second
     sys.exit(130)
@@ -21,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("ask")(ask.ask)
 app.command("up")(work.up)
 app.command("worker")(work.worker)
 app.command("publish")(publish.publish)
@@ -29,8 +45,10 @@ app.command("status")(status.status)
 app.command("tail")(tail.tail)
 app.command("events")(events.events)
 app.command("tools")(tools.tools)
+app.command("experts")(experts.experts)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
+app.add_typer(models.app)
 app.add_typer(bench.app)
 
 

@@ -2,22 +2,23 @@
 
 import platform
 from collections.abc import AsyncIterator, Container
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import typer
 
 from deploy.embedded import find
+from deploy.engines import Engines
 from deploy.keeper import server_binary
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
-from deploy.wiring import Victoria, foreground
+from deploy.wiring import Victoria, engines_alone, foreground, no_such_model
 from gateway.complain import leaves
 from gateway.options import Json, configured, connected, event_loop
 from gateway.screen import OUT, emit, styled
-from llm.fetch import SMOLLM2, check_gguf
-from schemas.errors import CouldNotStart, VictoriaError
+from llm.fetch import SMOLLM2
+from llm.models import Backend
+from schemas.errors import VictoriaError
 from streams.connection import evicting, masked, server_info, version_of
 from streams.keys import INFERENCE
 
@@ -62,7 +63,9 @@ def doctor(loaded: Loaded, as_json: Json = False) -> None:
 
 async def _all(loaded: Loaded) -> tuple[list[Check], int]:
     settings = loaded.settings
-    checks = [Check("python", "ok", platform.python_version()), _model(settings), _projects(loaded)]
+    checks = [Check("python", "ok", platform.python_version())]
+    checks += [check async for check in _models(settings)]
+    checks.append(_projects(loaded))
     exit_code = 0
     if url := settings.redis_url or find(settings.state_dir):
         try:
@@ -77,18 +80,50 @@ async def _all(loaded: Loaded) -> tuple[list[Check], int]:
     return checks, exit_code or any(check.verdict == "failed" for check in checks)
 
 
-def _model(settings: Settings) -> Check:
-    if settings.model == "none":
-        return Check("model", "warning", "none: rules alone answer", "Unset VICTORIA_MODEL to use a model.")
-    bundled = settings.cache_dir / "models" / SMOLLM2.filename
-    path = Path(settings.local_model).expanduser() if settings.local_model else bundled
-    if not settings.local_model and not path.exists():
-        return Check("model", "ok", "the embedded one, not fetched yet", "The first run fetches it (93 MB), once.")
+async def _models(settings: Settings) -> AsyncIterator[Check]:
+    """Each back end that is wanted, and whether it can be reached."""
+    engines = engines_alone(settings)
+    wanted = await engines.wanted()
+    if not wanted:
+        yield Check("model", "warning", "none: rules alone answer", "Unset VICTORIA_MODEL to use a model.")
     try:
-        check_gguf(path)
-    except CouldNotStart as problem:
-        return Check("model", "failed", problem.message, problem.hint)
-    return Check("model", "ok", str(path))
+        for engine in wanted:
+            try:
+                engines.check([engine])
+                checks = await _ollama(engines) if engine == "ollama" else [_in_process(engines, engine, settings)]
+            except VictoriaError as problem:
+                checks = [Check("model", "failed", problem.message, problem.hint)]
+            for check in checks:
+                yield check
+    finally:
+        await engines.close()
+
+
+def _in_process(engines: Engines, engine: Backend, settings: Settings) -> Check:
+    bundled = settings.cache_dir / "models" / SMOLLM2.filename
+    path = engines.path(engine) or bundled
+    if path == bundled and not bundled.exists():
+        found = f"{engine}: the embedded one, not fetched yet"
+        return Check("model", "ok", found, "The first run fetches it (93 MB), once.")
+    return Check("model", "ok", f"{engine}: {path}")
+
+
+async def _ollama(engines: Engines) -> list[Check]:
+    """Raises InvalidInput."""
+    pool, wish = engines.consumers["ollama"].pool, engines.wish
+    await pool.scan()
+    models, faults = [offer.model for offer in pool.offers()], pool.faults()
+    nodes = {node: [model.name for model in models if model.node == node] for node in (m.node for m in models)}
+    checks = [Check("model", "ok", f"ollama: {node} has {', '.join(names)}") for node, names in nodes.items()]
+    for fault in faults:
+        silent = "failed" if wish.engine == "ollama" and not models else "warning"
+        checks.append(Check("model", silent, f"ollama: {fault.error.message}", fault.error.hint))
+    if not (models or faults):
+        checks.append(Check("model", "warning", "ollama: no node has a model", "victoria models pull llama3.2:1b"))
+    elif models and wish.engine == "ollama" and not any(map(wish.accepts, models)):
+        problem = no_such_model(wish, models, ())
+        checks.append(Check("model", "failed", problem.message, problem.hint))
+    return checks
 
 
 def _projects(loaded: Loaded) -> Check:

@@ -26,7 +26,8 @@ RedisUrl = Annotated[
     typer.Option(metavar="URL", help="The server to use; by default the embedded one.", show_default=False),
 ]
 Model = Annotated[
-    str | None, typer.Option(metavar="NAME", help="auto, local, or none for rules alone.", show_default=False)
+    str | None,
+    typer.Option(metavar="NAME", help="auto, none, local, mlx, ollama, or a model's name.", show_default=False),
 ]
 Set = Annotated[
     list[str] | None,

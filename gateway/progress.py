@@ -8,8 +8,8 @@ from anyio import from_thread
 from rich.status import Status
 from rich.text import Text
 
-from gateway.screen import ERR, line
-from schemas.events import RunProgressed
+from gateway.screen import ERR, ending, line
+from schemas.events import AnswerProgressed, RunProgressed
 
 MARKS = {"ok": "✓", "partial": "◐", "failed": "✗", "blocked": "✗", "skipped": "·"}
 STEP = 20_000_000
@@ -23,6 +23,7 @@ class Progress:
         self._spinner: Status | None = None
         self._started = datetime.now().astimezone()
         self._next = 0
+        self._said = ""
 
     def __enter__(self) -> Self:
         return self
@@ -30,6 +31,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """Show no spinner, until something is awaited again."""
         if self._spinner:
             self._spinner.stop()
             self._spinner = None
@@ -69,9 +74,22 @@ class Progress:
     def download(self, done: int, total: int) -> None:
         """Show a model's download. Called in its thread, which this ends when nobody waits for the model any more."""
         from_thread.check_cancelled()
-        text = f"fetching the model, once: {done / 1e6:.0f} of {total / 1e6:.0f} MB"
+        self.fetched("the model, once", done, total)
+
+    def fetched(self, what: str, done: int, total: int) -> None:
+        """Show how far a download is."""
+        text = f"fetching {what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB"
         if ERR.is_terminal:
             self.waiting(text)
         elif done >= self._next or done == total:
-            self._next = done - done % STEP + STEP
+            step = max(STEP, total // 20)
+            self._next = done - done % step + step
             self.done("·", "model", text)
+
+    def heard(self, piece: AnswerProgressed) -> None:
+        """Show the last words of an answer as it comes; on a terminal only."""
+        if piece.offset == 0:
+            self._said = ""
+        self._said += piece.text
+        head = f"step {piece.step} … " if piece.step else ""
+        self.waiting(head + ending(self._said, less=len(head) + 4))

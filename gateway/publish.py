@@ -17,7 +17,7 @@ from gateway.lines import Line, batches, read
 from gateway.options import Json, configured, with_victoria
 from gateway.report import RunReport
 from gateway.screen import answer, emit, note
-from gateway.serve import absent_stages
+from gateway.serve import missing_stages
 from gateway.submit import Accepted, Refused, Results, accepted
 from schemas.envelope import Envelope
 from schemas.errors import InvalidInput, Overloaded, Published
@@ -165,9 +165,9 @@ async def _tell_absent(victoria: Victoria) -> None:
     """Say once what can keep runs from ending."""
     await anyio.sleep(TELL_AFTER)
     with suppress(*TROUBLE):  # who awaits results hears of it
-        absent = await absent_stages(victoria)
-        if absent:
-            note(f"waiting; no worker for {', '.join(absent)}: start them with `victoria up`")
+        missing = await missing_stages(victoria)
+        if missing:
+            note(f"waiting; no worker for {', '.join(missing)}: start them with `victoria up`")
 
 
 def _queued(run_id: str, as_json: bool) -> None:

@@ -34,7 +34,10 @@ class RunReport(msgspec.Struct, omit_defaults=False):
         note("")
         if self.error and self.error.message not in self.output:
             note(f"{self.error.message} [{self.error.code}] {self.error.hint}".rstrip(), "red")
-        facts = [self.status, f"method {self.method}", f"model {self.model}", f"{self.tokens} tokens"]
-        note(" · ".join([*facts, f"{self.metadata.seconds:.2f} s"]), "dim")
+        meta = self.metadata
+        model = self.model + (f" at {meta.node}" if meta.node else "")
+        tokens = f"{self.tokens} tokens" + (f" ({meta.tokens_cached} cached)" if meta.tokens_cached else "")
+        facts = [self.status, f"method {self.method}", f"model {model}", tokens]
+        note(" · ".join([*facts, f"{meta.seconds:.2f} s"]), "dim")
         note(" · ".join(f"{part.stage} {part.seconds:.2f} s" for part in self.stages), "dim")
         note(f"run {self.run_id}", "dim")

@@ -13,12 +13,12 @@ from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria
 from gateway.progress import Progress
 from gateway.report import RunReport
-from gateway.screen import emit
+from gateway.screen import ERR, emit
 from gateway.serve import served
 from gateway.submit import Accepted, Results, accepted
 from schemas.envelope import Envelope
 from schemas.errors import NotReachable, VictoriaError
-from schemas.events import RunFinished, RunProgressed
+from schemas.events import AnswerProgressed, RunFinished, RunProgressed
 
 
 class RunTimeout(VictoriaError):
@@ -69,7 +69,7 @@ async def run_goal(victoria: Victoria, goal: Accepted, progress: Progress, secon
 
     victoria.engines.progress = progress.download
     async with interruptible(interrupted):
-        results = await Results.from_now(victoria)
+        results = await Results.from_now(victoria, [goal.run_id] if ERR.is_terminal else [])
         async with served(victoria):
             await victoria.require_model()
             await victoria.submit([(goal.run_id, goal.goal)])
@@ -93,6 +93,8 @@ async def _followed(results: Results, run_id: str, progress: Progress) -> RunFin
                 return end
             case Envelope(body=RunProgressed() as event, at=at):
                 progress.of(event, at)
+            case Envelope(body=AnswerProgressed() as piece):
+                progress.heard(piece)
             case _:
                 pass
     raise AssertionError("results end with the run")

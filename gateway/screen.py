@@ -49,6 +49,15 @@ def line(text: str, less: int = 0, console: Console = ERR) -> str:
     return flat if cell_len(flat) <= room else set_cell_size(flat, room - 1) + "…"
 
 
+def ending(text: str, less: int = 0) -> str:
+    """The end of a text, as much of it as fits a line of the terminal beside `less` other cells."""
+    room = max(ERR.width - less, 20)
+    flat = harmless(" ".join(text[-4 * room :].split()))
+    while cell_len(flat) > room:
+        flat = flat[max(1, (cell_len(flat) - room) // 2) :]
+    return flat
+
+
 def styled(*parts: str | tuple[str, str]) -> Text:
     """Text of (text, style) parts, harmless."""
     return Text.assemble(*[harmless(p) if isinstance(p, str) else (harmless(p[0]), p[1]) for p in parts])

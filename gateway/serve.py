@@ -2,13 +2,14 @@
 
 import gc
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
 import msgspec
 
+from consumers.offers import backend_of
 from deploy.wiring import Victoria, backends_of, foreground
 from gateway.interrupt import stopping_on_signals, unless
 from gateway.progress import Progress
@@ -58,10 +59,12 @@ def settle_in() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-async def absent_stages(victoria: Victoria) -> list[str]:
-    """The stages that nobody serves."""
+async def missing_stages(victoria: Victoria) -> list[str]:
+    """The stages that must be started for runs to go on: of the inference consumers none, as long as there is one."""
     live = await victoria.live()
-    return [stage for stage in await victoria.needed() if not live[stage]]
+    stages = foreground(await victoria.needed())
+    asked = any(live[stage] for stage in stages if backend_of(stage))
+    return [stage for stage in stages if not live[stage] and not (asked and backend_of(stage))]
 
 
 async def _loaded(victoria: Victoria, stages: Sequence[str]) -> None:
@@ -81,8 +84,9 @@ async def _end_of(parent: int) -> None:
 
 
 @asynccontextmanager
-async def served(victoria: Victoria) -> AsyncGenerator[None]:
-    """Inside, every stage that no other process serves, or ceases to serve, is served by this one."""
+async def served(victoria: Victoria, only: Callable[[str], object] = str) -> AsyncGenerator[None]:
+    """Inside, every stage that no other process serves, or ceases to serve, is served by this one; of those that these
+    settings need, or `only` some of them."""
     hasty = replace(victoria, settings=msgspec.structs.replace(victoria.settings, grace=GRACE))
     workers: list[Worker] = []
     async with anyio.create_task_group() as at_work:
@@ -93,7 +97,8 @@ async def served(victoria: Victoria) -> AsyncGenerator[None]:
                 await worker.run(task_status=task_status)
 
         async def look() -> None:
-            if missing := await absent_stages(victoria):
+            live = await victoria.live()
+            if missing := [stage for stage in await victoria.needed() if only(stage) and not live[stage]]:
                 workers.append(hasty.worker(missing))
                 await at_work.start(work, workers[-1])
 

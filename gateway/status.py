@@ -12,12 +12,13 @@ from gateway.options import Json, configured, with_victoria
 from gateway.progress import MARKS
 from gateway.report import RunReport
 from gateway.screen import answer, emit, line
-from gateway.serve import absent_stages
+from gateway.serve import missing_stages
 from schemas.errors import ErrorInfo
 
 
 class Standing(msgspec.Struct, omit_defaults=True):
-    """A run's view, and what keeps it from going on, if anything is known to."""
+    """A run's view, and what keeps it from going on, if anything is known to. `error` is what it ended with, or what
+    keeps models from answering it."""
 
     run: RunView
     waits_for: str = ""
@@ -39,8 +40,13 @@ def status(
         view = await victoria.view(run_id)
         if view.finished:
             return Standing(view, error=view.finished.error)
-        absent = await absent_stages(victoria)
-        return Standing(view, f"no worker for {', '.join(absent)}: start them with `victoria up`" if absent else "")
+        reasons = list[str]()
+        if missing := await missing_stages(victoria):
+            reasons.append(f"no worker for {', '.join(missing)}: start them with `victoria up`")
+        waiting = await victoria.waiting(run_id)
+        if waiting:
+            reasons.append(f"{waiting.error.message} {waiting.error.hint}")
+        return Standing(view, "; ".join(reasons), waiting.error if waiting else None)
 
     found = with_victoria(loaded, work)
     if as_json:

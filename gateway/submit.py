@@ -1,6 +1,6 @@
 """Goals on their way in, and waiting for their runs to end."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -8,7 +8,7 @@ import anyio
 from consumers.intake import goal_submitted
 from deploy.wiring import Victoria
 from schemas.errors import NotReachable, VictoriaError
-from schemas.events import GoalSubmitted, RunFinished, RunProgressed
+from schemas.events import AnswerProgressed, GoalSubmitted, RunFinished, RunProgressed
 from streams.append import new_run_id
 from streams.connection import reachable
 from streams.follow import Seen, follow, last_id
@@ -18,6 +18,9 @@ PATIENCE = 5.0
 
 PASSING = ("server.unreachable", "server.loading")
 """What a restart looks like."""
+
+SHOWN = (RunProgressed, AnswerProgressed, RunFinished)
+"""What people see of a run."""
 
 
 class Accepted(NamedTuple):
@@ -49,19 +52,23 @@ class Results:
         self._batches = follow(victoria.client, cursors)
 
     @classmethod
-    async def from_now(cls, victoria: Victoria) -> "Results":
-        """The results of all runs, from what is newest now on."""
+    async def from_now(cls, victoria: Victoria, feeds: Iterable[str] = ()) -> "Results":
+        """The results of all runs, from what is newest now on, and the `feeds` of some runs."""
         keys = victoria.keys
         streams = [keys.stream(partition, "results") for partition in keys.of_stream("results")]
-        return cls(victoria, {stream: await last_id(victoria.client, stream) for stream in streams})
+        cursors = {stream: await last_id(victoria.client, stream) for stream in streams}
+        return cls(victoria, cursors | {keys.feed(run_id): "0-0" for run_id in feeds})
 
     async def of(self, run_ids: Collection[str]) -> AsyncIterator[Seen]:
-        """Progress and ends of these runs, until all have ended. Raises NotReachable when the server stays away."""
+        """Progress and ends of these runs, and what comes on their feeds, until all have ended.
+
+        Raises NotReachable when the server stays away.
+        """
         waiting = set(run_ids)
         while waiting:
             for seen in await self._next():
                 envelope = seen.envelope
-                if envelope and envelope.run in waiting and isinstance(envelope.body, RunProgressed | RunFinished):
+                if envelope and envelope.run in waiting and isinstance(envelope.body, SHOWN):
                     yield seen
                     if isinstance(envelope.body, RunFinished):
                         waiting.discard(envelope.run)

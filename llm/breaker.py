@@ -40,6 +40,10 @@ class Breaker:
         self._rest = min(2 * self._rest, REST_AT_MOST)
         self._open(error, now)
 
+    def trial_ended(self) -> None:
+        """A trial was broken off: there may be another one at once."""
+        self.state = "open"
+
     def wake(self) -> None:
         """There is a sign of life: let it be tried now."""
         self._until = 0.0

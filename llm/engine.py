@@ -67,9 +67,9 @@ class Engine(Protocol):
         """Answer one request. `on_text` is told each piece of the text as it comes; what it raises ends the request.
 
         Raises schemas.errors.ModelFailed with code `model.overflow` (prompt and answer don't fit the context; nothing
-        is ever cut silently), `model.timeout`, `model.cut` (JSON was asked for and `max_tokens` ended it early) or
-        `model.engine` (anything else, the engine's own words in the message). Engines that are asked over a network
-        have more codes: see schemas.advice.
+        is ever cut silently), `model.timeout`, `model.cut` (JSON was asked for and `max_tokens` ended it early),
+        `model.refused` (it makes nothing of this request) or `model.engine` (anything else, the engine's own words in
+        the message). Engines that are asked over a network have more codes: see schemas.advice.
         """
         ...
 

@@ -17,6 +17,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from llm.engine import Generation, OnText
 from llm.fetch import check_gguf
+from llm.grammar import grammatical
 from llm.models import display_name
 from schemas.errors import CouldNotStart, ModelFailed
 from schemas.inference import Answer
@@ -139,7 +140,7 @@ class LocalEngine:
         if request.schema is None:
             body |= _UNSTUCK
         else:
-            body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
+            body["response_format"] = {"type": "json_schema", "json_schema": {"schema": grammatical(request.schema)}}
         return body
 
     def _run(self, body: bytes, unwanted: Callable[[], bool], on_text: OnText | None) -> tuple[list[_Chunk], float]:
@@ -263,4 +264,6 @@ def _overflow(model: str, context: int) -> ModelFailed:
 
 
 def _failed(model: str, problem: str) -> ModelFailed:
+    if "JSON schema error" in problem:
+        return ModelFailed("model.refused", f"{model} refused: {problem[:500]}", "Simplify the schema.")
     return ModelFailed("model.engine", f"{model} failed: {problem[:500]}", "Trying again may help.")

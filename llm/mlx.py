@@ -92,7 +92,9 @@ class MlxEngine:
             schema = request.schema
             constraint = None if schema is None else Constraint(loaded.library, loaded.words, schema)
         except Exception as problem:  # templates and schemas are programs: they fail in every way
-            raise ModelFailed("model.engine", f"{self.model} failed: {problem}"[:500], "Ask differently.") from problem
+            raise ModelFailed(
+                "model.refused", f"{self.model} refused: {problem}"[:500], "Ask differently."
+            ) from problem
         if len(prompt) + request.max_tokens > self.context:
             raise ModelFailed(
                 "model.overflow",

@@ -198,7 +198,7 @@ class Batch:
         prefixes.insert_cache("", response.all_tokens, response.prompt_cache)
         constraint = job.constraint
         if constraint and constraint.problem:
-            job.on_end(ModelFailed("model.engine", f"JSON schema: {constraint.problem}"[:500], "Simplify the schema."))
+            job.on_end(ModelFailed("model.refused", f"JSON schema: {constraint.problem}"[:500], "Simplify the schema."))
         else:
             cut = why == "length" and not (constraint and constraint.complete)
             job.on_end(Ended(job.detokenizer.text, job.tokens, job.cached, cut))

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from llm.grammar import grammatical
 from llm.mlx_library import Library
 
 _COMPACT = {"whitespace_flexible": False}
@@ -38,7 +39,7 @@ class Constraint:
 
     def __init__(self, library: Library, words: Any, schema: dict[str, Any]) -> None:
         matcher = library.llguidance.LLMatcher
-        grammar = matcher.grammar_from_json_schema(closed(schema), overrides=_COMPACT)
+        grammar = matcher.grammar_from_json_schema(closed(grammatical(schema)), overrides=_COMPACT)
         self._matcher = matcher(words, grammar, log_level=0)
         self._library, self._ends = library, list(words.eos_tokens)
         self._begun = False

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import msgspec
 from msgspec.structs import replace
 
 from llm.engine import Engine, Generation, OnText
+from llm.grammar import grammatical, inlined
 from llm.models import Model
 from llm.ollama_node import Limits, Node
 from llm.spoken import Spoken, unfenced
@@ -30,29 +31,6 @@ class _Chunk(msgspec.Struct):
     prompt_eval_count: int = 0
     prompt_eval_cached_count: int | None = None
     eval_count: int = 0
-
-
-def inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with each `$ref` to its `$defs` replaced by what it names; a type inside itself becomes anything.
-
-    Ollama 0.17 takes a `$ref` below the root for "anything", without a word.
-    """
-    defs: dict[str, Any] = schema.get("$defs", {})
-
-    def resolve(part: Any, inside: tuple[str, ...]) -> Any:
-        match part:
-            case {"$ref": str(ref)}:
-                name = ref.removeprefix("#/$defs/")
-                return {} if name in inside else resolve(defs.get(name, {}), (*inside, name))
-            case dict():
-                fields = cast("dict[str, Any]", part)
-                return {key: resolve(value, inside) for key, value in fields.items() if key != "$defs"}
-            case list():
-                return [resolve(each, inside) for each in cast("list[Any]", part)]
-            case _:
-                return part
-
-    return resolve(schema, ())
 
 
 class OllamaEngine:
@@ -166,7 +144,7 @@ class OllamaEngine:
             },
         }
         if request.schema is not None:
-            body["format"] = inlined(request.schema)
+            body["format"] = inlined(grammatical(request.schema))
         return body
 
     def _answer(self, request: Generation, text: str, end: _Chunk, seconds: float) -> Answer:
@@ -207,17 +185,20 @@ class OllamaSource:
         self.slots, self._url, self._context, self._limits = slots, node_url, context, limits
         self._node = Node(node_url, limits)
         self.node = self._node.name
+        self._known = dict[str, int]()
 
     async def models(self) -> Sequence[Model]:
         """The models it can chat with. Raises ModelFailed."""
         limit = self._context
-        return [replace(m, context=min(m.context or limit, limit)) for m in await self._node.models()]
+        found = [replace(m, context=min(m.context or limit, limit)) for m in await self._node.models()]
+        self._known = {model.name: model.context for model in found}
+        return found
 
     async def open(self, model: str) -> Engine:
-        """An engine for one model. Raises ModelFailed."""
-        return await OllamaEngine.connect(
-            self._url, model, slots=self.slots, context=self._context, limits=self._limits
-        )
+        """An engine for one of those models, without asking the server again."""
+        if (context := self._known.get(model)) is None:
+            raise ModelFailed("model.missing", f"{self.node} has no model {model}.", f"ollama pull {model}")
+        return OllamaEngine(Node(self._url, self._limits), model, self.slots, context)
 
     async def close(self) -> None:
         """Close its connections."""

@@ -23,6 +23,7 @@ LINE_LIMIT = 1 << 20
 """Bytes of one line, or of an answer that isn't a stream: what says more is no Ollama."""
 
 _OVERFLOW = re.compile(r"exceed\w*\b.{0,40}\bcontext|exceed_context_size", re.IGNORECASE | re.DOTALL)
+_SCHEMA = "invalid JSON schema"
 _MISSING = re.compile(r"\bnot found\b|file does not exist", re.IGNORECASE)
 
 
@@ -149,6 +150,7 @@ class Node:
 
     async def load(self, model: str, context: int) -> None:
         """Have a model in memory with this much context; quick if it is. Raises ModelFailed, see `lines`."""
+        await self._get("/api/version")  # so a server that hangs is not given the time that a load may take
         body: dict[str, Any] = {"model": model, "messages": [], "stream": False, "options": {"num_ctx": context}}
         _decoded(self.name, await self._once("POST", "/api/chat", body, self.limits.load, f"loading {model}"), _Loaded)
 
@@ -269,18 +271,22 @@ class Node:
 
 def _parsed(url: str) -> httpx.URL:
     """Raises InvalidInput."""
+    wrong = InvalidInput(
+        "model.url",
+        f"{url.rpartition('@')[2]!r} is no address of a node.",  # what stands before it may be a password
+        "Write it like http://gpu-1:11434 or gpu-1.",
+    )
     if "://" not in url:
         url = f"http://{url}" if re.search(r":\d+/?$", url) else f"http://{url.rstrip('/')}:11434"
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as problem:
-        raise InvalidInput("model.url", f"{url!r} is no address of a node: {problem}.", _EXAMPLE) from None
+    except httpx.InvalidURL:
+        raise wrong from None
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise InvalidInput("model.url", f"{url!r} is no address of a node.", _EXAMPLE)
+        raise wrong
     return parsed
 
 
-_EXAMPLE = "Write it as http://gpu-1:11434."
 _IS_IT = "Is there an Ollama at this address?"
 
 
@@ -304,7 +310,7 @@ def _failure(node: str, status: int, problem: str) -> ModelFailed:
         return ModelFailed("model.busy", message, "Ask again a little later, or another node.")
     if status in {502, 504}:
         return ModelFailed("model.unreachable", message, "Is its Ollama running?")
-    if status in {400, 401, 403, 413, 422}:
+    if status in {400, 401, 403, 413, 422} or _SCHEMA in problem:
         return ModelFailed("model.refused", message, "The same request will be refused again.")
     return ModelFailed("model.engine", message, "Trying again may help; its log says more.")
 

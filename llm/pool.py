@@ -6,23 +6,23 @@ shuts out is tried by the pool itself, so that no question is ever the one to fi
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
 from msgspec.structs import replace
 
-from llm.breaker import Breaker
-from llm.engine import Engine, Generation, OnText
-from llm.models import Fault, Model, Offer
+from llm.engine import Generation, OnText
+from llm.models import Fault, Offer
+from llm.place import Place, Site, Source, typed
 from llm.router import Needs, ranked
 from schemas.advice import advice
-from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, VictoriaError
+from schemas.errors import CouldNotStart, ErrorInfo, ModelFailed, NoModelNow, VictoriaError
 from schemas.inference import Answer, ChatMessage, Priority
 
 SCAN_EVERY, SCAN_AGAIN = 120.0, 10.0
@@ -47,77 +47,25 @@ Hear = Callable[[], OnText]
 _log: Any = structlog.get_logger()
 
 
-class Source(Protocol):
-    """Where models run. `node` is `host:port`, empty for this process; `slots` how many questions it takes at once."""
-
-    node: str
-    slots: int
-
-    async def models(self) -> Sequence[Model]:
-        """What it can run now. Raises ModelFailed, CouldNotStart."""
-        ...
-
-    async def open(self, model: str) -> Engine:
-        """An engine for one of its models. Raises ModelFailed, CouldNotStart."""
-        ...
-
-    async def close(self) -> None:
-        """Close what is its own; its engines are closed before."""
-        ...
-
-
-class _Site:
-    """A source at work: what it was last seen to have, and how much it has in hand."""
-
-    def __init__(self, source: Source) -> None:
-        self.source, self.in_flight, self.kept_until = source, 0, 0.0
-        self.places: dict[str, _Place] = {}
-        self.fault: ErrorInfo | None = None
-        self.rescan, self.scanned = asyncio.Event(), asyncio.Event()
-        self.scanning = anyio.Lock()
-
-
-class _Place:
-    """One model at one source."""
-
-    def __init__(self, site: _Site, model: Model) -> None:
-        self.site, self.model, self.breaker = site, model, Breaker()
-        self.engine: Engine | None = None
-        self.name = (site.source.node, model.name)
-        self._opening = anyio.Lock()
-
-    @property
-    def offer(self) -> Offer:
-        breaker, site = self.breaker, self.site
-        return Offer(self.model, site.source.slots, site.in_flight, breaker.state, breaker.error)
-
-    async def opened(self) -> Engine:
-        async with self._opening:
-            if self.engine is None:
-                self.engine = await self.site.source.open(self.model.name)
-                self.site.rescan.set()  # it is loaded now
-            return self.engine
-
-    async def discard(self, engine: Engine | None) -> None:
-        """Give up an engine that broke; the next question, or trial, gets a new one."""
-        if engine and self.engine is engine:
-            self.engine = None
-            await engine.close()
-
-
 class _Waiter:
     """A question that waits for a slot at one of some sites."""
 
-    def __init__(self, rank: tuple[bool, int]) -> None:
-        self.rank, self.wake = rank, asyncio.Event()
-        self.sites: set[_Site] = set()
+    def __init__(self, priority: Priority, number: int) -> None:
+        self.in_background = priority == "background"
+        self.rank, self.wake = (self.in_background, number), asyncio.Event()
+        self.sites: set[Site] = set()
+
+    def kept_from(self, now: float) -> dict[Site, float]:
+        """Where slots are kept free for others, and for how many seconds."""
+        waits = {site: site.kept_until - now for site in self.sites} if self.in_background else {}
+        return {site: seconds for site, seconds in waits.items() if seconds > 0}
 
 
 class Pool:
     """`changed` is set whenever its offers may have."""
 
     def __init__(self, sources: Iterable[Source], *, priority: Sequence[str] = ()) -> None:
-        self._sites = [_Site(source) for source in sources]
+        self._sites = [Site(source) for source in sources]
         self._priority = tuple(priority)
         self._waiters: list[_Waiter] = []
         self._numbers = count()
@@ -161,7 +109,7 @@ class Pool:
             except (ModelFailed, CouldNotStart) as failure:
                 problem = failure
                 tried.add(place.name)
-                if not self._goes_on(place, failure, in_time=monotonic() < give_up):
+                if not await self._goes_on(place, failure, in_time=monotonic() < give_up):
                     raise
             else:
                 place.breaker.succeeded()
@@ -170,11 +118,17 @@ class Pool:
             finally:
                 self._release(place.site, priority)
 
+    async def scan(self) -> None:
+        """Look once at what all sources have; `faults` has those that can't say."""
+        async with anyio.create_task_group() as tasks:
+            for site in self._sites:
+                tasks.start_soon(self._seen, site)
+
     async def load(self) -> None:
         """Scan all sources, and load what runs in this process. Raises CouldNotStart, ModelFailed."""
         for site in self._sites:
             await self._scan(site)
-            for place in site.places.values():
+            for place in list(site.places.values()):
                 if not place.model.node:
                     await place.opened()
 
@@ -186,57 +140,59 @@ class Pool:
         `warm` are prompts that are read while nobody asks, so that what they begin with is in the engines' caches.
         """
         self._attended = True
-        async with anyio.create_task_group() as tasks:
-            for site in self._sites:
-                tasks.start_soon(self._scan_often, site)
-            with anyio.move_on_after(FIRST_SCAN):
+        try:
+            async with anyio.create_task_group() as tasks:
                 for site in self._sites:
-                    await site.scanned.wait()
-            task_status.started()
-            tasks.start_soon(self._warm_up, warm)
-            while True:
-                for place in self._places():
-                    if place.breaker.may_try(monotonic()):
-                        tasks.start_soon(self._try, place)
-                await anyio.sleep(TRY_EVERY)
+                    tasks.start_soon(self._scan_often, site)
+                with anyio.move_on_after(FIRST_SCAN):
+                    for site in self._sites:
+                        await site.scanned.wait()
+                task_status.started()
+                tasks.start_soon(self._warm_up, warm)
+                while True:
+                    for place in self._places():
+                        if place.breaker.may_try(monotonic()):
+                            tasks.start_soon(self._try, place)
+                    await anyio.sleep(TRY_EVERY)
+        finally:
+            self._attended = False
 
     async def close(self) -> None:
         """Break off what runs and free the engines."""
         for place in self._places():
-            await place.discard(place.engine)
+            await place.close()
         for site in self._sites:
             await site.source.close()
 
-    def _places(self) -> list[_Place]:
+    def _places(self) -> list[Place]:
         return [place for site in self._sites for place in site.places.values()]
 
-    async def _asked(self, place: _Place, request: Generation, hear: Hear | None) -> Answer:
-        with anyio.move_on_after(request.timeout) as opening:
+    async def _asked(self, place: Place, request: Generation, hear: Hear | None) -> Answer:
+        give_up = monotonic() + request.timeout
+        with anyio.move_on_after(request.timeout) as opening, typed(place.model.name):
             engine = await place.opened()
             opening.deadline = float("inf")  # from here on the engine keeps to the time itself, and says more
+            left = replace(request, timeout=max(0.01, give_up - monotonic()))
             try:
-                return await engine.generate(request, hear() if hear else None)
+                return await engine.generate(left, hear() if hear else None)
             except ModelFailed as failure:
                 if failure.retryable:  # its engine is down, which need not be this question's fault
                     await place.discard(engine)
                 raise
-            except Exception as problem:  # a back end's code fails in ways that nobody foresaw
-                if isinstance(problem, VictoriaError):
-                    raise
-                _log.warning("pool.engine_broke", model=place.model.name, exc_info=problem)
-                said = f"{place.model.name} broke: {type(problem).__name__}: {problem}"[:500]
-                raise ModelFailed("model.engine", said, "Trying again may help.") from problem
         raise ModelFailed("model.timeout", f"{place.model.name} was not loaded in time.", _MORE)
 
-    def _goes_on(self, place: _Place, failure: VictoriaError, *, in_time: bool) -> bool:
+    async def _goes_on(self, place: Place, failure: VictoriaError, *, in_time: bool) -> bool:
         """Learn from a failure; whether another place may do better."""
         match "next node" if isinstance(failure, CouldNotStart) else advice(failure.code):
             case "next node":
                 certain = isinstance(failure, CouldNotStart) or failure.retryable or failure.code not in OWN_FAULT
                 place.breaker.failed(failure.info, monotonic(), at_once=certain and in_time)
             case "rescan":
-                place.site.places.pop(place.model.name, None)
+                places = place.site.places
+                if places.get(place.model.name) is place:
+                    del places[place.model.name]
                 place.site.rescan.set()
+                await place.drop()
             case "back off":
                 pass
             case _:
@@ -245,46 +201,49 @@ class Pool:
         self.changed.set()
         return in_time
 
-    def _remember(self, prefix: str, place: _Place) -> None:
+    def _remember(self, prefix: str, place: Place) -> None:
         if prefix:
             self._prefixes.pop(prefix, None)
             self._prefixes[prefix] = place.model.node
             while len(self._prefixes) > PREFIXES:
                 del self._prefixes[next(iter(self._prefixes))]
 
-    async def _taken(self, needs: Needs, priority: Priority, tried: set[tuple[str, str]]) -> _Place:
+    async def _taken(self, needs: Needs, priority: Priority, tried: set[tuple[str, str]]) -> Place:
         """Wait for a slot at the best place that has one; give it back with `_release`."""
-        waiter = _Waiter((priority == "background", next(self._numbers)))
+        waiter = _Waiter(priority, next(self._numbers))
         self._waiters.append(waiter)
         try:
             while True:
-                places = {id(place.offer.model): place for place in self._places() if place.name not in tried}
-                offers = [place.offer for place in places.values()]
-                best = [places[id(offer.model)] for offer in self._ranked(offers, needs)]
-                waiter.sites = {place.site for place in best}
+                best = self._best(needs, tried)
+                before, waiter.sites = waiter.sites, {place.site for place in best}
+                if before - waiter.sites:
+                    self._wake()  # who came behind at those may go on
+                kept = waiter.kept_from(monotonic())
                 for place in best:
-                    if self._is_free(place.site, waiter):
+                    if place.site not in kept and self._is_free(place.site, waiter):
                         place.site.in_flight += 1
                         self.changed.set()
                         return place
                 waiter.wake.clear()
-                with anyio.move_on_after(YIELD if priority == "background" else None):
+                with anyio.move_on_after(min(kept.values(), default=None)):
                     await waiter.wake.wait()
         finally:
             self._waiters.remove(waiter)
             self._wake()
 
-    def _ranked(self, offers: Sequence[Offer], needs: Needs) -> list[Offer]:
-        return ranked(offers, needs, priority=self._priority, warm=self._prefixes)
+    def _best(self, needs: Needs, tried: Collection[tuple[str, str]]) -> list[Place]:
+        """The places that will do, the best first. Raises what `ranked` does."""
+        places = {id(place.model): place for place in self._places() if place.name not in tried}
+        offers = [place.offer for place in places.values()]
+        best = ranked(offers, needs, priority=self._priority, warm=self._prefixes)
+        return [places[id(offer.model)] for offer in best]
 
-    def _is_free(self, site: _Site, waiter: _Waiter) -> bool:
-        """Whether it has a slot for this question, after those that come first, or are just about to come."""
-        if waiter.rank[0] and monotonic() < site.kept_until:
-            return False
+    def _is_free(self, site: Site, waiter: _Waiter) -> bool:
+        """Whether it has a slot for this question, after those that come first."""
         ahead = any(site in other.sites for other in self._waiters if other.rank < waiter.rank)
         return site.in_flight < site.source.slots and not ahead
 
-    def _release(self, site: _Site, priority: Priority) -> None:
+    def _release(self, site: Site, priority: Priority) -> None:
         site.in_flight -= 1
         if priority == "interactive":
             site.kept_until = monotonic() + YIELD
@@ -295,23 +254,28 @@ class Pool:
         for waiter in self._waiters:
             waiter.wake.set()
 
-    async def _scan_often(self, site: _Site) -> None:
+    async def _scan_often(self, site: Site) -> None:
         while True:
-            wait = SCAN_EVERY
-            try:
-                await self._scan(site)
-                site.fault = None
-            except VictoriaError as problem:
-                wait, site.fault = SCAN_AGAIN, problem.info
-                _log.info("pool.scan_failed", node=site.source.node, error=str(problem))
-                for place in site.places.values():  # what it had is still known, but not asked now
-                    place.breaker.failed(problem.info, monotonic(), at_once=True)
+            site.rescan.clear()
+            await self._seen(site)
             site.scanned.set()
             self.changed.set()
             self._wake()
-            site.rescan.clear()
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(SCAN_AGAIN if site.fault else SCAN_EVERY):
                 await site.rescan.wait()
+
+    async def _seen(self, site: Site) -> None:
+        """Scan a source; what keeps it from saying what it has is remembered."""
+        try:
+            await self._scan(site)
+            for place in site.places.values() if site.fault else ():
+                place.breaker.wake()
+            site.fault = None
+        except VictoriaError as problem:
+            site.fault = problem.info
+            _log.info("pool.scan_failed", node=site.source.node, error=str(problem))
+            for place in site.places.values():  # what it had is still known, but not asked now
+                place.breaker.failed(problem.info, monotonic(), at_once=True)
 
     async def _look_around(self) -> None:
         """Scan what was never scanned, where nobody attends to the pool."""
@@ -320,40 +284,47 @@ class Pool:
                 with suppress(VictoriaError):
                     await self._scan(site)
 
-    async def _scan(self, site: _Site) -> None:
+    async def _scan(self, site: Site) -> None:
         async with site.scanning:
             await self._scan_alone(site)
 
-    async def _scan_alone(self, site: _Site) -> None:
-        found = {model.name: model for model in await site.source.models()}
-        for name in site.places.keys() - found.keys():
-            gone = site.places.pop(name)
-            await gone.discard(gone.engine)
+    async def _scan_alone(self, site: Site) -> None:
+        with typed(site.source.node or "a model's source"):
+            found = {model.name: model for model in await site.source.models()}
+        gone = [site.places.pop(name) for name in site.places.keys() - found.keys()]
         for name, model in found.items():
             if place := site.places.get(name):
                 place.model = model
-                place.breaker.wake()
             else:
-                site.places[name] = _Place(site, model)
+                site.places[name] = Place(site, model)
         site.scanned.set()
+        for place in gone:
+            await place.drop()
 
-    async def _try(self, place: _Place) -> None:
+    async def _try(self, place: Place) -> None:
         """See whether a place that was shut out works again."""
-        engine = None
         self.changed.set()
+        error: ErrorInfo | None = ErrorInfo("model.timeout", "It did not say a word.", "See what else it does.")
+        broken = False
         try:
-            found = await place.site.source.models()
-            with anyio.fail_after(TRIAL_TIMEOUT):
+            with typed(place.model.name):
                 engine = await place.opened()
-                await engine.generate(TRIAL)
-        except (VictoriaError, TimeoutError) as problem:
-            await place.discard(engine)
-            silent = ErrorInfo("model.timeout", "It did not say a word.", "See what else it does.")
-            error = problem.info if isinstance(problem, VictoriaError) else silent
+                with anyio.move_on_after(TRIAL_TIMEOUT):
+                    await engine.generate(TRIAL)
+                    error = None
+        except VictoriaError as problem:
+            error = None if problem.code == "model.cut" else problem.info  # all it had to say was that it is there
+            broken = problem.retryable
+        except BaseException:
+            place.breaker.trial_ended()
+            raise
+        if error:
             place.breaker.trial_failed(error, monotonic())
+            if broken or not place.site.in_flight:  # other questions may do well in it
+                await place.discard(place.engine)
         else:
-            place.model = next((model for model in found if model.name == place.model.name), place.model)
             place.breaker.succeeded()
+            place.site.rescan.set()
             _log.info("pool.recovered", model=place.model.name, node=place.model.node)
         self.changed.set()
         self._wake()
@@ -370,18 +341,21 @@ class Pool:
         """Whether nothing is left to do for this prompt."""
         if any(site.in_flight for site in self._sites):
             return False
+        needs = Needs.of(prompt.messages, prompt.schema)
         try:
-            place = next(p for p in self._places() if p.breaker.state == "closed")
-        except StopIteration:
-            return False
-        with anyio.CancelScope() as self._warming:
-            try:
+            place = self._best(needs, ())[0]
+            with anyio.CancelScope() as self._warming:
                 await self._asked(place, prompt, None)
-            except VictoriaError as problem:
-                _log.info("pool.not_warmed", model=place.model.name, error=str(problem))
-        done = not self._warming.cancelled_caught
-        self._warming = None
-        return done
+                self._remember(needs.prefix, place)
+                return True
+        except NoModelNow:
+            return False
+        except VictoriaError as problem:
+            _log.info("pool.not_warmed", error=str(problem))
+            return True
+        finally:
+            self._warming = None
+        return False
 
 
 _MORE = "Give it more time, ask for less, or start more consumers."

@@ -46,9 +46,10 @@ class Needs:
     ) -> "Needs":
         """The needs of a question that was tried like this already."""
         then = next_try(tried) if tried else None
+        invalid = [t.model for t in tried if t.code == INVALID]
         worn = {t.model for t in tried if advice(t.code) == "other model"}
-        if then == "other model":
-            worn |= {t.model for t in tried if t.code == INVALID}
+        if len(invalid) > 1:  # the answer and its repair
+            worn |= {*invalid[:2]}
         return cls(
             tokens=sum(len(message.content.encode()) for message in messages) // BYTES_PER_TOKEN,
             schema=schema is not None,
@@ -98,8 +99,8 @@ def ranked(
         names = ", ".join(dict.fromkeys(_place(offer) for offer in large))
         why = errors[0].message if errors else "it failed"
         raise NoModelNow("model.resting", f"{names} is left alone for a while: {why}", "It is tried again soon.")
-    order = {full_name(name): place for place, name in enumerate(priority)}
-    last = len(order)
+    last = len(priority)
+    order = {full_name(name): last - place for place, name in enumerate(reversed(priority), 1)}
     nodes = warm or {}
 
     def rank(offer: Offer) -> tuple[Any, ...]:

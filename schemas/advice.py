@@ -18,10 +18,14 @@ _ADVICE: dict[str, Advice] = {
     "model.engine": "next node",
     "model.timeout": "next node",
     "model.resting": "next node",
+    "model.absent": "next node",
     "model.busy": "back off",
     "model.overflow": "larger model",
     "model.missing": "rescan",
     "model.cut": "other model",
+    "model.broken": "other model",
+    "model.library": "other model",
+    "model.fetch": "other model",
     "model.refused": "no retry",
 }
 
@@ -42,7 +46,7 @@ Next = Literal["repair", "elsewhere", "larger model", "other model"]
 
 
 class Tried(NamedTuple):
-    """One try: the model that was asked, "" if none was, and the code of what went wrong."""
+    """One try: the model that was asked, "" if there was none to be asked, and the code of what went wrong."""
 
     model: str
     code: str
@@ -53,8 +57,8 @@ _AFTER_INVALID: dict[int, Next] = {1: "repair", 2: "other model", 3: "repair"}
 
 def next_try(tried: Sequence[Tried]) -> Next | None:
     """How to ask again after these tries, None to give up. Each model may repair an invalid answer once, two models may
-    try to answer validly."""
-    if len(tried) >= TRIES:
+    try to answer validly. Where there was none to be asked, nobody is asked again."""
+    if len(tried) >= TRIES or not tried[-1].model:
         return None
     if tried[-1].code == INVALID:
         return _AFTER_INVALID.get([each.code for each in tried].count(INVALID))

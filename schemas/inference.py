@@ -49,7 +49,7 @@ class Question(Generic[T]):
         """The prompt: what never changes first, for engines' prefix caches, and by that the schema, since not every
         engine holds its model to it."""
         schema = self.schema
-        system = self.system if schema is None else f"{self.system}\n\n{_FORM}\n{_text(self.answer)}"
+        system = self.system if schema is None else f"{self.system}\n\n{_FORM}\n{msgspec.json.encode(schema).decode()}"
         return ChatMessage("system", system), ChatMessage("user", self.user)
 
     def parse(self, text: str) -> T:
@@ -60,6 +60,10 @@ class Question(Generic[T]):
             return msgspec.convert(text.strip(), self.answer)
         return msgspec.json.decode(text, type=self.answer)
 
+    def about(self, step: str) -> "Question[T]":
+        """The same question, as one of a plan's step."""
+        return replace(self, step=step)
+
     def repaired(self, text: str, problem: str) -> "Question[T]":
         """The same question once more, with the rejected answer (cut to 1,000 characters) and what was wrong."""
         note = f"\n\nYour last answer was rejected: {problem}\n<rejected>\n{text[:1000]}\n</rejected>\nAnswer again."
@@ -69,11 +73,6 @@ class Question(Generic[T]):
 @cache
 def _schema(answer: type) -> dict[str, Any]:
     return msgspec.json.schema(answer)
-
-
-@cache
-def _text(answer: type) -> str:
-    return msgspec.json.encode(_schema(answer)).decode()
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -31,8 +31,6 @@ from streams.stage import Snooze
 
 R = TypeVar("R")
 
-KEEP_QUESTIONS = 86_400
-"""Seconds for which a question that was put is remembered as put."""
 PUT_OFF = 1.0
 """Seconds after which an event whose question no model can take is tried again."""
 KEEP_REASON = 10
@@ -44,6 +42,9 @@ class Route(NamedTuple):
 
     stream: str
     model: str
+
+
+NOWHERE = Route("", "")
 
 
 class Router(Protocol):
@@ -128,7 +129,7 @@ class Asker:
                 text = msgspec.json.decode(record.result, type=str)
                 try:
                     return question.parse(text), usage
-                except msgspec.DecodeError as problem:
+                except (msgspec.DecodeError, RecursionError) as problem:
                     error = ErrorInfo(INVALID, f"The model's answer to {name!r} is not usable: {problem}")
                     repaired = question.repaired(text, str(problem))
             else:
@@ -149,6 +150,7 @@ class Asker:
         request = request_hash([messages, question.schema, question.max_tokens])
         record = await self._journal.read(by.run_id, effect)
         if record is None:
+            route = NOWHERE
             try:
                 if tried and datetime.now(UTC) >= deadline:
                     raise _late()
@@ -172,12 +174,13 @@ class Asker:
                     await self._put_off(by, effect, problem)
                 record = await self._give_up(by, effect, request, problem.info)
             except ModelFailed as problem:
-                record = await self._give_up(by, effect, request, problem.info)
+                record = await self._give_up(by, effect, request, problem.info, route.model)
         return matching(record, request, effect)
 
-    async def _give_up(self, by: Asking, effect: str, request: str, error: ErrorInfo) -> Record:
+    async def _give_up(self, by: Asking, effect: str, request: str, error: ErrorInfo, model: str = "") -> Record:
         """Recorded too: an answer that comes later must not change what a replay sees."""
-        return await self._journal.write(by.run_id, effect, Record("ask", request, datetime.now(UTC), error=error))
+        record = Record("ask", request, datetime.now(UTC), error=error, usage=Usage(model))
+        return await self._journal.write(by.run_id, effect, record)
 
     async def _put_off(self, by: Asking, effect: str, problem: NoModelNow) -> None:
         """Leave word why the run waits, and raise Deferral."""
@@ -186,9 +189,10 @@ class Asker:
         raise Deferral(problem)
 
     async def _put(self, by: Asking, route: Route, asked: InferenceRequested) -> Record:
-        """Put a question on its stream, once, and wait for its record.
+        """Put a question on its stream and wait for its record.
 
-        After a crash it may be put on another one as well, since nobody may be left at the first: one record wins."""
+        After a crash it is not put there again before its deadline, from which on nobody would answer it. It may be put
+        on another stream as well, since nobody may be left at the first: one record wins."""
         envelope = Envelope(
             id=derived_id(asked.effect, asked.request),
             run=by.run_id,
@@ -206,7 +210,7 @@ class Asker:
                 route.stream,
                 type(asked).__name__,
                 encode(cast("Any", envelope)),
-                KEEP_QUESTIONS,
+                max(1, int((asked.deadline - datetime.now(UTC)).total_seconds())),
             )
 
             async def gone() -> bool:

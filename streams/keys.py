@@ -55,7 +55,7 @@ class Keys:
         return self.stream(self.of_run(run_id), f"journal:{run_id}")
 
     def asked(self, effect: str) -> str:
-        """Hash that marks a question as put to the inference streams, so that it is put once."""
+        """Hash that expires: the inference streams a question was put on, so that it is put there once."""
         return self.stream(INFERENCE, f"asked:{effect}")
 
     def waiting(self, run_id: str) -> str:

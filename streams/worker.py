@@ -37,7 +37,7 @@ def is_gone(consumer: str) -> bool:
         os.kill(int(rest), 0)
     except ProcessLookupError:
         return True
-    except (PermissionError, OverflowError):
+    except (PermissionError, OverflowError, ValueError):
         return False
     return False
 

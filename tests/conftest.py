@@ -2,15 +2,21 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from uuid import uuid4
 
+import platformdirs
 import pytest
 import structlog
 
 from consumers.tools import sandbox
 from deploy.embedded import embedded
 from gateway import logs
+from llm.fetch import ensure_model
 from streams.connection import Client, connect
+from tests.llm.build_ollama import BINARY
+from tests.llm.real_ollama import real_ollama
 from tests.servers import docker_answers
 from tests.workshop import wipe
 
@@ -18,10 +24,21 @@ logs.configure("info")  # as in production: the library's own way to show a trac
 
 
 def pytest_report_header() -> list[str]:
-    """Say what can't be tested here, and with what is: of what runs in parallel only this is heard."""
-    contract = [] if docker_answers() else ["contract: skipped in containers, since no Docker engine answers"]
-    bwrap = sandbox.working(None)
-    return [*contract, f"sandbox: {bwrap or 'skipped, since bubblewrap does not work here; limits and refusals only'}"]
+    """Say what is tested and what can't be: here, since of what runs in parallel only this is heard."""
+    mlx = "mlx" if find_spec("mlx_lm") else "no mlx"
+    ollama = "a real Ollama" if BINARY.exists() else "no real Ollama"
+    bwrap = sandbox.working(None) or "none, since bubblewrap does not work here: limits and refusals only"
+    said = [f"back ends: local, {mlx}, {ollama}", f"sandbox: {bwrap}"]
+    if not docker_answers():
+        said.append("contract: skipped in containers, since no Docker engine answers")
+    return said
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests counted."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
 
 
 @pytest.fixture
@@ -47,6 +64,21 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     else:
         with embedded(tmp_path_factory.mktemp("server")) as url:
             yield url
+
+
+@pytest.fixture(scope="session")
+def model_file() -> Path:
+    """The embedded model, fetched at most once for all runs: into the user's own cache."""
+    return ensure_model(platformdirs.user_cache_path("victoria"))
+
+
+@pytest.fixture(scope="session")
+def ollama_models(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for real Ollamas, with the embedded model as `smol`."""
+    folder = tmp_path_factory.mktemp("ollama")
+    with real_ollama(folder) as server:
+        server.create(model_file)
+    return folder
 
 
 @pytest.fixture

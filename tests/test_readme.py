@@ -8,6 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from consumers.experts import FOLDER, read_expert
+from consumers.roster import Folders
 from deploy.settings import describe
 
 ROOT = Path(__file__).parent.parent
@@ -17,10 +19,12 @@ VARYING = {
     r"\b[0-9a-f]{32}\b": "RUN",
     r"\b\d\d:\d\d:\d\d\.\d{3}\b": "TIME",
     r"\d+\.\d+ s": "SECONDS",
-    r"\d+ tokens": "TOKENS",
+    r"\d+ tokens( in)?(?: \(\d+ cached\))?(, \d+ out)?": "TOKENS",
     r" +": " ",
 }
-MODEL_SAYS = re.compile(r"(?<=## what is an event-driven pipeline\?\n).*?(?=\ncompleted)", re.DOTALL)
+MODEL_SAYS = re.compile(
+    r"(?<=## what is an event-driven pipeline\?\n).*?(?=\ncompleted)|^A Redis stream is.*?(?=\nSmolLM2)", re.DOTALL
+)
 
 
 def even(text: str) -> str:
@@ -60,14 +64,39 @@ def test_the_two_commands_are_there() -> None:
     assert len(BLOCKS) >= 4
 
 
+def printed(table: str) -> str:
+    """What stands between the marks of a table."""
+    return (
+        README.partition(f"<!-- {table}: made by the test that checks this table -->\n")[2]
+        .partition(f"<!-- /{table} -->")[0]
+        .strip()
+    )
+
+
 def test_the_table_of_settings_is_what_the_code_says() -> None:
     rows = ["| setting | environment | default | meaning |", "|---|---|---|---|"]
     for setting in describe():
         default = f"`{setting.default}`" if setting.default else ""
         rows.append(f"| {setting.key} | `{'`, `'.join(setting.environment)}` | {default} | {setting.description} |")
     table = "\n".join(rows)
-    printed = README.partition("-->\n")[2].partition("<!-- /settings")[0].strip()
-    assert printed == table, f"Put this between the marks:\n{table}"
+    assert printed("settings") == table, f"Put this between the marks:\n{table}"
+
+
+def test_the_table_of_experts_is_what_their_files_say() -> None:
+    rows = (
+        f"| {department} | {expert.name} | {expert.title} | {', '.join(expert.capabilities)} |"
+        for department, experts in Folders(FOLDER).roster().departments.items()
+        for expert in experts
+    )
+    table = "\n".join(("| department | expert | does | can |", "|---|---|---|---|", *rows))
+    assert printed("experts") == table, f"Put this between the marks:\n{table}"
+
+
+def test_the_expert_it_shows_is_a_valid_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "beekeeper.yaml"
+    path.write_text(example, encoding="utf-8")
+    assert read_expert(path).capabilities == {"bees": 0.95}
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -26,7 +26,7 @@ QUICK = Policy(attempts=3, backoff=0.05, backoff_max=0.1, timeout=5.0)
 class To:
     """A router that sends every question to one stream, and knows no other model."""
 
-    def __init__(self, stream: str = "infer.local", model: str = "") -> None:
+    def __init__(self, stream: str = "infer.local", model: str = "scripted") -> None:
         self._route = Route(stream, model)
 
     async def route(self, question: Question[Any], tried: Sequence[Tried]) -> Route:

@@ -165,7 +165,7 @@ def infer(quick: bool) -> Section:
     section.add("the engine alone", f"{typical('raw_tokens_per_s'):.0f} tokens/s", "in turn with it")
     section.add("added to an answer", f"{typical('added_p50_ms'):.2f} ms", "median, one at a time")
     section.add("of prompts read before", f"{typical('cached_share'):.0%}", "20 like goals of one stage")
-    section.add("of prompts read before", f"{typical('cached_share_two_stages'):.0%}", "two stages in turn")
+    section.add("of prompts read before", f"{typical('cached_share_two_stages'):.0%}", "two stages at once")
     scaling = {number: median(each["scaling"][number] for each in found) for number in found[0]["scaling"]}
     for number_of, share in scaling.items():
         section.add(f"{number_of} consumers", f"{share:.0%}", "of so many times one, a back end of 100 ms")

@@ -3,7 +3,7 @@
 import pytest
 
 from consumers.phrases import RULES, pattern
-from consumers.rules import recognise
+from consumers.rules import There, recognise
 from consumers.tools.registry import BUILT_IN
 from consumers.tools.workspace import Workspace
 from schemas.errors import ToolRefused
@@ -54,6 +54,7 @@ ONE_CALL: list[tuple[str, str, str]] = [
     ("read ../../etc/passwd", READ, "../../etc/passwd"),
     ("Read /etc/passwd", READ, "/etc/passwd"),
     ("Read .env", READ, ".env"),
+    ("open the schemas folder", LIST, "schemas"),
     # Russian
     ("Покажи файлы в папке schemas", LIST, "schemas"),
     ("Перечисли файлы в каталоге consumers", LIST, "consumers"),
@@ -72,7 +73,9 @@ ONE_CALL: list[tuple[str, str, str]] = [
     ("открой отчёт.txt", READ, "отчёт.txt"),
     ("Прочитай файл «мой отчёт.txt»", READ, "мой отчёт.txt"),
     ("что написано в файле README.md?", READ, "README.md"),
+    ("Назови файлы в папке schemas", LIST, "schemas"),
     # Chinese
+    ("打开 schemas 文件夹", LIST, "schemas"),
     ("列出 schemas 文件夹中的文件", LIST, "schemas"),
     ("列出schemas文件夹中的文件。", LIST, "schemas"),
     ("列出目录 schemas 下的文件", LIST, "schemas"),
@@ -88,6 +91,37 @@ ONE_CALL: list[tuple[str, str, str]] = [
     ("查看 docs/a.md", READ, "docs/a.md"),
     ("读取「笔记 一.md」", READ, "笔记 一.md"),
     ("文件 README.md 里写了什么？", READ, "README.md"),
+]
+
+THERE = There(
+    folders=frozenset({"schemas", "consumers", "llm", "tests", "Docs", "отчёты"}),
+    files=frozenset({"README.md", "LICENSE", "Makefile", "CHANGELOG.md", "notes.md", "notes.txt", "заметки.txt"}),
+)
+
+ONLY_WHERE_IT_IS_THERE: list[tuple[str, str, str]] = [
+    ("what's in schemas", LIST, "schemas"),
+    ("What is inside llm?", LIST, "llm"),
+    ("show the contents of schemas", LIST, "schemas"),
+    ("Could you show me what's in docs, please?", LIST, "Docs"),
+    ("list schemas", LIST, "schemas"),
+    ("look into consumers", LIST, "consumers"),
+    ("read the readme", READ, "README.md"),
+    ("Read the README.", READ, "README.md"),
+    ("cat readme", READ, "README.md"),
+    ("open the changelog", READ, "CHANGELOG.md"),
+    ("show me our license", READ, "LICENSE"),
+    ("что в schemas?", LIST, "schemas"),
+    ("покажи, что лежит в consumers", LIST, "consumers"),
+    ("покажи содержимое llm", LIST, "llm"),
+    ("что лежит в отчёты", LIST, "отчёты"),
+    ("прочитай ридми", READ, "README.md"),
+    ("открой лицензию", READ, "LICENSE"),
+    ("покажи заметки", READ, "заметки.txt"),
+    ("schemas 里有什么？", LIST, "schemas"),
+    ("看看 consumers 里面有什么文件", LIST, "consumers"),
+    ("列出 schemas", LIST, "schemas"),
+    ("读一下 README", READ, "README.md"),
+    ("打开自述文件", READ, "README.md"),
 ]
 
 NO_CALL = [
@@ -147,6 +181,11 @@ SEVERAL = [
         "",
     ),
     ("读取README.md并总结", ["read_file README.md"], "总结"),
+    (
+        "List the files in schemas, consumers and llm, then explain what an event is",
+        ["list_directory schemas", "list_directory consumers", "list_directory llm"],
+        "explain what an event is",
+    ),
     ("列出 schemas 文件夹中的文件，然后解释什么是事件", ["list_directory schemas"], "解释什么是事件"),
 ]
 
@@ -175,6 +214,31 @@ def test_what_only_sounds_like_a_call_is_none(goal: str) -> None:
     assert found.restated == " ".join(goal.split())
 
 
+@pytest.mark.parametrize(("goal", "tool", "path"), ONLY_WHERE_IT_IS_THERE)
+def test_what_the_project_has_may_be_named_freely(goal: str, tool: str, path: str) -> None:
+    assert recognise(goal, THERE).calls == (ToolCall(tool, {"path": path}),)
+    assert recognise(goal, THERE).confidence >= 0.9
+    assert recognise(goal).calls == (), "without knowing the project it may mean anything"
+    assert recognise(goal, There(frozenset({"other"}), frozenset({"other.md"}))).calls == ()
+
+
+@pytest.mark.parametrize("goal", [goal for goal in NO_CALL if goal not in ("list schemas", "read the README")])
+def test_knowing_the_project_makes_no_call_of_what_is_none(goal: str) -> None:
+    assert recognise(goal, THERE).calls == ()
+
+
+def test_a_name_that_several_files_could_have_is_left_alone() -> None:
+    assert recognise("read notes", THERE).calls == ()
+    assert recognise("read notes.md", THERE).first_step == "read_file notes.md"
+
+
+def test_a_file_is_read_by_the_name_it_has() -> None:
+    assert recognise("what does the makefile say?", THERE).first_step == "read_file Makefile"
+    assert recognise("Read the readme and list Docs", THERE).restated == (
+        "Read the file README.md, then list the files in the folder Docs."
+    )
+
+
 @pytest.mark.parametrize(("goal", "calls", "rest"), SEVERAL)
 def test_a_goal_of_several_parts_is_split(goal: str, calls: list[str], rest: str) -> None:
     found = recognise(goal)
@@ -191,7 +255,13 @@ def test_a_goal_of_several_parts_is_split(goal: str, calls: list[str], rest: str
         ("Show me the files in consumers and in schemas", ["consumers", "schemas"]),
         ("List the files in the folder schemas and in the folder llm", ["schemas", "llm"]),
         ("Покажи файлы в папке schemas и в папке llm", ["schemas", "llm"]),
+        ("List the files in schemas, consumers and llm", ["schemas", "consumers", "llm"]),
+        ("List the files in schemas, consumers, and llm.", ["schemas", "consumers", "llm"]),
+        ("show the files in the folders schemas and llm", ["schemas", "llm"]),
+        ("Покажи файлы в папках schemas, llm и consumers", ["schemas", "llm", "consumers"]),
         ("ls schemas and count", ["schemas"]),
+        ("ls schemas, llm, and count", ["schemas"]),
+        ("ls schemas, llm and whatever you think fits", ["schemas"]),
         ("list the files in schemas and summarise", ["schemas"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import queue
 import signal
 import subprocess
@@ -9,15 +10,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
 import structlog
+from anyio.from_thread import start_blocking_portal
 from redis import Redis
 
 from deploy.embedded import embedded, find
 from gateway.cli import main
+from tests.llm.fake_ollama import FakeOllama, fake_ollama
 
 WITHIN = 30.0
 """Seconds in which anything has to happen."""
@@ -132,6 +136,23 @@ class Cli:
         self.running.append(Running(process))
         return self.running[-1]
 
+    def on_terminal(self, *arguments: str, **environ: str) -> str:
+        """Run a command to its good end on a terminal; all it has shown there."""
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "gateway.cli", *arguments]
+        shown = {**self.environ, "TERM": "xterm-256color", **environ}
+        with subprocess.Popen(command, cwd=self.project, env=shown, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            text = b""
+            try:
+                while chunk := os.read(ours, 65536):
+                    text += chunk
+            except OSError:  # the terminal's other end is gone
+                pass
+            os.close(ours)
+            assert process.wait(timeout=WITHIN) == 0, text.decode()
+        return text.decode()
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
@@ -157,6 +178,23 @@ def cli(shared: Cli) -> Iterator[Cli]:
         running.process.stdout.close()
         assert "Traceback" not in "\n".join(running.lines)
     shared.running.clear()
+
+
+@pytest.fixture
+def ollama() -> Iterator[FakeOllama]:
+    """A fake Ollama, beside the command line that runs in this thread."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_ollama()) as fake:
+        yield fake
+
+
+@pytest.fixture
+def without_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the extra `mlx` were not installed."""
+
+    def found(name: str) -> object:
+        return None if name == "mlx_lm" else find_spec(name)
+
+    monkeypatch.setattr("deploy.engines.find_spec", found)
 
 
 Call = Callable[..., Done]

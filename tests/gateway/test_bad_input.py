@@ -7,6 +7,8 @@ import pytest
 from tests.gateway.conftest import Call
 
 NOWHERE = "redis://someone:secret@127.0.0.1:1/0"
+AWAY = ["--set", "ollama_hosts=127.0.0.1:1"]
+ODD = ["--set", "ollama_hosts=http://me:secret@"]
 WRONG: dict[str, tuple[list[str], int, str, str]] = {
     "an empty goal": (["run", "  \n"], 2, "goal.empty", "Say what you want"),
     "an empty goal to publish": (["publish", ""], 2, "goal.empty", "Say what you want"),
@@ -17,7 +19,19 @@ WRONG: dict[str, tuple[list[str], int, str, str]] = {
     "a setting without a value": (["run", "x", "--set", "log_level"], 2, "settings.invalid", "--set KEY=VALUE"),
     "a bad setting": (["run", "x", "--set", "partitions=many"], 2, "settings.invalid", "Correct it there"),
     "an unknown model": (["run", "x", "--model", "local:gpt-nope"], 3, "model.missing", "victoria models"),
-    "no node": (["run", "x", "--model", "x:1b", "--set", "ollama_hosts=127.0.0.1:1"], 5, "model.unreachable", "Ollama"),
+    "no node": (["run", "x", "--model", "x:1b", *AWAY], 5, "model.unreachable", "Ollama"),
+    "an empty question": (["ask", " "], 2, "ask.empty", "Say what you want"),
+    "a question to no model": (["ask", "x"], 1, "model.none", "Unset VICTORIA_MODEL"),
+    "a question to no node": (["ask", "x", "--model", "ollama:x", *AWAY], 5, "model.unreachable", "Ollama"),
+    "a question to an unknown model": (
+        ["ask", "x", "--model", "local:gpt-nope"],
+        3,
+        "model.missing",
+        "victoria models",
+    ),
+    "a question to a broken model": (["ask", "x", "--model", "local:/dev/null"], 3, "model.broken", "VICTORIA_LOCAL"),
+    "an Ollama that is no address": (["models", "--model", "ollama", *ODD], 2, "model.url", "http://gpu-1:11434"),
+    "no model to pull": (["models", "pull", " "], 2, "model.name", "victoria models pull"),
     "a negative timeout": (["run", "x", "--timeout", "-1"], 2, "usage", "victoria run --help"),
     "a server not there": (["run", "x", "--redis-url", NOWHERE], 5, "server.unreachable", "VICTORIA_REDIS_URL"),
     "status without server": (["status", "x", "--redis-url", NOWHERE], 5, "server.unreachable", "Start it"),

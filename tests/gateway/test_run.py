@@ -1,7 +1,5 @@
 """`victoria run`: one command starts what is missing, shows each stage, and prints the answer."""
 
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -71,27 +69,12 @@ def test_a_run_takes_over_from_workers_that_were_killed(cli: Cli) -> None:
 
 
 def test_on_a_terminal_there_are_colours_unless_no_color_is_set_and_lines_fit(cli: Cli) -> None:
-    def on_terminal(**environ: str) -> str:
-        ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "gateway.cli", "run", f"Read docs/beta.txt {'很长' * 100}"]
-        shown = {**cli.environ, "TERM": "xterm-256color", "COLUMNS": "60", **environ}
-        with subprocess.Popen(command, cwd=cli.project, env=shown, stdout=theirs, stderr=theirs) as process:
-            os.close(theirs)
-            text = b""
-            try:
-                while chunk := os.read(ours, 65536):
-                    text += chunk
-            except OSError:  # the terminal's other end is gone
-                pass
-            os.close(ours)
-            assert process.wait(timeout=20) == 0
-        return text.decode()
-
+    command = ("run", f"Read docs/beta.txt {'很长' * 100}")
     from rich.cells import cell_len
 
-    coloured = on_terminal()
+    coloured = cli.on_terminal(*command, COLUMNS="60")
     assert "\x1b[32m" in coloured or "\x1b[2m" in coloured
-    plain = on_terminal(NO_COLOR="1")
+    plain = cli.on_terminal(*command, COLUMNS="60", NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", plain)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", plain).splitlines()
     understood = next(line for line in lines if line.startswith("✓ understand"))

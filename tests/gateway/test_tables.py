@@ -13,6 +13,7 @@ from deploy.wiring import catalogue_topology
 from gateway.cli import app
 from schemas.events import CATALOGUE
 from tests.gateway.conftest import Call, Cli, server_of
+from tests.llm.fake_ollama import FakeOllama
 
 COMMANDS = [command.name or "" for command in app.registered_commands]
 
@@ -58,6 +59,18 @@ def test_config_shows_each_value_and_where_it_comes_from_and_masks_passwords(cal
     assert "pa55word" not in done.out + json.dumps(data)
 
 
+def test_passwords_of_ollama_hosts_are_shown_nowhere(call: Call) -> None:
+    hosts = "gpu-1, https://me:pa55word@127.0.0.1:1,you:pa55word@127.0.0.1:2/x"
+    shown = call("config", OLLAMA_HOSTS=hosts)
+    assert "ollama_hosts = gpu-1, https://me:***@127.0.0.1:1,***@127.0.0.1:2/x  (environment OLLAMA_HOSTS)" in shown.out
+    wanted = {"OLLAMA_HOSTS": hosts.removeprefix("gpu-1, "), "VICTORIA_MODEL": "ollama"}
+    for command in (["config", "--json"], ["doctor"], ["models"], ["models", "--json"], ["ask", "Hi"]):
+        done = call(*command, **wanted)
+        assert "pa55word" not in done.out + done.err
+    wrong = call("models", OLLAMA_HOSTS="http://me:pa55word@", VICTORIA_MODEL="ollama")
+    assert (wrong.code, "[model.url]" in wrong.err, "pa55word" in wrong.err) == (2, True, False)
+
+
 def test_doctor_finds_all_well_and_starts_nothing(call: Call, tmp_path: Path) -> None:
     done = call("doctor")
     assert done.code == 0
@@ -86,6 +99,47 @@ def test_doctor_fails_with_what_to_do(call: Call, environ: dict[str, str], exit_
     assert done.code == exit_code
     assert re.search(rf"^{found}.*\n {{13}}\w", done.out, re.MULTILINE), done.out
     assert "projects" in done.out, "one failure does not hide the other checks"
+
+
+@pytest.mark.usefixtures("without_mlx")
+@pytest.mark.parametrize(
+    ("model", "exit_code", "found"),
+    [
+        (
+            "auto",
+            0,
+            [
+                "✓ model      ollama: {node} has m:latest",
+                "! model      ollama: 127.0.0.1:1 can't be",
+                "✓ model      lo",
+            ],
+        ),
+        (
+            "ollama:m",
+            0,
+            ["✓ model      ollama: {node} has m:latest", "! model      ollama: 127.0.0.1:1 can't be reached"],
+        ),
+        (
+            "ollama:x:1b",
+            1,
+            ["✗ model      There is no model ollama:x:1b", "`victoria models pull x:1b` has Ollama fetch it"],
+        ),
+        ("mlx", 1, ["✗ model      The MLX engine is not installed", "pip install victoria-streams[mlx]"]),
+    ],
+)
+def test_doctor_looks_at_each_back_end_that_is_wanted(
+    call: Call, ollama: FakeOllama, model: str, exit_code: int, found: list[str]
+) -> None:
+    done = call("doctor", VICTORIA_MODEL=model, OLLAMA_HOSTS=f"{ollama.url},127.0.0.1:1")
+    assert done.code == exit_code
+    for line in found:
+        assert line.format(node=ollama.url.removeprefix("http://")) in done.out
+
+
+def test_doctor_fails_where_no_node_of_the_named_back_end_answers(call: Call) -> None:
+    done = call("doctor", VICTORIA_MODEL="ollama", OLLAMA_HOSTS="127.0.0.1:1")
+    assert done.code == 1
+    assert "✗ model      ollama: 127.0.0.1:1 can't be reached" in done.out
 
 
 def test_doctor_warns_of_a_server_that_may_lose_events(call: Call, tmp_path: Path) -> None:
@@ -138,7 +192,7 @@ def test_a_broken_tool_of_the_users_own_is_named_with_its_line(call: Call, tmp_p
     assert (done.code, "shout.py, line 3: NameError" in done.err, "[tool.broken]" in done.err) == (3, True, True)
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "models", "models pull"])
 def test_every_help_has_an_example_that_fits(command: str) -> None:
     from typer.testing import CliRunner
 
@@ -149,10 +203,8 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    assert [
-        *("run", "up", "worker", "publish", "cancel"),
-        *("status", "tail", "events", "tools", "config", "doctor"),
-    ] == COMMANDS
+    commands = "run ask up worker publish cancel status tail events tools experts config doctor"
+    assert commands.split() == COMMANDS
 
 
 def test_alone_it_prints_its_help_and_with_version_its_version(call: Call) -> None:

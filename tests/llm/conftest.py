@@ -1,23 +1,16 @@
-"""The embedded model, fetched at most once for all runs: into the user's own cache."""
+"""The embedded model at work."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import platformdirs
 import pytest
 
-from llm.fetch import ensure_model
 from llm.local import LocalEngine
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def model_file() -> Path:
-    return ensure_model(Path(platformdirs.user_cache_dir("victoria")))
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ class FakeOllama:
         kind = "load" if path == "/api/chat" and not body["messages"] else path
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        work = asyncio.ensure_future(self.scripts.get(kind, self._listing)(Reply(writer), {"path": path, **body}))
+        work = asyncio.ensure_future(self.scripts.get(kind, self.listing)(Reply(writer), {"path": path, **body}))
         gone = asyncio.ensure_future(reader.read())
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         self.at_once -= 1
@@ -104,13 +104,15 @@ class FakeOllama:
         await asyncio.gather(work, gone, return_exceptions=True)
         writer.close()
 
-    async def _listing(self, reply: Reply, body: Body) -> None:
+    async def listing(self, reply: Reply, body: Body) -> None:
         match body["path"]:
             case "/api/tags":
                 tags = [
                     {"name": n, "size": 1000, "digest": f"d-{n}", **m.get("tag", {})} for n, m in self.models.items()
                 ]
                 await reply.json({"models": tags})
+            case "/api/version":
+                await reply.json({"version": "0.17.4"})
             case "/api/ps":
                 await reply.json({"models": self.loaded})
             case "/api/show" if body["model"] in self.models:

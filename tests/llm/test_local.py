@@ -137,7 +137,7 @@ async def test_json_that_was_cut_is_a_failure_and_text_is_not(engine: LocalEngin
 async def test_a_schema_the_engine_refuses_is_a_typed_failure(engine: LocalEngine, schema: dict[str, Any]) -> None:
     with pytest.raises(ModelFailed) as failure:
         await engine.generate(ask("Hi.", schema=schema))
-    assert failure.value.code == "model.engine"
+    assert failure.value.code == "model.refused"
     assert "JSON schema" in failure.value.message
 
 

@@ -136,7 +136,7 @@ async def test_json_that_was_cut_is_a_failure_and_text_is_not(mlx: MlxEngine) ->
 async def test_a_schema_that_makes_no_sense_is_a_typed_failure(mlx: MlxEngine) -> None:
     with pytest.raises(ModelFailed) as failure:
         await mlx.generate(ask("Hi.", schema={"type": "nonsense"}))
-    assert failure.value.code == "model.engine"
+    assert failure.value.code == "model.refused"
     assert "JSON schema" in failure.value.message
 
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from llm.engine import Engine, Generation
-from llm.ollama import OllamaEngine, inlined
+from llm.ollama import OllamaEngine
 from llm.ollama_node import LINE_LIMIT, Limits
 from schemas.advice import advice
 from schemas.errors import InvalidInput, ModelFailed
@@ -380,10 +380,3 @@ async def test_nobody_there_is_said_as_it_is(fake: FakeOllama) -> None:
 )
 def test_a_code_says_what_to_do_next(code: str, what: str) -> None:
     assert advice(code) == what
-
-
-def test_a_schema_names_nothing_elsewhere() -> None:
-    part = {"type": "object", "properties": {"b": {"$ref": "#/$defs/B"}}}
-    schema = {"$ref": "#/$defs/A", "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/B"}]}, "B": part}}
-    assert inlined(schema) == {"anyOf": [{"type": "object", "properties": {"b": {}}}]}
-    assert inlined(SCHEMA) == SCHEMA

@@ -26,6 +26,8 @@ def test_a_worker_of_this_machine_whose_process_ended_is_gone_and_any_other_may_
     assert not is_gone(f"{host}-{os.getpid()}-abcdef")
     assert not is_gone(f"elsewhere-{ended.pid}-abcdef")
     assert not is_gone("a name of somebody else's")
+    assert not is_gone(f"{host}-²-abcdef")
+    assert not is_gone(f"{host}-{'9' * 5000}-abcdef")
 
 
 async def echo(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
