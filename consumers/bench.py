@@ -17,7 +17,7 @@ import msgspec
 from consumers import plan, understand
 from consumers.inference import Desk, Inference
 from consumers.offers import Board, OfferRouter
-from consumers.tools.registry import describe_tools
+from consumers.tools.registry import BUILT_IN
 from llm.engine import Engine, Generation
 from llm.models import Wish
 from llm.pool import Pool
@@ -209,7 +209,7 @@ async def _added(client: Client, prefix: str, progress: Progress, extent: Extent
 
 async def _cached(engine: Engine, progress: Progress, extent: Extent) -> tuple[float, float]:
     """The part of prompts that needed no reading: of one stage's questions, and of two stages' at once."""
-    tools = describe_tools()
+    tools = BUILT_IN.described
     goals = GOALS[: extent.goals]
 
     def understanding(goal: str) -> Question[Any]:

@@ -4,6 +4,7 @@ Works on the restated goal only. What rules are sure of becomes steps without a 
 the rest a model decomposes, and where it can't, one step does the whole.
 """
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from consumers.failure import stage_failed
 from consumers.plan_check import MAX_STEPS, checked, renumbered
-from consumers.tools.registry import describe_tools
+from consumers.tools.registry import BUILT_IN, Registry
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed
 from schemas.events import Event, GoalUnderstood, PlanProposed, RunProgressed, StageFailed
@@ -41,14 +42,14 @@ class Decomposition(msgspec.Struct, frozen=True):
     steps: Annotated[tuple[PlannedStep, ...], msgspec.Meta(min_length=1, max_length=5)]
 
 
-async def handle(event: GoalUnderstood, ctx: Context[None]) -> list[Event]:
-    """One understood goal in, its plan out."""
+async def handle(event: GoalUnderstood, ctx: Context[None], tools: Registry = BUILT_IN) -> list[Event]:
+    """One understood goal in, its plan out, for steps that have these tools."""
     if event.calls:
         plan = of_calls(event.calls, event.question, alone=event.question_alone)
     elif event.category == "simple":
         plan = Plan("simple", (Step("1", "answer", event.restated),))
     else:
-        plan = await _decomposed(event, ctx)
+        plan = await _decomposed(event, ctx, tools)
     proposed = PlanProposed(
         restated=event.restated,
         plan=plan,
@@ -76,9 +77,9 @@ def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False)
     return Plan("simple", (*steps, last))
 
 
-async def _decomposed(event: GoalUnderstood, ctx: Context[None]) -> Plan:
+async def _decomposed(event: GoalUnderstood, ctx: Context[None], tools: Registry) -> Plan:
     whole = Step("1", "find out", event.restated, expected=event.first_step)
-    question = PROMPT.question(Decomposition, max_tokens=400, goal=excerpt(event.restated), tools=describe_tools())
+    question = PROMPT.question(Decomposition, max_tokens=400, goal=excerpt(event.restated), tools=tools.described)
     try:
         proposal = await ctx.ask("decompose", question)
     except EffectFailed as problem:
@@ -88,13 +89,13 @@ async def _decomposed(event: GoalUnderstood, ctx: Context[None]) -> Plan:
     return renumbered(replace(plan, aggregate=len(plan.steps) > 1))
 
 
-def stage() -> Stage[GoalUnderstood, None]:
+def stage(tools: Registry = BUILT_IN) -> Stage[GoalUnderstood, None]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads="plan",
         accepts=(GoalUnderstood,),
         emits=(PlanProposed, RunProgressed, StageFailed),
-        handle=handle,
+        handle=partial(handle, tools=tools),
         on_dead=stage_failed(NAME),
     )

@@ -3,17 +3,16 @@
 from typing import Any
 
 from consumers import aggregate, plan, step_execute, understand
-from consumers.tools.registry import Action, describe_tools
+from consumers.tools.registry import BUILT_IN, Registry
 from schemas.inference import Question
 
 
-def prefixes() -> tuple[Question[Any], ...]:
+def prefixes(tools: Registry = BUILT_IN) -> tuple[Question[Any], ...]:
     """A question of each kind, without what changes from one to the next."""
-    tools = describe_tools()
     return (
         understand.PROMPT.question(understand.Understanding, goal="", history=""),
-        plan.PROMPT.question(plan.Decomposition, goal="", tools=tools),
-        step_execute.ACT.question(Action, goal="", hint="", tools=tools, observations=""),
+        plan.PROMPT.question(plan.Decomposition, goal="", tools=tools.described),
+        step_execute.ACT.question(tools.action, goal="", hint="", tools=tools.described, observations=""),
         step_execute.ANSWER.question(str, goal="", inputs=""),
         aggregate.FUSE.question(str, goal="", answers=""),
     )

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from consumers.tools.registry import Action, Finish, ToolArguments, describe_tools, parse_call
+from consumers.tools.finish import Finish
+from consumers.tools.registry import BUILT_IN, Registry, carried_out
+from consumers.tools.tool import Asked, Site, ToolArguments
 from consumers.tools.workspace import Workspace
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused
@@ -35,8 +37,8 @@ BY_RULES = (
 class Executor:
     """Carries out steps in the projects' folders, with at most `max_iterations` rounds of think, act, observe."""
 
-    def __init__(self, workspaces: Workspaces, max_iterations: int) -> None:
-        self._workspaces, self._max_iterations = workspaces, max_iterations
+    def __init__(self, workspaces: Workspaces, max_iterations: int, tools: Registry = BUILT_IN) -> None:
+        self._workspaces, self._max_iterations, self._tools = workspaces, max_iterations, tools
 
     async def handle(self, event: StepReady, ctx: Context[None]) -> list[Event]:
         """One ready step in, its end out."""
@@ -52,7 +54,7 @@ class Executor:
         return [replace(finished, spent=Spent(NAME, ctx.now(), ctx.usage()))]
 
     async def _tool(self, event: StepReady, call: ToolCall, ctx: Context[None]) -> StepFinished:
-        output = await self._run_tool(event, "tool", parse_call(call)[1], ctx)
+        output = await self._run_tool(event, "tool", self._tools.parse(call), ctx)
         return StepFinished(step_id=event.step.id, status="ok", output=output, tools=(call.tool,))
 
     async def _answer(self, event: StepReady, ctx: Context[None]) -> StepFinished:
@@ -73,12 +75,12 @@ class Executor:
         best, status = "", "partial"
         for number in range(1, self._max_iterations + 1):
             question = ACT.question(
-                Action,
+                self._tools.action,
                 max_tokens=400,
                 step=event.step.id,
                 goal=excerpt(event.step.instruction),
                 hint=event.step.expected,
-                tools=describe_tools(),
+                tools=self._tools.described,
                 observations="\n".join([*given, *observations[-OBSERVATIONS:]]),
             )
             try:
@@ -112,10 +114,18 @@ class Executor:
         )
 
     async def _run_tool(self, event: StepReady, name: str, arguments: ToolArguments, ctx: Context[None]) -> str:
-        async def act(request: ToolArguments, _key: str) -> str:
-            return await request.run(self._workspaces(event.project))
+        async def act(request: ToolArguments, key: str) -> str:
+            return await carried_out(request, Site(self._workspaces(event.project), self._tools.allowed, key))
 
-        return await ctx.call(name, act, arguments, returns=str, effects=arguments.effects)
+        try:
+            self._tools.require_approval(arguments)
+            return await ctx.call(name, act, arguments, returns=str, effects=arguments.policy())
+        except Asked as asked:
+            raise ToolRefused(
+                "question.nobody",
+                f"Nobody can be asked here: {asked.question}",
+                "Go on without, or name the tool in the setting `approved_tools`.",
+            ) from None
 
 
 def _inputs(event: StepReady) -> list[str]:
@@ -133,14 +143,14 @@ async def _given_up(event: StepReady, error: ErrorInfo, _ctx: Context[None]) -> 
     return [StepFinished(step_id=event.step.id, status="failed", error=error)]
 
 
-def stage(workspaces: Workspaces, max_iterations: int) -> Stage[StepReady, None]:
+def stage(workspaces: Workspaces, max_iterations: int, tools: Registry = BUILT_IN) -> Stage[StepReady, None]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads=NAME,
         accepts=(StepReady,),
         emits=(StepFinished,),
-        handle=Executor(workspaces, max_iterations).handle,
+        handle=Executor(workspaces, max_iterations, tools).handle,
         policy=Policy(timeout=3600, concurrency=CONCURRENCY),
         on_dead=_given_up,
     )

@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from consumers import aggregate, plan, step_execute, understand
 from consumers.inference import Inference
 from consumers.step_execute import Workspaces
+from consumers.tools.registry import BUILT_IN, Registry
 from schemas.events import CancelRequested, GoalSubmitted, RunFinished, RunProgressed
 from streams.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, inference consumers, limits."""
+    """What stages are given at start: folders of projects, inference consumers, limits, tools."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
     max_iterations: int = 10
+    tools: Registry = BUILT_IN
 
 
 def topology(parts: Parts) -> Topology:
@@ -29,8 +31,8 @@ def topology(parts: Parts) -> Topology:
     return Topology(
         stages=(
             understand.stage(),
-            plan.stage(),
-            step_execute.stage(parts.workspaces, parts.max_iterations),
+            plan.stage(parts.tools),
+            step_execute.stage(parts.workspaces, parts.max_iterations, parts.tools),
             aggregate.stage(),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),

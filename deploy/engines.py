@@ -12,6 +12,7 @@ from anyio import to_thread
 from consumers.inference import Desk, Inference
 from consumers.prefixes import prefixes
 from deploy.settings import Settings
+from deploy.tools import registry
 from llm.engine import Engine, Generation
 from llm.fetch import SMOLLM2, check_gguf, ensure_model
 from llm.models import BACKENDS, Backend, Wish, display_name
@@ -101,7 +102,8 @@ class Engines:
     def warm(self) -> None:
         """From now on read the stages' prompts ahead, for lasting work. Ollama only where it is wished for: its models
         may be large, and not be needed."""
-        warm = [Generation(question.messages, 1, READ_WITHIN, question.schema) for question in prefixes()]
+        questions = prefixes(registry(self._settings))
+        warm = [Generation(question.messages, 1, READ_WITHIN, question.schema) for question in questions]
         for name, consumer in self.consumers.items():
             if name != "ollama" or self.wish.engine == "ollama":
                 consumer.warm = warm

@@ -18,11 +18,15 @@ from streams.connection import masked
 
 
 class More(NamedTuple):
-    """What msgspec.Meta has no place for: further environment names, and texts where the type does not say enough."""
+    """What msgspec.Meta has no place for: further environment names, and texts where the type does not say enough.
+
+    What is `personal` is the user's to say, not a project's: its file may be somebody else's.
+    """
 
     names: tuple[str, ...] = ()
     expects: str = ""
     default: str = ""
+    personal: bool = False
 
 
 class Field(NamedTuple):
@@ -34,6 +38,7 @@ class Field(NamedTuple):
     default: str
     description: str
     hint: Any
+    personal: bool
 
     def read(self, given: Any, origin: str, anchor: Path, *, typed: bool) -> Any:
         """`given` as the key's type; relative paths start at `anchor`. Raises InvalidInput `settings.invalid`.
@@ -66,6 +71,7 @@ def fields_of(record: type[msgspec.Struct]) -> dict[str, Field]:
             default=more.default or shown(key, field.default),
             description=meta.description or "",
             hint=hint,
+            personal=more.personal,
         )
     return fields
 
@@ -97,7 +103,9 @@ def _value(key: str, hint: Any, given: Any, anchor: Path, *, typed: bool) -> Any
     value = msgspec.convert(given, hint, strict=typed)
     if key == "redis_url":
         _check_redis_url(value)
-    if key in ("local_model", "mlx_model") and value:
+    if key == "search_url":
+        _check_http_url(value)
+    if key in ("local_model", "mlx_model", "ssh_key") and value:
         return str(_placed(value, anchor))
     return _placed_model(value, anchor) if key == "model" else value
 
@@ -124,6 +132,12 @@ def _check_redis_url(url: str) -> None:
         case _:
             fine = not url
     if not fine:
+        raise ValueError(url)
+
+
+def _check_http_url(url: str) -> None:
+    parts = urlsplit(url)
+    if url and not (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
         raise ValueError(url)
 
 

@@ -17,6 +17,8 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from consumers.tools.programs import BOUNDED
+from consumers.tools.workspace import SECRETS
 from deploy.fields import Field, More, fields_of, shown
 from schemas.errors import InvalidInput
 
@@ -185,6 +187,56 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_iterations: Annotated[
         int, Meta(description="How many rounds a strategy may take over one goal.", ge=1, le=1000)
     ] = 10
+    tools_dir: Annotated[
+        Path,
+        Meta(description="A folder of your own tools: each Python file in it is run as part of Victoria."),
+        More(default="tools in the user's configuration folder", personal=True),
+    ] = msgspec.field(default_factory=lambda: platformdirs.user_config_path("victoria") / "tools")
+    tool_timeout: Annotated[
+        float, Meta(description="Seconds for a program, a far command or a search of an agent.", gt=0, le=3600)
+    ] = 60
+    approved_tools: Annotated[
+        str,
+        Meta(description="Tools that act without anybody being asked, separated by commas."),
+        More(personal=True),
+    ] = ""
+    secret_files: Annotated[
+        str,
+        Meta(
+            description="Names of files and folders in projects that tools never read, separated by commas; * stands "
+            "for anything. Given anew, it replaces these."
+        ),
+        More(default=", ".join(SECRETS)),
+    ] = ", ".join(SECRETS)
+    programs: Annotated[
+        str,
+        Meta(
+            description="Programs that agents may run, separated by commas. Those of the default have no options that "
+            "write; any other may be called with all it has, in the sandbox only."
+        ),
+    ] = ", ".join(BOUNDED)
+    writable_projects: Annotated[
+        str, Meta(description="Projects, separated by commas, whose folders programs of agents may write to.")
+    ] = ""
+    search_url: Annotated[
+        str,
+        Meta(description="A SearXNG server that answers in JSON, for web_search; empty is no search."),
+        More(expects="an http:// or https:// URL, or nothing"),
+    ] = ""
+    ssh_hosts: Annotated[
+        str,
+        Meta(description="Machines that agents may run commands on, separated by commas: gpu-1, ops@db-1:2222."),
+    ] = ""
+    ssh_key: Annotated[
+        str,
+        Meta(description="The private key for that, a file; empty takes the keys of your ssh-agent."),
+        More(expects="a file's path, or nothing"),
+    ] = ""
+    ssh_known_hosts: Annotated[
+        Path,
+        Meta(description="The keys of those machines, as ssh keeps them."),
+        More(default="~/.ssh/known_hosts"),
+    ] = msgspec.field(default_factory=lambda: Path("~/.ssh/known_hosts").expanduser())
     victoria_url: Annotated[
         str, Meta(description="Victoria's HTTP door (for later versions)."), More(names=("VICTORIA_URL",))
     ] = "http://127.0.0.1:8010"
@@ -246,7 +298,7 @@ def load(
 
     `flags` maps keys (`redis_url`) to text or values; None means not given. A variable that is set but empty counts as
     not set. Relative paths start at `folder`, those in victoria.toml at its own folder. Raises InvalidInput:
-    `settings.unknown`, `settings.invalid`, `settings.malformed`, `settings.unreadable`.
+    `settings.unknown`, `settings.invalid`, `settings.malformed`, `settings.unreadable`, `settings.personal`.
     """
     try:
         folder = (folder or Path.cwd()).resolve()
@@ -320,6 +372,12 @@ def _refuse_unknown(
     for key in written:
         if key not in fields:
             raise _unknown(f"There is no setting {key!r}, which {path} has.", key, fields)
+        if fields[key].personal:
+            raise InvalidInput(
+                "settings.personal",
+                f"`{key}` can't be set in {path}: a project must not give itself such rights.",
+                f"Set {fields[key].names[0]} in the environment.",
+            )
 
 
 def _unknown(message: str, name: str, known: "list[str] | set[str] | dict[str, Field]") -> InvalidInput:

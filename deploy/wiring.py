@@ -18,6 +18,7 @@ from deploy.embedded import embedded
 from deploy.engines import Engines
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
+from deploy.tools import items, registry
 from llm.models import BACKENDS, Backend, Model, Wish
 from schemas.errors import (
     CouldNotStart,
@@ -207,9 +208,10 @@ def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
                 f"The project {name!r} has no folder here.",
                 f"Name it: ALLOWED_PROJECTS={name}=/path/to/folder.",
             )
-        return Workspace(folder)
+        return Workspace(folder, secrets=secrets, writable=name in writable)
 
-    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations))
+    writable, secrets = items(settings.writable_projects), items(settings.secret_files)
+    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations, registry(settings)))
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:

@@ -9,7 +9,22 @@ from typing import Annotated
 try:
     import typer
 
-    from gateway import ask, bench, cancel, config, doctor, events, experts, models, publish, run, status, tail, work
+    from gateway import (
+        ask,
+        bench,
+        cancel,
+        config,
+        doctor,
+        events,
+        experts,
+        models,
+        publish,
+        run,
+        status,
+        tail,
+        tools,
+        work,
+    )
     from gateway.complain import complain, wants_json
 except KeyboardInterrupt:  # importing all this takes half a second
     sys.exit(130)
@@ -29,6 +44,7 @@ app.command("cancel")(cancel.cancel)
 app.command("status")(status.status)
 app.command("tail")(tail.tail)
 app.command("events")(events.events)
+app.command("tools")(tools.tools)
 app.command("experts")(experts.experts)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)

@@ -10,6 +10,7 @@ import platformdirs
 import pytest
 import structlog
 
+from consumers.tools import sandbox
 from deploy.embedded import embedded
 from gateway import logs
 from llm.fetch import ensure_model
@@ -26,7 +27,8 @@ def pytest_report_header() -> list[str]:
     """Say what is tested and what can't be: here, since of what runs in parallel only this is heard."""
     mlx = "mlx" if find_spec("mlx_lm") else "no mlx"
     ollama = "a real Ollama" if BINARY.exists() else "no real Ollama"
-    said = [f"back ends: local, {mlx}, {ollama}"]
+    bwrap = sandbox.working(None) or "none, since bubblewrap does not work here: limits and refusals only"
+    said = [f"back ends: local, {mlx}, {ollama}", f"sandbox: {bwrap}"]
     if not docker_answers():
         said.append("contract: skipped in containers, since no Docker engine answers")
     return said

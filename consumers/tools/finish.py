@@ -4,8 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from consumers.tools.tool import ToolArguments
-from consumers.tools.workspace import Workspace
+from consumers.tools.tool import Site, ToolArguments
 
 
 class Finish(ToolArguments, frozen=True, tag="finish"):
@@ -15,6 +14,6 @@ class Finish(ToolArguments, frozen=True, tag="finish"):
 
     answer: Annotated[str, Meta(max_length=4_000)]
 
-    async def run(self, workspace: Workspace) -> str:
+    async def run(self, site: Site) -> str:
         """The answer itself."""
         return self.answer

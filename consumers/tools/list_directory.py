@@ -4,20 +4,24 @@ from typing import ClassVar
 
 from anyio import to_thread
 
-from consumers.tools.tool import PathName, ToolArguments
-from consumers.tools.workspace import Entry, Listing, Workspace
+from consumers.tools.plain import plain
+from consumers.tools.tool import Look, PathName, Site, ToolArguments
+from consumers.tools.workspace import Entry, Listing
 
 
 class ListDirectory(ToolArguments, frozen=True, tag="list_directory"):
     """List one folder; `path` is relative to the project's folder, "." that folder itself."""
 
     description: ClassVar[str] = "the names in one folder; names of folders end with /"
+    capability: ClassVar[str] = "file_operations"
+    commands: ClassVar[tuple[str, ...]] = ("/list PATH",)
+    look: ClassVar[Look] = Look("List", "listing")
 
     path: PathName = "."
 
-    async def run(self, workspace: Workspace) -> str:
+    async def run(self, site: Site) -> str:
         """One name a line, folders with a `/` behind; "(empty)" if none. Raises ToolRefused with a `path.*` code."""
-        return _lines(await to_thread.run_sync(workspace.list, self.path))
+        return _lines(await to_thread.run_sync(site.workspace.list, self.path))
 
 
 def _lines(listing: Listing) -> str:
@@ -28,6 +32,5 @@ def _lines(listing: Listing) -> str:
 
 
 def _line(entry: Entry) -> str:
-    # A name may hold a newline or a terminal's escape codes: shown as escapes, one name stays one line.
-    name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in entry.name)
+    name = plain(entry.name)
     return name + "/" if entry.kind == "folder" else name

@@ -4,17 +4,19 @@ from typing import ClassVar
 
 from anyio import to_thread
 
-from consumers.tools.tool import PathName, ToolArguments
-from consumers.tools.workspace import Workspace
+from consumers.tools.tool import Look, PathName, Site, ToolArguments
 
 
 class ReadFile(ToolArguments, frozen=True, tag="read_file"):
     """Read one file; `path` is relative to the project's folder."""
 
     description: ClassVar[str] = "the text of one file"
+    capability: ClassVar[str] = "file_operations"
+    commands: ClassVar[tuple[str, ...]] = ("/read PATH",)
+    look: ClassVar[Look] = Look("Read")
 
     path: PathName
 
-    async def run(self, workspace: Workspace) -> str:
+    async def run(self, site: Site) -> str:
         """The file's text. Raises ToolRefused with a `path.*` code."""
-        return await to_thread.run_sync(workspace.read, self.path)
+        return await to_thread.run_sync(site.workspace.read, self.path)

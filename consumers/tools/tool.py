@@ -1,19 +1,52 @@
-"""The contract of a tool: typed arguments that a model can fill in, and what to do with them."""
+"""The contract of a tool: typed arguments that a model can fill in, and what to do with them.
+
+A new tool is one file: a subclass of ToolArguments, beside this file or in the folder of the user's own tools
+(`tools_dir`). The registry finds it; nothing else changes.
+"""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from consumers.tools.allowed import Allowed
 from consumers.tools.workspace import Workspace
 from streams.stage import Effects
 
 Thought = Annotated[str, Meta(max_length=300)]
 PathName = Annotated[str, Meta(max_length=200)]
+Argv = Annotated[tuple[Annotated[str, Meta(max_length=1_000)], ...], Meta(min_length=1, max_length=32)]
+"""A program's name and its arguments, each as it is: no shell reads them."""
+
+
+class Asked(Exception):
+    """Raised by a tool that can't go on before a person answers: its step has to wait. Not an error, and not recorded.
+
+    An empty `choices` lets them answer as they like. A tool that raises it has no effects: it runs again, answered.
+    """
+
+    def __init__(self, question: str, choices: tuple[str, ...] = ()) -> None:
+        super().__init__(question)
+        self.question, self.choices = question, choices
+
+
+class Look(msgspec.Struct, frozen=True):
+    """How a person is shown a tool's use: a label, and the kind of what it gives."""
+
+    label: str = ""
+    shows: Literal["text", "listing", "terminal", "links", "question"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where one call of a tool acts, and within what limits. `key` is the same when the same call is done again."""
+
+    workspace: Workspace
+    allowed: Allowed = field(default_factory=Allowed)
+    key: str = ""
 
 
 class _AbstractStruct(msgspec.StructMeta, ABCMeta):
@@ -30,7 +63,14 @@ class ToolArguments(
 
     description: ClassVar[str]
     """What it does, for the prompt: one short line."""
+    capability: ClassVar[str] = ""
+    """What kind of work it is part of, as profiles and delegation name it; "" for any."""
     effects: ClassVar[Effects] = "none"
+    approval: ClassVar[bool] = False
+    """Whether a person has to agree to each call: for what changes things outside."""
+    commands: ClassVar[tuple[str, ...]] = ()
+    """What people type in a chat to use it themselves, as in `/read PATH`."""
+    look: ClassVar[Look] = Look()
 
     thought: Thought
 
@@ -43,33 +83,15 @@ class ToolArguments(
         """The same call, so that two calls made for different reasons compare equal."""
         return replace(self, thought="")
 
-    @abstractmethod
-    async def run(self, workspace: Workspace) -> str:
-        """Do it; the observation as text. Raises ToolRefused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """One tool as data. `run(arguments, workspace)` gives the observation as text, or raises ToolRefused."""
-
-    name: str
-    description: str
-    arguments: type[ToolArguments]
-    effects: Effects
-    run: Callable[[Any, Workspace], Awaitable[str]]
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """The names of its arguments, `thought` left out."""
-        return tuple(name for name in self.arguments.__struct_fields__ if name != "thought")
+    def policy(self) -> Effects:
+        """What this very call may change: no more than the tool's `effects`."""
+        return self.effects
 
     @classmethod
-    def of(cls, arguments: type[ToolArguments]) -> "Tool":
-        """The tool that a subclass of ToolArguments describes."""
-        return cls(
-            name=str(arguments.__struct_config__.tag),
-            description=arguments.description,
-            arguments=arguments,
-            effects=arguments.effects,
-            run=arguments.run,
-        )
+    def missing(cls, _allowed: Allowed) -> str:
+        """Why the tool can't be offered under these settings; "" if it can."""
+        return ""
+
+    @abstractmethod
+    async def run(self, site: Site) -> str:
+        """Do it; the observation as text. Raises ToolRefused, or Asked."""

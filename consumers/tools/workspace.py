@@ -7,9 +7,11 @@ opened before it and never through a link. So a folder swapped for a link after 
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from fnmatch import translate
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -19,6 +21,14 @@ import msgspec
 from schemas.errors import ToolRefused
 
 Kind = Literal["file", "folder", "symlink", "other"]
+
+SECRETS = (
+    *(".git", ".env*", ".ssh", ".gnupg", ".aws", ".kube", ".docker", ".netrc", ".pgpass", ".npmrc", ".pypirc"),
+    *(".git-credentials", ".htpasswd", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12"),
+    *("*.pfx", "*.jks", "*.keystore", "*.kdbx"),
+)
+"""Names of files and folders that are not read unless settings say so, in whatever case; * stands for anything."""
+_PRIVATE_KEY = re.compile(r"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY", re.MULTILINE)
 
 MAX_BYTES = 256 * 1024
 MAX_ENTRIES = 1_000
@@ -48,16 +58,34 @@ class Listing(msgspec.Struct, frozen=True):
 class Workspace:
     """Access to one project's folder, confined to it. Blocking: call it in a thread.
 
+    What lies under a name of `secrets` is refused, and, if there are any, text that holds a private key. `writable`
+    says whether programs may change the folder; here nothing does.
+
     Every refusal is a ToolRefused: `path.invalid`, `path.parent`, `path.outside`, `path.symlink`, `path.missing`,
-    `path.not_folder`, `path.not_file`, `path.device`, `path.too_large`, `path.binary`, `path.denied`.
+    `path.not_folder`, `path.not_file`, `path.device`, `path.too_large`, `path.binary`, `path.denied`, `path.secret`.
     """
 
-    __slots__ = ("max_bytes", "max_entries", "root")
+    __slots__ = ("_secret", "max_bytes", "max_entries", "root", "writable")
 
-    def __init__(self, root: Path, *, max_bytes: int = MAX_BYTES, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_entries: int = MAX_ENTRIES,
+        secrets: Iterable[str] = SECRETS,
+        writable: bool = False,
+    ) -> None:
         self.root = root.absolute()
         self.max_bytes = max_bytes
         self.max_entries = max_entries
+        self.writable = writable
+        patterns = [translate(pattern.casefold()) for pattern in secrets]
+        self._secret = re.compile("|".join(patterns)) if patterns else None
+
+    def is_secret(self, name: str) -> bool:
+        """Whether a file or folder of this name is not to be read."""
+        return bool(self._secret and self._secret.fullmatch(name.casefold()))
 
     def read(self, path: str) -> str:
         """The text of a UTF-8 file of at most `max_bytes`, without a byte order mark."""
@@ -72,7 +100,14 @@ class Workspace:
                 data = self._bounded(file, path)
             finally:
                 os.close(file)
-        return _text(data, path)
+        text = _text(data, path)
+        self.require_public(text, path)
+        return text
+
+    def require_public(self, text: str, path: str) -> None:
+        """See that a text, found at `path`, holds no private key. Raises ToolRefused `path.secret`."""
+        if self._secret and _PRIVATE_KEY.search(text):
+            raise _secret_refused(path)
 
     def list(self, path: str = "") -> Listing:
         """What a folder holds, hidden names included, not its subfolders' content. "" and "." are the root."""
@@ -90,7 +125,11 @@ class Workspace:
         with _explained(path):  # a link removed between being seen and being followed is an error even here
             real = Path(os.path.realpath(asked))
         if real.is_relative_to(root):
-            return real.relative_to(root).parts
+            parts = real.relative_to(root).parts
+            named = asked.relative_to(root).parts if asked.is_relative_to(root) else ()
+            if any(map(self.is_secret, (*parts, *named))):
+                raise _secret_refused(path)
+            return parts
         if asked.is_relative_to(root) or asked.is_relative_to(self.root):
             raise _link_refused(path)
         raise ToolRefused(
@@ -197,6 +236,14 @@ def _refuse(problem: OSError, path: str) -> NoReturn:
                 "Check the permissions of the project's folder.",
             )
     raise refusal from problem
+
+
+def _secret_refused(path: str) -> ToolRefused:
+    return ToolRefused(
+        "path.secret",
+        f"{_shown(path)} is kept secret.",
+        "Do without it. The setting `secret_files` has the names that are.",
+    )
 
 
 def _link_refused(path: str) -> ToolRefused:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from consumers.faithful import faithful
 from consumers.rules import recognise
-from consumers.tools.registry import parse_call
+from consumers.tools.registry import BUILT_IN
 
 
 @given(st.text())
@@ -17,7 +17,7 @@ def test_no_text_raises(text: str) -> None:
     assert 0 <= found.confidence <= 1
     assert bool(found.calls) == (found.confidence >= 0.8)
     for call in found.calls:
-        parse_call(call)
+        BUILT_IN.parse(call)
     faithful(text, found.restated)
 
 
@@ -61,7 +61,7 @@ WORDS_OF_OTHERS = [
 @given(st.lists(st.sampled_from(WORDS + WORDS_OF_OTHERS), max_size=30).map(" ".join), st.text(max_size=50))
 def test_no_mixture_of_known_words_raises(goal: str, other: str) -> None:
     for call in recognise(goal).calls:
-        parse_call(call)
+        BUILT_IN.parse(call)
     recognise(goal + other)
     faithful(goal, other)
     assert isinstance(faithful(goal, goal), bool)

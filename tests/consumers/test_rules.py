@@ -4,7 +4,7 @@ import pytest
 
 from consumers.phrases import RULES, pattern
 from consumers.rules import There, recognise
-from consumers.tools.registry import TOOLS, parse_call
+from consumers.tools.registry import BUILT_IN
 from consumers.tools.workspace import Workspace
 from schemas.errors import ToolRefused
 from schemas.plan import ToolCall
@@ -202,7 +202,7 @@ def test_a_clear_goal_is_one_sure_call(goal: str, tool: str, path: str) -> None:
     assert found.confidence >= 0.9
     assert found.first_step == f"{tool} {path}"
     assert path == "." or path in found.restated
-    assert parse_call(found.calls[0])[0] is TOOLS[tool]
+    assert BUILT_IN.parse(found.calls[0]).name == tool
 
 
 @pytest.mark.parametrize("goal", NO_CALL)

@@ -18,7 +18,7 @@ from consumers.step_execute import (
 from consumers.tools.finish import Finish
 from consumers.tools.list_directory import ListDirectory
 from consumers.tools.read_file import ReadFile
-from consumers.tools.registry import TOOLS
+from consumers.tools.registry import BUILT_IN
 from consumers.tools.workspace import Workspace
 from llm.prompts import Prompt
 from schemas.errors import EffectFailed, ErrorInfo, NotReachable, ToolRefused
@@ -177,7 +177,7 @@ async def test_a_model_sees_its_task_the_hint_and_every_tool(project: Path) -> N
     _, ctx = await carried_out(ready(), project, acts(Finish("", "x")))
     assert "<goal>Find out what is here.</goal>" in users(ctx)[0]
     assert "<hint>list_directory .</hint>" in users(ctx)[0]
-    assert all(f"{name}(" in users(ctx)[0] for name in TOOLS)
+    assert all(f"{name}(" in users(ctx)[0] for name in BUILT_IN.tools)
 
 
 async def test_a_step_of_a_loop_sees_the_results_of_the_steps_it_needs_in_every_round(project: Path) -> None:

@@ -90,3 +90,13 @@ def test_who_reads_no_further_ends_it_without_noise(cli: Cli, call: Call) -> Non
     )
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == b""
+
+
+def test_a_secret_file_is_not_read_unless_settings_say_so(call: Call, cli: Cli) -> None:
+    (cli.project / ".env").write_text("TOKEN=canary\n")
+    try:
+        done = call("run", "Read .env")
+        assert (done.code, "canary" in done.out + done.err, "is kept secret" in done.out) == (1, False, True)
+        assert call("run", "Read .env", VICTORIA_SECRET_FILES="*.pem").out == "TOKEN=canary\n"
+    finally:
+        (cli.project / ".env").unlink()

@@ -45,7 +45,7 @@ def test_one_event_is_shown_with_the_types_of_its_fields(call: Call) -> None:
 
 
 def test_config_shows_each_value_and_where_it_comes_from_and_masks_passwords(call: Call) -> None:
-    url = "redis://me:secret@127.0.0.1:1/0"
+    url = "redis://me:pa55word@127.0.0.1:1/0"
     done = call("config", "--set", "lease=3", VICTORIA_REDIS_URL=url)
     assert "redis_url = redis://me:***@127.0.0.1:1/0  (environment VICTORIA_REDIS_URL)" in done.out
     assert "lease = 3.0  (flag --lease)" in done.out
@@ -56,19 +56,19 @@ def test_config_shows_each_value_and_where_it_comes_from_and_masks_passwords(cal
     data = call("config", "--json", VICTORIA_REDIS_URL=url).json()
     assert data["redis_url"] == {"value": "redis://me:***@127.0.0.1:1/0", "origin": "environment VICTORIA_REDIS_URL"}
     assert data["model"]["origin"] == "environment VICTORIA_MODEL"
-    assert "secret" not in done.out + json.dumps(data)
+    assert "pa55word" not in done.out + json.dumps(data)
 
 
 def test_passwords_of_ollama_hosts_are_shown_nowhere(call: Call) -> None:
-    hosts = "gpu-1, https://me:secret@127.0.0.1:1,you:secret@127.0.0.1:2/x"
+    hosts = "gpu-1, https://me:pa55word@127.0.0.1:1,you:pa55word@127.0.0.1:2/x"
     shown = call("config", OLLAMA_HOSTS=hosts)
     assert "ollama_hosts = gpu-1, https://me:***@127.0.0.1:1,***@127.0.0.1:2/x  (environment OLLAMA_HOSTS)" in shown.out
     wanted = {"OLLAMA_HOSTS": hosts.removeprefix("gpu-1, "), "VICTORIA_MODEL": "ollama"}
     for command in (["config", "--json"], ["doctor"], ["models"], ["models", "--json"], ["ask", "Hi"]):
         done = call(*command, **wanted)
-        assert "secret" not in done.out + done.err
-    wrong = call("models", OLLAMA_HOSTS="http://me:secret@", VICTORIA_MODEL="ollama")
-    assert (wrong.code, "[model.url]" in wrong.err, "secret" in wrong.err) == (2, True, False)
+        assert "pa55word" not in done.out + done.err
+    wrong = call("models", OLLAMA_HOSTS="http://me:pa55word@", VICTORIA_MODEL="ollama")
+    assert (wrong.code, "[model.url]" in wrong.err, "pa55word" in wrong.err) == (2, True, False)
 
 
 def test_doctor_finds_all_well_and_starts_nothing(call: Call, tmp_path: Path) -> None:
@@ -169,6 +169,29 @@ def test_doctor_names_a_key_that_holds_something_else_and_goes_on(call: Call, cl
     assert "! dead       1 dead letters" in done.out
 
 
+def test_tools_shows_what_each_is_for_what_it_may_change_and_why_one_is_not_offered(call: Call) -> None:
+    done = call("tools")
+    assert max(map(len, done.out.splitlines())) <= 80
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert lines[lines.index("read_file the text of one file") + 1] == (
+        "file_operations · changes nothing · /read PATH"
+    )
+    assert any("system_admin · never repeated · asks first" in line for line in lines)
+    assert "not offered: The setting `search_url` names no SearXNG server." in done.out
+    rows = {row["name"]: row for row in call("tools", "--json", VICTORIA_SSH_HOSTS="gpu-1").json()}
+    assert rows["read_file"]["schema"]["$defs"]["ReadFile"]["properties"]["path"]["maxLength"] == 200
+    assert rows["read_file"]["look"] == {"label": "Read", "shows": "text"}
+    assert (rows["ssh_run"]["missing"], rows["ssh_run"]["approval"]) == ("", True)
+    approved = call("tools", "--json", VICTORIA_APPROVED_TOOLS="ssh_run").json()
+    assert not any(row["approval"] for row in approved)
+
+
+def test_a_broken_tool_of_the_users_own_is_named_with_its_line(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "shout.py").write_text("import os\n\nnonsense\n")
+    done = call("tools", VICTORIA_TOOLS_DIR=str(tmp_path))
+    assert (done.code, "shout.py, line 3: NameError" in done.err, "[tool.broken]" in done.err) == (3, True, True)
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS, "models", "models pull"])
 def test_every_help_has_an_example_that_fits(command: str) -> None:
     from typer.testing import CliRunner
@@ -180,7 +203,7 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    commands = "run ask up worker publish cancel status tail events experts config doctor"
+    commands = "run ask up worker publish cancel status tail events tools experts config doctor"
     assert commands.split() == COMMANDS
 
 
