@@ -5,15 +5,18 @@ intake -> understand -> plan -> aggregate <-> step-execute
                                  results        every stage asks models over infer.*
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from consumers import aggregate, clock, plan, step_execute, understand
 from consumers.clock import Left
 from consumers.inference import Inference
 from consumers.questions import Questions
 from consumers.routes import Routes
-from consumers.step_execute import Executor, Experts, Workspaces, no_experts
+from consumers.roster import Folders
+from consumers.staff import Loads, Office, idle
+from consumers.step_execute import Executor, Workspaces, no_experts
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import Strategies
 from consumers.tools.registry import BUILT_IN as TOOLS
@@ -33,7 +36,7 @@ from streams.topology import Topology
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock, limits,
-    tools, experts (None: there are none), strategies, other agents by name."""
+    tools, experts (None: there are none), strategies, other agents' URLs by name, and how busy they are."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
@@ -42,14 +45,16 @@ class Parts:
     max_iterations: int = 10
     question_seconds: float = 86_400
     tools: Registry = TOOLS
-    experts: Experts | None = None
+    experts: Folders | None = None
     strategies: Strategies = STRATEGIES
-    agents: Collection[str] = ()
+    agents: Mapping[str, str] = MappingProxyType({})
+    loads: Loads = idle
 
 
 def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
-    experts = parts.experts or no_experts
+    experts = parts.experts.roster if parts.experts else no_experts
+    office = Office(parts.experts, parts.loads) if parts.experts else None
     reader = understand.Reader(
         parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.agents
     )
@@ -57,7 +62,7 @@ def topology(parts: Parts) -> Topology:
     return Topology(
         stages=(
             understand.stage(reader),
-            plan.stage(parts.tools),
+            plan.stage(parts.tools, office, parts.strategies, parts.agents),
             step_execute.stage(executor),
             aggregate.stage(parts.questions.listed),
             clock.stage(parts.left),

@@ -226,7 +226,7 @@ def wired(settings: Settings, projects: Projects, engines: Engines, client: Clie
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=registry(settings),
-            experts=folders.roster if settings.use_victoria_enhanced else None,
+            experts=folders if settings.use_victoria_enhanced else None,
         )
     )
 
