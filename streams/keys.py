@@ -70,6 +70,10 @@ class Keys:
         """Hash that expires: what each inference consumer offers, `<time in ms until it holds>:<JSON>`."""
         return self.stream(INFERENCE, "offers")
 
+    def works(self, agent: str) -> str:
+        """Sorted set that expires: what another agent has in hand for us, by the time in ms until which it counts."""
+        return self.stream(INFERENCE, f"agent:{agent}")
+
     def answers(self, consumer: str) -> str:
         """Pub/sub channel on which a waiting worker hears that a journal has its answer."""
         return f"{self.prefix}:answers:{consumer}"

@@ -1,0 +1,108 @@
+"""delegate: a step is done by another agent. Where that fails, aggregate has it done here."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Collection
+
+from anyio import CancelScope
+
+from consumers.agent_load import AgentLoad
+from consumers.agents import TAKE_BACK, Agents, Delivery, Order
+from llm.prompts import excerpt
+from schemas.errors import EffectFailed, ErrorInfo
+from schemas.events import DelegationRequested, Event, StepFinished
+from schemas.plan import Spent
+from streams.stage import Context, Policy, Stage
+
+NAME = "delegate"
+INSTRUCTION_CHARACTERS, CONTEXT_CHARACTERS, INPUT_CHARACTERS = 6_000, 2_000, 6_000
+"""Of what an agent is told: of the instruction, of the context, and of all inputs together."""
+Over = Callable[[Collection[str]], Awaitable[Collection[str]]]
+"""Says which of these runs have ended."""
+_TAG = re.compile(r"<(?=\s*/?\s*(?:context|inputs)\b)", re.IGNORECASE)
+
+
+class Delegation:
+    """Has steps done by other agents, and keeps count of what each has to do."""
+
+    def __init__(self, agents: Agents, load: AgentLoad, over: Over) -> None:
+        self._agents, self._load, self._over = agents, load, over
+
+    async def handle(self, event: DelegationRequested, ctx: Context[None]) -> list[Event]:
+        """One step in, its end out."""
+
+        async def work(order: Order, key: str) -> Delivery:
+            async with self._load.open(order.agent, key, longest(self._agents)):
+                try:
+                    return await self._agents.work(order, key)
+                except asyncio.CancelledError:
+                    await self._left(ctx.run_id, order.agent, key)
+                    raise
+
+        order = Order(event.step.agent, goal(event), event.project)
+        try:
+            delivery = await ctx.call("work", work, order, returns=Delivery, effects="repeat")
+        except EffectFailed as failure:
+            return [_failed(event, failure.info, Spent(NAME, ctx.now()))]
+        return [
+            StepFinished(
+                step_id=event.step.id,
+                status="ok",
+                output=delivery.output,
+                source="agent",
+                agent=order.agent,
+                expert=event.step.expert,
+                spent=Spent(NAME, ctx.now(), delivery.usage),
+            )
+        ]
+
+    async def _left(self, run_id: str, agent: str, key: str) -> None:
+        """A work of a run that has ended is taken back. One of a worker that stops is left: the next asks for it again."""
+        with CancelScope(shield=True):
+            if run_id in await self._over([run_id]):
+                await self._agents.take_back(agent, key)
+
+
+def longest(agents: Agents) -> float:
+    """Seconds in which a work has ended, or is taken back."""
+    return agents.timeout + TAKE_BACK + 5
+
+
+def goal(event: DelegationRequested) -> str:
+    """What an agent is told: the instruction, and beside it, as data, what the step depends on."""
+    share = INPUT_CHARACTERS // max(1, len(event.inputs))
+    inputs = "\n\n".join(excerpt(text, share) for text in event.inputs.values())
+    parts = [excerpt(event.step.instruction, INSTRUCTION_CHARACTERS)]
+    parts += [f"Expected: {event.step.expected}"] if event.step.expected else []
+    parts += _block("context", excerpt(event.context, CONTEXT_CHARACTERS))
+    parts += _block("inputs", inputs)
+    return "\n\n".join(parts)
+
+
+def _block(name: str, text: str) -> list[str]:
+    """Text as data that can't leave its block; none where there is nothing."""
+    return [f"<{name}>\n{_TAG.sub('‹', text.strip())}\n</{name}>"] if text.strip() else []
+
+
+def _failed(event: DelegationRequested, error: ErrorInfo, spent: Spent | None = None) -> StepFinished:
+    step = event.step
+    return StepFinished(
+        step_id=step.id, status="failed", agent=step.agent, expert=step.expert, error=error, spent=spent
+    )
+
+
+async def _given_up(event: DelegationRequested, error: ErrorInfo, _ctx: Context[None]) -> list[Event]:
+    return [_failed(event, error)]
+
+
+def stage(agents: Agents, load: AgentLoad, over: Over) -> Stage[DelegationRequested, None]:
+    """The stage as it stands in the topology."""
+    return Stage(
+        name=NAME,
+        reads=NAME,
+        accepts=(DelegationRequested,),
+        emits=(StepFinished,),
+        handle=Delegation(agents, load, over).handle,
+        policy=Policy(timeout=longest(agents) + 30),
+        on_dead=_given_up,
+    )
