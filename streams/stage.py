@@ -71,7 +71,7 @@ class Reject(Exception):
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How failure and load are met. Times are seconds; the n-th retry waits backoff * 2**(n-1), at most backoff_max.
-    An entry over which `deliveries` workers died is given up too. `stops_with_run`: when its run ends, a handler stops."""
+    An entry on which `deliveries` workers died is given up too. `stops_with_run`: a handler stops when its run ends."""
 
     attempts: int = 4
     deliveries: int = 10
