@@ -16,7 +16,7 @@ FORGET = 1.0
 """Seconds to take a work off, when all is to end."""
 SHUNNED = "shunned"
 """Among the works of an agent, what says so."""
-FAILURES = frozenset({"delegation.unreachable", "delegation.http"})
+FAILURES = frozenset({"delegation.unreachable", "delegation.lost", "delegation.http"})
 """Failures that are the agent's, not the work's."""
 
 

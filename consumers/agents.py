@@ -32,11 +32,13 @@ _log: Any = structlog.get_logger()
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is wanted of an agent. `project` is a name that both know, "" the agent's main one."""
+    """What is wanted of an agent. `project` is a name that both know, "" the agent's main one. `max_tokens` is what its
+    models may use for it, 0 for any number."""
 
     agent: str
     goal: str
     project: str = ""
+    max_tokens: int = 0
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -91,8 +93,8 @@ class Agents:
     async def work(self, order: Order, key: str) -> Delivery:
         """Have it done: once, however often it is asked for with this `key`.
 
-        Raises AgentFailed: `delegation.unreachable`, `.timeout`, `.http`, `.garbage`, `.failed`. What the agent may be at
-        after that is taken back.
+        Raises AgentFailed: `delegation.unreachable` where nothing was begun, `.lost`, `.timeout`, `.http`, `.garbage`,
+        `.failed`. What the agent may be at after that is taken back.
         """
         import httpx  # late: it takes a third of a second
 
@@ -116,7 +118,8 @@ class Agents:
             ) from problem
         except (httpx.HTTPError, OSError) as problem:
             await self.take_back(agent, key)
-            raise _unreachable(f"{agent} went away in mid-work: {type(problem).__name__}.") from problem
+            message = f"{agent} went away in mid-work: {type(problem).__name__}."
+            raise AgentFailed("delegation.lost", message, _LOOK) from problem
         except _TooMuch as problem:
             await self.take_back(agent, key)
             raise _garbage(agent, f"more than {MAX_BYTES:,} bytes") from problem
@@ -136,8 +139,12 @@ class Agents:
         """Status and body of the answer; no body where the status says it all. Raises httpx errors, _TooMuch."""
         import httpx
 
-        wanted = {"goal": order.goal, "async_mode": 0, "project_context": order.project}
-        content = msgspec.json.encode({name: value for name, value in wanted.items() if value != ""})
+        wanted: dict[str, str | int] = {"goal": order.goal, "async_mode": 0}
+        if order.project:
+            wanted["project_context"] = order.project
+        if order.max_tokens:
+            wanted["max_tokens"] = order.max_tokens
+        content = msgspec.json.encode(wanted)
         headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
         async with self._client(order.agent) as client:
             request = client.build_request("POST", "run", params={"async_mode": "0"}, content=content, headers=headers)

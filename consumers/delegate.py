@@ -14,9 +14,12 @@ from schemas.events import DelegationRequested, Event, StepFinished
 from schemas.plan import Spent
 from streams.stage import Context, Policy, Stage
 
-NAME = "delegate"
+NAME, WORK = "delegate", "work"
 INSTRUCTION_CHARACTERS, CONTEXT_CHARACTERS, INPUT_CHARACTERS = 6_000, 2_000, 6_000
 """Of what an agent is told: of the instruction, of the context, and of all inputs together."""
+SHARES = 4
+"""Of a run's tokens, an agent gets one of this many shares."""
+NOTHING_DONE = "delegation.unreachable"
 Over = Callable[[Collection[str]], Awaitable[Collection[str]]]
 """Says which of these runs have ended."""
 _TAG = re.compile(r"<(?=\s*/?\s*(?:context|inputs)\b)", re.IGNORECASE)
@@ -39,10 +42,15 @@ class Delegation:
                     await self._left(ctx.run_id, order.agent, key)
                     raise
 
-        order = Order(event.step.agent, goal(event), event.project)
         try:
-            delivery = await ctx.call("work", work, order, returns=Delivery, effects="repeat")
+            share = await _share(ctx)
+            order = Order(event.step.agent, goal(event), event.project, share)
+            delivery = await ctx.call(WORK, work, order, returns=Delivery, effects="repeat")
+            usage = delivery.usage
+            await ctx.spend(WORK, usage.tokens_in + usage.tokens_out, usage.calls)
         except EffectFailed as failure:
+            if failure.code == NOTHING_DONE:
+                await ctx.spend(WORK, 0, 0)
             return [_failed(event, failure.info, Spent(NAME, ctx.now()))]
         return [
             StepFinished(
@@ -50,17 +58,28 @@ class Delegation:
                 status="ok",
                 output=delivery.output,
                 source="agent",
-                agent=order.agent,
+                agent=event.step.agent,
                 expert=event.step.expert,
-                spent=Spent(NAME, ctx.now(), delivery.usage),
+                spent=Spent(NAME, ctx.now(), usage),
             )
         ]
 
     async def _left(self, run_id: str, agent: str, key: str) -> None:
-        """A work of a run that has ended is taken back. One of a worker that stops is left: the next asks for it again."""
+        """The work of a run that has ended is taken back. That of a worker that stops is asked for again by the next."""
         with CancelScope(shield=True):
             if run_id in await self._over([run_id]):
                 await self._agents.take_back(agent, key)
+
+
+async def _share(ctx: Context[None]) -> int:
+    """What the run's budget lets an agent use, 0 for any number. Raises EffectFailed where nothing is left."""
+    limits = ctx.limits
+    if not limits or not (limits.tokens or limits.calls):
+        return 0
+    share = await ctx.reserve(WORK, max(1, limits.tokens // SHARES))
+    if not share:
+        raise EffectFailed("budget.delegation", "The run's budget leaves nothing for another agent.", "Give it more.")
+    return share if limits.tokens else 0
 
 
 def longest(agents: Agents) -> float:
@@ -103,6 +122,6 @@ def stage(agents: Agents, load: AgentLoad, over: Over) -> Stage[DelegationReques
         accepts=(DelegationRequested,),
         emits=(StepFinished,),
         handle=Delegation(agents, load, over).handle,
-        policy=Policy(timeout=longest(agents) + 30),
+        policy=Policy(timeout=longest(agents) + 30, stops_with_run=True),
         on_dead=_given_up,
     )

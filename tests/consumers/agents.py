@@ -135,7 +135,7 @@ async def dripping(reply: Reply, _: Request) -> None:
 async def fake_agent(port: int = 0) -> AsyncGenerator[FakeAgent]:
     agent = FakeAgent()
     server = await asyncio.start_server(agent.connected, "127.0.0.1", port)
-    agent.url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+    agent.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield agent
     finally:

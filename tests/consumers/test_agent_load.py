@@ -49,7 +49,7 @@ async def test_a_work_of_a_process_that_died_counts_no_longer_than_it_could_last
     await eventually(is_(busy, 0.0))
 
 
-@pytest.mark.parametrize("code", ["delegation.unreachable", "delegation.http"])
+@pytest.mark.parametrize("code", ["delegation.unreachable", "delegation.lost", "delegation.http"])
 async def test_an_agent_that_failed_counts_as_full_for_a_while(
     workshop: Workshop, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

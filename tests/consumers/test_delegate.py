@@ -11,10 +11,11 @@ from consumers.agent_load import AgentLoad
 from consumers.agents import Agents, task_id
 from schemas.errors import ErrorInfo
 from schemas.events import DelegationRequested, StepFinished
-from schemas.plan import Step, Usage
-from streams.stage import AnyStage
+from schemas.plan import Limits, Step, Usage
 from streams.connection import connect
+from streams.endings import ended
 from streams.keys import Keys
+from streams.stage import AnyStage
 from streams.testing import ScriptedContext
 from streams.worker import Terms
 from tests.consumers.agents import FakeAgent, fake_agent, says, sends
@@ -44,13 +45,18 @@ class Office:
     def __init__(self, workshop: Workshop, agent: FakeAgent) -> None:
         self.workshop, self.agent = workshop, agent
         self.load = AgentLoad(workshop.client, workshop.keys, ["veronica"], 4)
-        self.ended: set[str] = set()
 
     def stage(self, timeout: float = 10.0) -> AnyStage:
         return delegate.stage(Agents({"veronica": self.agent.url}, timeout=timeout), self.load, self._over)
 
     async def _over(self, runs: Collection[str]) -> Collection[str]:
-        return self.ended & set(runs)
+        return await ended(self.workshop.client, self.workshop.keys, runs)
+
+    async def end_run(self) -> None:
+        """As settling a run's last event does."""
+        key = self.workshop.keys.run("0", "run-0")
+        await self.workshop.client.hset(key, "ended", "1")
+        await self.workshop.client.expire(key, 60)
 
     async def request(self, run: str = "run-0", event: DelegationRequested = ASKED) -> None:
         await self.workshop.publisher.publish([(run, event)], delegate.NAME)
@@ -66,6 +72,10 @@ class Office:
 
     async def begun(self) -> bool:
         return bool(self.agent.asked)
+
+
+async def settled(office: Office) -> bool:
+    return await office.workshop.pending(office.stage()) == 0
 
 
 @pytest.fixture
@@ -93,7 +103,7 @@ async def test_the_agent_does_the_step_and_is_named(office: Office) -> None:
         (says({}, 500), "delegation.http"),
         (says(b"?"), "delegation.garbage"),
         (says({"status": "error", "output": "no", "knowledge": {}}), "delegation.failed"),
-        (sends(), "delegation.unreachable"),
+        (sends(), "delegation.lost"),
         (sends(hold=True), "delegation.timeout"),
     ],
 )
@@ -139,10 +149,18 @@ async def test_a_stopped_worker_leaves_the_work_to_the_next_one(office: Office) 
 
 async def test_when_its_run_ends_the_work_is_taken_back(office: Office) -> None:
     office.agent.free.clear()
-    office.ended.add("run-0")
-    async with office.workshop.working(office.stage(), terms=HASTY):
+
+    async def taken_back() -> bool:
+        return bool(office.agent.taken_back)
+
+    async with office.workshop.working(office.stage()):
         await office.request()
         await eventually(office.begun)
+        await office.end_run()
+        await eventually(taken_back, within=3)
+        await eventually(lambda: settled(office))
+    assert await office.finished() == []
+    assert office.agent.did == {}
     assert office.agent.taken_back == [f"/run/{task_id(office.agent.asked[0].key)}/cancel"]
 
 
@@ -166,7 +184,7 @@ async def test_what_other_steps_gave_is_data_that_stays_in_its_place(agent: Fake
     goal = agent.asked[0].body["goal"]
     assert goal.startswith("Count the files.\n\n<context>\nsaid before\n</context>\n\n<inputs>\n")
     assert goal.endswith("\n</inputs>")
-    assert goal.count("inputs>") == 2
+    assert goal.count("<inputs>") == goal.count("</inputs>") == goal.count("<context>") == 1
     assert len(goal) < 7_000
     assert agent.asked[0].body["project_context"] == "shop"
 
@@ -177,3 +195,35 @@ async def test_a_request_that_is_given_up_ends_its_step() -> None:
     error = ErrorInfo("entry.poisoned", "Too often.")
     (end,) = await on_dead(ASKED, error, ScriptedContext())
     assert end == StepFinished(step_id="2", status="failed", agent="veronica", expert="devops", error=error)
+
+
+async def test_an_agent_gets_a_share_of_the_runs_budget_and_what_it_used_is_told(agent: FakeAgent) -> None:
+    office = delegate.Delegation(Agents({"veronica": agent.url}), ALONE, no_run)
+    ctx = ScriptedContext(limits=Limits(tokens=1_000))
+    await office.handle(ASKED, ctx)
+    assert agent.asked[0].body["max_tokens"] == 250
+    assert ctx.spent == [("work", 42, 1)]
+
+
+async def test_without_a_budget_an_agent_uses_what_it_needs(agent: FakeAgent) -> None:
+    office = delegate.Delegation(Agents({"veronica": agent.url}), ALONE, no_run)
+    for limits in (None, Limits(calls=5)):
+        await office.handle(ASKED, ScriptedContext(limits=limits))
+    assert ["max_tokens" in request.body for request in agent.asked] == [False, False]
+
+
+async def test_a_spent_budget_is_a_failure_for_which_nobody_is_asked(agent: FakeAgent) -> None:
+    office = delegate.Delegation(Agents({"veronica": agent.url}), ALONE, no_run)
+    ctx = ScriptedContext(limits=Limits(tokens=1_000))
+    await ctx.spend("before", 1_000, 1)
+    (end,) = await office.handle(ASKED, ctx)
+    assert isinstance(end, StepFinished)
+    assert end.error
+    assert (end.status, end.error.code) == ("failed", "budget.delegation")
+    assert agent.asked == []
+
+
+async def test_what_never_began_costs_nothing() -> None:
+    ctx = ScriptedContext(limits=Limits(tokens=1_000))
+    await delegate.Delegation(Agents({}), ALONE, no_run).handle(ASKED, ctx)
+    assert ctx.spent == [("work", 0, 0)]
