@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from consumers import aggregate, plan, step_execute, understand
+from consumers import aggregate, answering, plan, react, understand
 from consumers.tools.registry import BUILT_IN, Registry
 from schemas.inference import Question
 
@@ -12,7 +12,7 @@ def prefixes(tools: Registry = BUILT_IN) -> tuple[Question[Any], ...]:
     return (
         understand.PROMPT.question(understand.Understanding, goal="", history=""),
         plan.PROMPT.question(plan.Decomposition, goal="", tools=tools.described),
-        step_execute.ACT.question(tools.action, goal="", hint="", tools=tools.described, observations=""),
-        step_execute.ANSWER.question(str, goal="", inputs=""),
+        react.ACT.question(tools.action, context="", goal="", hint="", tools=tools.described, observations=""),
+        answering.ANSWER.question(str, context="", goal="", inputs=""),
         aggregate.FUSE.question(str, goal="", answers=""),
     )

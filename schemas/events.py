@@ -315,8 +315,8 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The one end of a run. `method` is its plan's strategy, or "rules" where no model had a part in its answer. One that
-    was stopped at a limit is completed, with what there was by then, and `error` says which limit."""
+    """The one end of a run. `method` is its plan's strategy, or "rules" where no model had a part in its answer. One
+    that was stopped at a limit is completed, with what there was by then, and `error` says which limit."""
 
     ends_run: ClassVar[bool] = True
 
@@ -326,6 +326,16 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     metadata: Metadata
     stages: tuple[StageTime, ...]
     error: ErrorInfo | None = None
+
+
+class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A turn of a session has ended: what was wanted, what was answered, and by which expert."""
+
+    session: str
+    goal: str
+    output: str
+    status: Literal["completed", "failed", "cancelled"]
+    expert: str = ""
 
 
 class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):

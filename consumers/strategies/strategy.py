@@ -1,8 +1,8 @@
 """The contract of a strategy: from an understood goal to the shape of a plan.
 
 A new strategy is one file: a subclass of Strategy, beside this file or in the folder of the user's own strategies
-(`strategies_dir`). The registry finds it; nothing else changes. A strategy only shapes: the pipeline releases the steps,
-carries them out, and puts their answers together.
+(`strategies_dir`). The registry finds it; nothing else changes. A strategy only shapes: the pipeline releases the
+steps, carries them out, and puts their answers together.
 """
 
 from abc import ABC, abstractmethod
@@ -60,13 +60,14 @@ class Ask(Protocol):
 
 
 class Strategy(ABC):
-    """One shape of a plan. `suits` names the kinds of goals it is chosen for where nothing else is said; of two that suit
-    the same kind, the one whose name comes first is taken. One that `asks` needs a model to shape a plan."""
+    """One shape of a plan. `suits` names the kinds of goals it is chosen for where nothing else is said; of two that
+    suit the same kind, the one whose name comes first is taken. A `direct` one needs nothing but the goal and its
+    expert, no colleagues and no model: a goal that is surely that expert's goes straight to its step."""
 
     name: ClassVar[str]
     description: ClassVar[str]
     suits: ClassVar[Sequence[TaskKind]] = ()
-    asks: ClassVar[bool] = False
+    direct: ClassVar[bool] = False
 
     @abstractmethod
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
