@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from consumers.agents import AGENT, delegated
+from consumers.agent_choice import AGENT, delegated
 from consumers.failure import stage_failed
 from consumers.plan_check import checked, kept, renumbered
 from consumers.routing import SURE, needs

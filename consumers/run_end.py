@@ -121,10 +121,8 @@ def _cost_of_votes(state: RunState) -> list[str]:
         return []
     voters = [state.steps[step.id] for step in state.plan.steps if step.how == "vote"]
     heard, cost = sum(group.votes for group in groups), sum((step.usage for step in voters), Usage())
-    return [
-        f"{groups[0].votes} of {heard} votes agree; {len(voters) - heard} of {len(voters)} voters were not heard. "
-        f"The vote took {cost.tokens_in + cost.tokens_out:,} tokens."
-    ]
+    agree = f"{groups[0].votes} of {heard} votes agree; {len(voters) - heard} of {len(voters)} voters were not heard."
+    return [f"{agree} The vote took {cost.tokens_in + cost.tokens_out:,} tokens."]
 
 
 def _stage_times(state: RunState, fused: Usage, now: datetime) -> tuple[StageTime, ...]:

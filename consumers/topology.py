@@ -13,8 +13,8 @@ from consumers import aggregate, clock, plan, step_execute, understand
 from consumers.clock import Left
 from consumers.inference import Inference
 from consumers.questions import Questions
-from consumers.routes import Routes
 from consumers.roster import Folders
+from consumers.routes import Routes
 from consumers.staff import Loads, Office, idle
 from consumers.step_execute import Executor, Workspaces, no_experts
 from consumers.strategies.registry import BUILT_IN as STRATEGIES

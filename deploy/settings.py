@@ -240,12 +240,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="The keys of those machines, as ssh keeps them."),
         More(default="~/.ssh/known_hosts"),
     ] = msgspec.field(default_factory=lambda: Path("~/.ssh/known_hosts").expanduser())
+    agent: Annotated[
+        str,
+        Meta(description="The expert as which this installation answers over HTTP.", pattern="^[a-z][a-z0-9_]{0,39}$"),
+        More(expects="an expert's name"),
+    ] = "victoria"
     victoria_url: Annotated[
-        str, Meta(description="Victoria's HTTP door (for later versions)."), More(names=("VICTORIA_URL",))
-    ] = "http://127.0.0.1:8010"
+        str,
+        Meta(description="The HTTP door of the agent Victoria, such as http://ops:8010; empty where there is none."),
+        More(names=("VICTORIA_URL",), expects="an http:// or https:// URL, or nothing"),
+    ] = ""
     veronica_url: Annotated[
-        str, Meta(description="Veronica's HTTP door (for later versions)."), More(names=("VERONICA_URL",))
-    ] = "http://127.0.0.1:8011"
+        str,
+        Meta(description="The HTTP door of the agent Veronica, such as http://ops:8011; empty where there is none."),
+        More(names=("VERONICA_URL",), expects="an http:// or https:// URL, or nothing"),
+    ] = ""
+    agents: Annotated[
+        str,
+        Meta(description="Further agents that steps are given to, by their experts' names: qa=http://lab:8010, ..."),
+    ] = ""
+    delegate_timeout: Annotated[float, Meta(description="Seconds another agent has for a step.", gt=0, le=86_400)] = 300
+    delegate_at_once: Annotated[
+        int, Meta(description="With how many steps at once another agent counts as fully busy.", ge=1, le=10_000)
+    ] = 4
     database_url: Annotated[
         str,
         Meta(description="The Postgres server (for later versions)."),

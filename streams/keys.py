@@ -54,6 +54,10 @@ class Keys:
         """Hash: a run's recorded effects, `<event id>/<name>`, and intents, the same with `!` behind."""
         return self.stream(self.of_run(run_id), f"journal:{run_id}")
 
+    def budget(self, run_id: str) -> str:
+        """Hash that expires: what a run with limits has spent and reserved; see scripts/reserve.lua."""
+        return self.stream(self.of_run(run_id), f"budget:{run_id}")
+
     def asked(self, effect: str) -> str:
         """Hash that expires: the inference streams a question was put on, so that it is put there once."""
         return self.stream(INFERENCE, f"asked:{effect}")
@@ -73,6 +77,10 @@ class Keys:
     def offers(self) -> str:
         """Hash that expires: what each inference consumer offers, `<time in ms until it holds>:<JSON>`."""
         return self.stream(INFERENCE, "offers")
+
+    def works(self, agent: str) -> str:
+        """Sorted set that expires: what another agent has in hand for us, by the time in ms until which it counts."""
+        return self.stream(INFERENCE, f"agent:{agent}")
 
     def answers(self, consumer: str) -> str:
         """Pub/sub channel on which a waiting worker hears that a journal has its answer."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 from redis.exceptions import NoScriptError
 
+from schemas.plan import Limits
 from streams.cluster import Client, Line
 
 Arg = str | bytes | int
@@ -27,6 +28,15 @@ class Retained(NamedTuple):
     more: bool
     held_by: str
     length: int
+
+
+class Reserved(NamedTuple):
+    """Tokens granted to an effect, -1 where tokens lack, -2 where calls do; and what the run had used and reserved."""
+
+    granted: int
+    used: int
+    reserved: int
+    calls: int
 
 
 class Script:
@@ -59,6 +69,7 @@ class Scripts:
         self._record = load("record")
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
         self._retain, self._offer = load("retain"), load("offer")
+        self._reserve, self._spend = load("reserve"), load("spend")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed, -2 one of its
@@ -118,6 +129,17 @@ class Scripts:
     async def offer(self, offers: str, consumer: str, seconds: float, offer: bytes) -> None:
         """Say what an inference consumer offers for `seconds` from now; 0 withdraws it."""
         await self._offer(keys=[offers], args=[consumer, int(seconds * 1000), offer])
+
+    async def reserve(
+        self, budget: str, effect: str, wanted: int, enough: int, limits: Limits, keep: float
+    ) -> Reserved:
+        """Reserve `wanted` tokens, at least `enough`, and a call. The budget is kept for `keep` seconds from now."""
+        args: list[Arg] = [effect, wanted, enough, 1, limits.tokens, limits.calls, int(keep * 1000)]
+        return Reserved(*await self._reserve(keys=[budget], args=args))
+
+    async def spend(self, budget: str, effect: str, tokens: int, calls: int) -> None:
+        """Put what an effect cost in the place of what is reserved for it, once."""
+        await self._spend(keys=[budget], args=[effect, tokens, calls])
 
     async def leave(self, stream: str, leases: str, group: str, consumer: str) -> int:
         """Give the lease up; how many pending entries stay behind for others."""
