@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from consumers.store import Stores
 from consumers.tools.finish import Finish
 from consumers.tools.registry import BUILT_IN, Registry, carried_out
 from consumers.tools.tool import Asked, Site, ToolArguments
@@ -37,8 +38,11 @@ BY_RULES = (
 class Executor:
     """Carries out steps in the projects' folders, with at most `max_iterations` rounds of think, act, observe."""
 
-    def __init__(self, workspaces: Workspaces, max_iterations: int, tools: Registry = BUILT_IN) -> None:
+    def __init__(
+        self, workspaces: Workspaces, max_iterations: int, tools: Registry = BUILT_IN, stores: Stores | None = None
+    ) -> None:
         self._workspaces, self._max_iterations, self._tools = workspaces, max_iterations, tools
+        self._stores = stores
 
     async def handle(self, event: StepReady, ctx: Context[None]) -> list[Event]:
         """One ready step in, its end out."""
@@ -115,7 +119,7 @@ class Executor:
 
     async def _run_tool(self, event: StepReady, name: str, arguments: ToolArguments, ctx: Context[None]) -> str:
         async def act(request: ToolArguments, key: str) -> str:
-            return await carried_out(request, Site(self._workspaces(event.project), self._tools.allowed, key))
+            return await carried_out(request, self._site(event, key, ctx))
 
         try:
             self._tools.require_approval(arguments)
@@ -126,6 +130,12 @@ class Executor:
                 f"Nobody can be asked here: {asked.question}",
                 "Go on without, or name the tool in the setting `approved_tools`.",
             ) from None
+
+    def _site(self, event: StepReady, key: str, ctx: Context[None]) -> Site:
+        """Where a tool acts for a step. Raises ToolRefused where its project has no folder."""
+        allowed = self._tools.allowed
+        store = self._stores(event.project) if self._stores else None
+        return Site(self._workspaces(event.project), allowed, key, ctx.now().astimezone(allowed.zone), store)
 
 
 def _inputs(event: StepReady) -> list[str]:
@@ -143,14 +153,16 @@ async def _given_up(event: StepReady, error: ErrorInfo, _ctx: Context[None]) -> 
     return [StepFinished(step_id=event.step.id, status="failed", error=error)]
 
 
-def stage(workspaces: Workspaces, max_iterations: int, tools: Registry = BUILT_IN) -> Stage[StepReady, None]:
+def stage(
+    workspaces: Workspaces, max_iterations: int, tools: Registry = BUILT_IN, stores: Stores | None = None
+) -> Stage[StepReady, None]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads=NAME,
         accepts=(StepReady,),
         emits=(StepFinished,),
-        handle=Executor(workspaces, max_iterations, tools).handle,
+        handle=Executor(workspaces, max_iterations, tools, stores).handle,
         policy=Policy(timeout=3600, concurrency=CONCURRENCY),
         on_dead=_given_up,
     )

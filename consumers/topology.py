@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from consumers import aggregate, plan, step_execute, understand
 from consumers.inference import Inference
 from consumers.step_execute import Workspaces
+from consumers.store import Stores
 from consumers.tools.registry import BUILT_IN, Registry
 from schemas.events import CancelRequested, GoalSubmitted, RunFinished, RunProgressed
 from streams.topology import Topology
@@ -18,12 +19,13 @@ from streams.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, inference consumers, limits, tools."""
+    """What stages are given at start: folders of projects, inference consumers, limits, tools, what projects keep."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
     max_iterations: int = 10
     tools: Registry = BUILT_IN
+    stores: Stores | None = None
 
 
 def topology(parts: Parts) -> Topology:
@@ -32,7 +34,7 @@ def topology(parts: Parts) -> Topology:
         stages=(
             understand.stage(),
             plan.stage(parts.tools),
-            step_execute.stage(parts.workspaces, parts.max_iterations, parts.tools),
+            step_execute.stage(parts.workspaces, parts.max_iterations, parts.tools, parts.stores),
             aggregate.stage(),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),

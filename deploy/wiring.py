@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import anyio
@@ -11,7 +12,9 @@ import structlog
 
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
+from consumers.redis_store import RedisStore
 from consumers.run_view import RunView, view
+from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.embedded import embedded
@@ -196,7 +199,17 @@ def foreground(stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if not stage.endswith(".background")]
 
 
-def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
+def stores_of(projects: Projects, client: Client, keys: Keys, url: str) -> Stores:
+    """What projects keep, on the server of their streams."""
+
+    @cache
+    def store(project: str) -> Store:
+        return RedisStore(client, keys, project, url)
+
+    return lambda project: store(projects.resolve(project))
+
+
+def wired(settings: Settings, projects: Projects, engines: Engines, stores: Stores | None = None) -> Topology:
     """The topology of these settings."""
 
     def workspaces(project: str) -> Workspace:
@@ -211,7 +224,7 @@ def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
         return Workspace(folder, secrets=secrets, writable=name in writable)
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
-    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations, registry(settings)))
+    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations, registry(settings), stores))
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
@@ -243,7 +256,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines)
+        stages = wired(settings, projects, engines, stores_of(projects, client, keys, url))
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,

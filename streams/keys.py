@@ -70,6 +70,14 @@ class Keys:
         """Hash that expires: what each inference consumer offers, `<time in ms until it holds>:<JSON>`."""
         return self.stream(INFERENCE, "offers")
 
+    def records(self, collection: str, project: str) -> str:
+        """Hash: a project's records of one collection by id, in JSON, in a slot of their own."""
+        return f"{{{self.prefix}:kept:{collection}:{project}}}:records"
+
+    def times(self, collection: str, project: str) -> str:
+        """Sorted set: the ids of these records by their time in ms."""
+        return f"{{{self.prefix}:kept:{collection}:{project}}}:times"
+
     def answers(self, consumer: str) -> str:
         """Pub/sub channel on which a waiting worker hears that a journal has its answer."""
         return f"{self.prefix}:answers:{consumer}"
