@@ -47,7 +47,7 @@ async def handle(event: GoalUnderstood, ctx: Context[None], tools: Registry = BU
     if event.calls:
         plan = of_calls(event.calls, event.question, alone=event.question_alone)
     elif event.category == "simple":
-        plan = Plan("simple", (Step("1", "answer", event.restated),))
+        plan = Plan("simple", (Step("1", "answer", event.restated, how="answer"),))
     else:
         plan = await _decomposed(event, ctx, tools)
     proposed = PlanProposed(
@@ -55,6 +55,8 @@ async def handle(event: GoalUnderstood, ctx: Context[None], tools: Registry = BU
         plan=plan,
         project=event.project,
         session=event.session,
+        context=event.context,
+        expert=event.expert,
         spent=(*event.spent, Spent(NAME, ctx.now(), ctx.usage())),
     )
     titles = "; ".join(step.title for step in plan.steps)
@@ -67,13 +69,13 @@ def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False)
     A question that stands alone gets no results: a small model would talk about them instead of answering.
     """
     steps = [
-        Step(str(number), " ".join((call.tool, *call.arguments.values()))[:120], call.tool, call=call, final=True)
+        Step(str(number), " ".join((call.tool, *call.arguments.values()))[:120], call.tool, how="tool", call=call)
         for number, call in enumerate(calls, 1)
     ]
     if not question:
         return Plan("rules", tuple(steps))
     needs = () if alone else tuple(step.id for step in steps)
-    last = Step(str(len(steps) + 1), question[:120], question, depends_on=needs)
+    last = Step(str(len(steps) + 1), question[:120], question, how="answer", depends_on=needs)
     return Plan("simple", (*steps, last))
 
 

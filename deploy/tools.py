@@ -26,9 +26,9 @@ def registry(settings: Settings) -> Registry:
     return Registry.of([*built_in(), *in_folder(settings.tools_dir)], allowed(settings))
 
 
-def experts(settings: Settings) -> Folders:
-    """All experts; one that names a tool which is none is among the problems. Raises as `registry` does."""
-    return Folders(FOLDER, settings.experts_dir, tools=registry(settings).names)
+def experts(settings: Settings, tools: Registry) -> Folders:
+    """All experts; one that names a tool which is not among these is a problem of the roster."""
+    return Folders(FOLDER, settings.experts_dir, tools=tools.names)
 
 
 def allowed(settings: Settings) -> Allowed:

@@ -3,7 +3,8 @@
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from datetime import datetime
+from functools import cache, partial
 from typing import Any, cast
 
 import anyio
@@ -12,6 +13,7 @@ import structlog
 
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
+from consumers.questions import Questions
 from consumers.redis_store import RedisStore
 from consumers.run_view import RunView, view
 from consumers.store import Store, Stores
@@ -21,7 +23,7 @@ from deploy.embedded import embedded
 from deploy.engines import Engines
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
-from deploy.tools import items, registry
+from deploy.tools import experts, items, registry
 from llm.models import BACKENDS, Backend, Model, Wish
 from schemas.errors import (
     CouldNotStart,
@@ -43,6 +45,9 @@ from streams.worker import Terms, Worker, is_gone
 
 LOOK_FOR_MODEL = 20.0
 """Seconds in which consumers that were started must say what they offer."""
+
+STAYS = -1
+"""The time to live that the server tells of a key without one."""
 
 _log: Any = structlog.get_logger()
 
@@ -209,8 +214,10 @@ def stores_of(projects: Projects, client: Client, keys: Keys, url: str) -> Store
     return lambda project: store(projects.resolve(project))
 
 
-def wired(settings: Settings, projects: Projects, engines: Engines, stores: Stores | None = None) -> Topology:
-    """The topology of these settings."""
+def wired(
+    settings: Settings, projects: Projects, engines: Engines, client: Client, keys: Keys, url: str = ""
+) -> Topology:
+    """The topology of these settings, on the server at `url`."""
 
     def workspaces(project: str) -> Workspace:
         name = projects.resolve(project)
@@ -224,7 +231,30 @@ def wired(settings: Settings, projects: Projects, engines: Engines, stores: Stor
         return Workspace(folder, secrets=secrets, writable=name in writable)
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
-    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations, registry(settings), stores))
+    tools = registry(settings)
+    folders = experts(settings, tools)
+    return topology(
+        Parts(
+            workspaces=workspaces,
+            inference=engines.consumers.values(),
+            questions=Questions(client, keys),
+            left=partial(seconds_left, client, keys),
+            max_iterations=settings.max_iterations,
+            question_seconds=settings.question_timeout,
+            tools=tools,
+            experts=folders.roster if settings.use_victoria_enhanced else None,
+            stores=stores_of(projects, client, keys, url),
+        )
+    )
+
+
+async def seconds_left(client: Client, keys: Keys, run_id: str, at: datetime) -> float | None:
+    """Seconds until a moment by the server's clock; None if that run has ended."""
+    raw: Any = client
+    if await raw.pttl(keys.run(keys.of_run(run_id), run_id)) != STAYS:
+        return None
+    seconds, micros = await raw.time()
+    return at.timestamp() - seconds - micros / 1e6
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
@@ -235,7 +265,8 @@ def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> 
 def catalogue_topology() -> Topology:
     """The topology for looking at: its stages are never run."""
     settings = Settings()
-    return wired(settings, Projects("", {}), engines_alone(settings))
+    client, keys = connect("redis://"), Keys()
+    return wired(settings, Projects("", {}), engines_alone(settings), client, keys)
 
 
 def engines_alone(settings: Settings) -> Engines:
@@ -256,7 +287,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines, stores_of(projects, client, keys, url))
+        stages = wired(settings, projects, engines, client, keys, url)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,

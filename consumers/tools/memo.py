@@ -38,6 +38,7 @@ class _Memo(ToolArguments, frozen=True):
     """What the tools for notes have in common: only experts that name them have them."""
 
     capability: ClassVar[str] = "notes"
+    general: ClassVar[bool] = False
     look: ClassVar[Look] = Look("Notes", "listing")
 
 

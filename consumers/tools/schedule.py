@@ -51,6 +51,7 @@ class _Schedule(ToolArguments, frozen=True):
     """What the tools for the calendar have in common: only experts that name them have them."""
 
     capability: ClassVar[str] = "calendar"
+    general: ClassVar[bool] = False
     look: ClassVar[Look] = Look("Calendar", "listing")
 
 
