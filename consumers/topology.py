@@ -17,6 +17,7 @@ from consumers.roster import Folders
 from consumers.routes import Routes
 from consumers.staff import Loads, Office, idle
 from consumers.step_execute import Executor, Workspaces, no_experts
+from consumers.store import Stores
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import Strategies
 from consumers.tools.registry import BUILT_IN as TOOLS
@@ -36,7 +37,8 @@ from streams.topology import Topology
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock, limits,
-    tools, experts (None: there are none), strategies, other agents' URLs by name, and how busy they are."""
+    tools, experts (None: there are none), strategies, other agents' URLs by name and how busy they are, what projects
+    keep."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
@@ -49,6 +51,7 @@ class Parts:
     strategies: Strategies = STRATEGIES
     agents: Mapping[str, str] = MappingProxyType({})
     loads: Loads = idle
+    stores: Stores | None = None
 
 
 def topology(parts: Parts) -> Topology:
@@ -58,7 +61,9 @@ def topology(parts: Parts) -> Topology:
     reader = understand.Reader(
         parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.agents
     )
-    executor = Executor(parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds)
+    executor = Executor(
+        parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
+    )
     return Topology(
         stages=(
             understand.stage(reader),

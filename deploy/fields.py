@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -105,6 +106,8 @@ def _value(key: str, hint: Any, given: Any, anchor: Path, *, typed: bool) -> Any
         _check_redis_url(value)
     if key in ("search_url", "victoria_url", "veronica_url"):
         _check_http_url(value)
+    if key == "time_zone" and value:
+        ZoneInfo(value)  # raises KeyError or ValueError
     if key in ("local_model", "mlx_model", "ssh_key") and value:
         return str(_placed(value, anchor))
     return _placed_model(value, anchor) if key == "model" else value

@@ -184,6 +184,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
     ] = "warning"
+    time_zone: Annotated[
+        str,
+        Meta(
+            description="Where the days of your calendar begin, such as Europe/Berlin. Name it where workers run on "
+            "several machines."
+        ),
+        More(expects="a time zone's name, as Europe/Berlin, or nothing", default="the system's"),
+    ] = ""
     max_iterations: Annotated[
         int, Meta(description="How many rounds a strategy may take over one goal.", ge=1, le=1000)
     ] = 10

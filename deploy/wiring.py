@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import anyio
@@ -11,19 +11,19 @@ import msgspec
 import structlog
 
 from consumers.clock import seconds_left
-from consumers.experts import FOLDER
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import Questions
-from consumers.roster import Folders
+from consumers.redis_store import RedisStore
 from consumers.run_view import RunView, view
+from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.embedded import embedded
 from deploy.engines import Engines
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
-from deploy.tools import items, registry
+from deploy.tools import experts, items, registry
 from llm.models import BACKENDS, Backend, Model, Wish
 from schemas.errors import (
     CouldNotStart,
@@ -201,8 +201,20 @@ def foreground(stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if not stage.endswith(".background")]
 
 
-def wired(settings: Settings, projects: Projects, engines: Engines, client: Client, keys: Keys) -> Topology:
-    """The topology of these settings."""
+def stores_of(projects: Projects, client: Client, keys: Keys, url: str) -> Stores:
+    """What projects keep, on the server of their streams."""
+
+    @cache
+    def store(project: str) -> Store:
+        return RedisStore(client, keys, project, url)
+
+    return lambda project: store(projects.resolve(project))
+
+
+def wired(
+    settings: Settings, projects: Projects, engines: Engines, client: Client, keys: Keys, url: str = ""
+) -> Topology:
+    """The topology of these settings, on the server at `url`."""
 
     def workspaces(project: str) -> Workspace:
         name = projects.resolve(project)
@@ -216,7 +228,8 @@ def wired(settings: Settings, projects: Projects, engines: Engines, client: Clie
         return Workspace(folder, secrets=secrets, writable=name in writable)
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
-    folders = Folders(FOLDER, settings.experts_dir)
+    tools = registry(settings)
+    folders = experts(settings, tools)
     return topology(
         Parts(
             workspaces=workspaces,
@@ -225,8 +238,9 @@ def wired(settings: Settings, projects: Projects, engines: Engines, client: Clie
             left=partial(seconds_left, client, keys),
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
-            tools=registry(settings),
+            tools=tools,
             experts=folders if settings.use_victoria_enhanced else None,
+            stores=stores_of(projects, client, keys, url),
         )
     )
 
@@ -261,7 +275,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines, client, keys)
+        stages = wired(settings, projects, engines, client, keys, url)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,

@@ -82,6 +82,14 @@ class Keys:
         """Sorted set that expires: what another agent has in hand for us, by the time in ms until which it counts."""
         return self.stream(INFERENCE, f"agent:{agent}")
 
+    def records(self, collection: str, project: str) -> str:
+        """Hash: a project's records of one collection by id, in JSON, in a slot of their own."""
+        return f"{{{self.prefix}:kept:{collection}:{project}}}:records"
+
+    def times(self, collection: str, project: str) -> str:
+        """Sorted set: the ids of these records by their time in ms."""
+        return f"{{{self.prefix}:kept:{collection}:{project}}}:times"
+
     def answers(self, consumer: str) -> str:
         """Pub/sub channel on which a waiting worker hears that a journal has its answer."""
         return f"{self.prefix}:answers:{consumer}"

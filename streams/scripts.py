@@ -68,7 +68,7 @@ class Scripts:
         self._settle, self._promote, self._reclaim = load("settle"), load("promote"), load("reclaim")
         self._record = load("record")
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
-        self._retain, self._offer = load("retain"), load("offer")
+        self._retain, self._offer, self._keep_record = load("retain"), load("offer"), load("keep_record")
         self._reserve, self._spend = load("reserve"), load("spend")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
@@ -144,3 +144,13 @@ class Scripts:
     async def leave(self, stream: str, leases: str, group: str, consumer: str) -> int:
         """Give the lease up; how many pending entries stay behind for others."""
         return cast("int", await self._leave(keys=[stream, leases], args=[group, consumer]))
+
+    async def keep_record(
+        self, records: str, times: str, how: str, record_id: str, time: int, record: bytes, most: int
+    ) -> int:
+        """`add` or `replace` a project's record; 1 done, 0 there is one already, or none, -1 there are `most`."""
+        return cast("int", await self._keep_record([records, times], [how, record_id, time, record, most]))
+
+    async def remove_record(self, records: str, times: str, record_id: str) -> bool:
+        """Remove a project's record; whether there was one."""
+        return bool(await self._keep_record([records, times], ["remove", record_id]))
