@@ -9,6 +9,7 @@ from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
     CancelRequested,
     Event,
+    ExchangeCompleted,
     PlanProposed,
     RunFinished,
     RunProgressed,
@@ -52,6 +53,8 @@ async def handle(
             state = run.finish(state, output, ctx.usage(), now)
     if state.finished:
         events.append(state.finished)
+        if exchange := run.exchange(state):
+            events.append(exchange)
     ctx.state = replace(state, trust=ctx.trust)
     return events
 
@@ -83,7 +86,7 @@ def stage() -> Stage[PlanProposed | StepFinished | StageFailed | CancelRequested
         name=NAME,
         reads=NAME,
         accepts=(PlanProposed, StepFinished, StageFailed, CancelRequested),
-        emits=(StepReady, RunProgressed, RunFinished, StageFailed),
+        emits=(StepReady, RunProgressed, RunFinished, ExchangeCompleted, StageFailed),
         handle=handle,
         policy=Policy(concurrency=32),
         state=RunState,

@@ -11,6 +11,7 @@ from schemas.errors import ErrorInfo
 from schemas.events import (
     CancelRequested,
     Event,
+    ExchangeCompleted,
     Metadata,
     PlanProposed,
     RunFinished,
@@ -50,6 +51,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     goal: str = ""
     project: str = ""
+    session: str = ""
     plan: Plan | None = None
     steps: dict[str, StepState] = {}
     spent: tuple[Spent, ...] = ()
@@ -65,6 +67,7 @@ def begin(event: PlanProposed, now: datetime) -> RunState:
     return RunState(
         goal=event.restated,
         project=event.project,
+        session=event.session,
         plan=plan,
         steps={step.id: StepState() for step in plan.steps},
         spent=event.spent,
@@ -186,6 +189,14 @@ def cancel(state: RunState, event: CancelRequested, now: datetime) -> RunState:
     """The run's one end when somebody wants it; what is there already is its output, what isn't is skipped."""
     error = ErrorInfo("run.cancelled", event.reason or "The run was cancelled.")
     return _ended(_skipped(state), "cancelled", concatenated(state), error, Usage(), now)
+
+
+def exchange(state: RunState) -> ExchangeCompleted | None:
+    """What the session hears of a run's end, if the run has one and belongs to one."""
+    end = state.finished
+    if end is None or not state.session:
+        return None
+    return ExchangeCompleted(session=state.session, goal=state.goal, output=end.output, status=end.status)
 
 
 def _skipped(state: RunState) -> RunState:

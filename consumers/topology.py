@@ -2,14 +2,15 @@
 
 intake -> understand -> plan -> aggregate <-> step-execute
                                     |
-                                 results        every stage asks models over infer.*
+                         results, memory-compress        every stage asks models over infer.*
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumers import aggregate, plan, step_execute, understand
+from consumers import aggregate, memory_compress, plan, step_execute, understand
 from consumers.inference import Inference
+from consumers.sessions import Sessions
 from consumers.step_execute import Workspaces
 from consumers.tools.registry import BUILT_IN, Registry
 from schemas.events import CancelRequested, GoalSubmitted, RunFinished, RunProgressed
@@ -18,10 +19,11 @@ from streams.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, inference consumers, limits, tools."""
+    """What stages are given at start: folders of projects, inference consumers, sessions, limits, tools."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
+    sessions: Sessions
     max_iterations: int = 10
     tools: Registry = BUILT_IN
 
@@ -30,10 +32,11 @@ def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
     return Topology(
         stages=(
-            understand.stage(),
+            understand.stage(parts.sessions),
             plan.stage(parts.tools),
             step_execute.stage(parts.workspaces, parts.max_iterations, parts.tools),
             aggregate.stage(),
+            memory_compress.stage(parts.sessions),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
         entries={GoalSubmitted: "intake", CancelRequested: "aggregate"},

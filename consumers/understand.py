@@ -4,12 +4,15 @@ Rules look first. Where they are sure, no model is asked; where they are not, on
 answer counts only if it kept the goal's meaning. Without a model the rules' own reading goes on.
 """
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from consumers.failure import stage_failed
-from consumers.intake import goal_submitted
+from consumers.intake import HISTORY_PAIRS, goal_submitted
+from consumers.sessions import Sessions, Turn
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed
 from schemas.events import Event, GoalSubmitted, GoalUnderstood, RunProgressed, StageFailed
@@ -34,15 +37,18 @@ class Understanding(msgspec.Struct, frozen=True):
     first_step: Annotated[str, msgspec.Meta(max_length=200)]
 
 
-async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
-    """One goal in, its understanding out."""
+async def handle(event: GoalSubmitted, ctx: Context[None], sessions: Sessions | None = None) -> list[Event]:
+    """One goal in, its understanding out; of a session's goal not before its turn has come."""
     from consumers.rules import faithful, recognise  # late: compiling them takes 0.1 s of a start
 
     goal_submitted(event.goal, event.project, event.session, event.history)  # also of events that passed no door
+    turn = await _turn(event, ctx, sessions)
+    if turn.over:
+        return []  # it was cancelled while it waited
     rules = recognise(event.goal)
     restated, category, first_step, source = rules.restated, rules.category, rules.first_step, "rules"
     if rules.confidence < SURE:
-        history = "\n".join(f"{turn.user}\n{turn.assistant}" for turn in event.history[-3:])
+        history = "\n".join(f"{said.user}\n{said.assistant}" for said in turn.history[-3:])
         question = PROMPT.question(
             Understanding, max_tokens=200, goal=excerpt(event.goal), history=excerpt(history, HISTORY_CHARACTERS)
         )
@@ -72,13 +78,28 @@ async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
     return [understood, RunProgressed(kind="understood", stage=NAME, text=restated)]
 
 
-def stage() -> Stage[GoalSubmitted, None]:
+async def _turn(event: GoalSubmitted, ctx: Context[None], sessions: Sessions | None) -> Turn:
+    """What was said before: in the session, else what came with the goal."""
+    turn = Turn()
+    if sessions and event.session:
+
+        async def enter(session: str, _key: str) -> Turn:
+            return await sessions.enter(session, ctx.run_id)
+
+        trust = ctx.trust
+        turn = await ctx.call("session", enter, event.session, Turn)
+        if not turn.history:
+            ctx.trust = trust  # nothing came of it that could be less trusted than the goal
+    return turn if turn.history else replace(turn, history=event.history[-HISTORY_PAIRS:])
+
+
+def stage(sessions: Sessions | None = None) -> Stage[GoalSubmitted, None]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads="intake",
         accepts=(GoalSubmitted,),
         emits=(GoalUnderstood, RunProgressed, StageFailed),
-        handle=handle,
+        handle=partial(handle, sessions=sessions),
         on_dead=stage_failed(NAME),
     )

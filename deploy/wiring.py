@@ -9,9 +9,11 @@ import anyio
 import msgspec
 import structlog
 
+from consumers.admission import admit
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.run_view import RunView, view
+from consumers.sessions import Sessions
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.embedded import embedded
@@ -55,6 +57,7 @@ class Victoria:
     keys: Keys
     topology: Topology
     publisher: Publisher
+    sessions: Sessions
     board: Board
     engines: Engines
     evicts: str = ""
@@ -141,7 +144,7 @@ class Victoria:
         raise no_such_model(wish, offers, faults)
 
     async def waiting(self, run_id: str) -> Waiting | None:
-        """Why a run does not go on, if it waits for a model."""
+        """Why a run does not go on, if it waits for a model, or for an earlier turn of its session."""
         found = await self.client.get(self.keys.waiting(run_id))
         return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
 
@@ -151,7 +154,7 @@ class Victoria:
         Raises Overloaded where too many wait already, NotReachable.
         """
         with reachable(self.url):
-            return await self.publisher.publish(goals, self.topology.entries[GoalSubmitted])
+            return await admit(goals, self.topology.entries[GoalSubmitted], self.publisher, self.sessions)
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
@@ -196,7 +199,7 @@ def foreground(stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if not stage.endswith(".background")]
 
 
-def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
+def wired(settings: Settings, projects: Projects, engines: Engines, sessions: Sessions) -> Topology:
     """The topology of these settings."""
 
     def workspaces(project: str) -> Workspace:
@@ -211,7 +214,8 @@ def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
         return Workspace(folder, secrets=secrets, writable=name in writable)
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
-    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations, registry(settings)))
+    consumers, tools = engines.consumers.values(), registry(settings)
+    return topology(Parts(workspaces, consumers, sessions, settings.max_iterations, tools))
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
@@ -222,7 +226,7 @@ def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> 
 def catalogue_topology() -> Topology:
     """The topology for looking at: its stages are never run."""
     settings = Settings()
-    return wired(settings, Projects("", {}), engines_alone(settings))
+    return wired(settings, Projects("", {}), engines_alone(settings), Sessions(connect("redis://"), Keys()))
 
 
 def engines_alone(settings: Settings) -> Engines:
@@ -240,10 +244,11 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     keys = Keys(settings.prefix, settings.partitions)
     board = Board(client, keys)
     engines = engines_of(settings, client, keys, board)
+    sessions = Sessions(client, keys, settings.keep_sessions)
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines)
+        stages = wired(settings, projects, engines, sessions)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -253,6 +258,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             keys=keys,
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
+            sessions=sessions,
             board=board,
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),

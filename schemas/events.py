@@ -179,6 +179,17 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
 
 
+class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A session's turn ended. Where its run was completed, goal and output are an exchange worth keeping; `expert` is
+    who answered, "" for nobody in particular."""
+
+    session: str
+    goal: str
+    output: str
+    status: Literal["completed", "failed", "cancelled"]
+    expert: str = ""
+
+
 class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A stage asks a model. The answer goes into the run's journal under `effect`; `reply_to` hears that it is there.
 

@@ -17,6 +17,7 @@ from uuid import uuid4
 from consumers.inference import Desk, Inference
 from consumers.intake import goal_submitted
 from consumers.offers import Board
+from consumers.sessions import Sessions
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from llm.engine import Generation
@@ -100,7 +101,7 @@ def chaos_topology(
     board, source = Board(client, keys), Ready("local", engine)
     desk = Desk(client, keys, Journal(client, keys), board)
     local = Inference("local", SLOTS, lambda: Pool([source]), desk)
-    real = topology(Parts(lambda _project: Workspace(folder), (local,)))
+    real = topology(Parts(lambda _project: Workspace(folder), (local,), Sessions(client, keys)))
     return replace(real, stages=tuple(_counted(stage, ledger, moment) for stage in real.stages))
 
 

@@ -19,6 +19,7 @@ from schemas.events import (
     ChatMessage,
     Event,
     Exchange,
+    ExchangeCompleted,
     Fields,
     GoalSubmitted,
     GoalUnderstood,
@@ -84,6 +85,7 @@ SAMPLES: tuple[Event, ...] = (
         stages=(StageTime("plan", 0.5, 2, USAGE),),
         error=ERROR,
     ),
+    ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo"),
     InferenceRequested(
         effect="e/answer",
         request="hash",
