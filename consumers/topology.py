@@ -2,19 +2,20 @@
 
 intake -> understand -> plan -> aggregate <-> step-execute
                                     |
-                                 results        every stage asks models over infer.*
+                         results, memory-compress        every stage asks models over infer.*
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from consumers import aggregate, clock, plan, step_execute, understand
+from consumers import aggregate, clock, memory_compress, plan, step_execute, understand
 from consumers.clock import Left
 from consumers.inference import Inference
 from consumers.questions import Questions
 from consumers.roster import Folders
 from consumers.routes import Routes
+from consumers.sessions import Sessions
 from consumers.staff import Loads, Office, idle
 from consumers.step_execute import Executor, Workspaces, no_experts
 from consumers.store import Stores
@@ -24,7 +25,6 @@ from consumers.tools.registry import BUILT_IN as TOOLS
 from consumers.tools.registry import Registry
 from schemas.events import (
     CancelRequested,
-    ExchangeCompleted,
     GoalSubmitted,
     QuestionAnswered,
     QuestionAsked,
@@ -36,14 +36,15 @@ from streams.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock, limits,
-    tools, experts (None: there are none), strategies, other agents' URLs by name and how busy they are, what projects
-    keep."""
+    """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
+    sessions, limits, tools, experts (None: there are none), strategies, other agents' URLs by name and how busy they
+    are, and what projects keep."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
     questions: Questions
     left: Left
+    sessions: Sessions
     max_iterations: int = 10
     question_seconds: float = 86_400
     tools: Registry = TOOLS
@@ -59,7 +60,7 @@ def topology(parts: Parts) -> Topology:
     experts = parts.experts.roster if parts.experts else no_experts
     office = Office(parts.experts, parts.loads) if parts.experts else None
     reader = understand.Reader(
-        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.agents
+        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.agents, parts.sessions
     )
     executor = Executor(
         parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
@@ -70,9 +71,10 @@ def topology(parts: Parts) -> Topology:
             plan.stage(parts.tools, office, parts.strategies, parts.agents),
             step_execute.stage(executor),
             aggregate.stage(parts.questions.listed),
+            memory_compress.stage(parts.sessions),
             clock.stage(parts.left),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
         entries={GoalSubmitted: "intake", CancelRequested: "aggregate", QuestionAnswered: "aggregate"},
-        results=frozenset({RunProgressed, RunFinished, QuestionAsked, ExchangeCompleted}),
+        results=frozenset({RunProgressed, RunFinished, QuestionAsked}),
     )

@@ -173,6 +173,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_dead: Annotated[
         int, Meta(description="How many dead letters are kept, however old.", ge=1, le=1_000_000_000)
     ] = 100_000
+    keep_sessions: Annotated[
+        float,
+        Meta(description="Seconds that a session is kept without a new turn.", ge=1, le=3_153_600_000),
+    ] = 2_592_000
     backlog: Annotated[
         int,
         Meta(

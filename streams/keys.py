@@ -18,6 +18,10 @@ class Keys:
         """The partition a run lives in."""
         return str(crc32(run_id.encode()) % self.partitions)
 
+    def of_session(self, session: str) -> str:
+        """The partition a session lives in; its runs live in theirs."""
+        return self.of_run(session)
+
     def of_stream(self, stream: str) -> tuple[str, ...]:
         """The partitions a stream exists in."""
         return (INFERENCE,) if stream.startswith("infer.") else tuple(map(str, range(self.partitions)))
@@ -47,7 +51,8 @@ class Keys:
         return self.stream(partition, f"{stage}:leases")
 
     def run(self, partition: str, run_id: str) -> str:
-        """Hash: `submitted`, the first envelope; for each stage with state `<stage>` and `<stage>.v`."""
+        """Hash: `submitted`, the first envelope; `session`, whose turn it is or waits for; for each stage with state
+        `<stage>` and `<stage>.v`."""
         return self.stream(partition, f"run:{run_id}")
 
     def journal(self, run_id: str) -> str:
@@ -73,6 +78,22 @@ class Keys:
     def feed(self, run_id: str) -> str:
         """Stream that expires: pieces of a run's answers as they come, AnswerProgressed."""
         return self.stream(self.of_run(run_id), f"feed:{run_id}")
+
+    def sessions(self, partition: str) -> str:
+        """Sorted set: the sessions of a partition, by when a turn came last, in microseconds."""
+        return self.stream(partition, "sessions")
+
+    def turns(self, session: str) -> str:
+        """Sorted set that expires: a session's line, run ids by when they came, in microseconds."""
+        return self.stream(self.of_session(session), f"turns:{session}")
+
+    def said(self, session: str) -> str:
+        """List that expires: a session's last exchanges, consumers.sessions.Said in JSON."""
+        return self.stream(self.of_session(session), f"said:{session}")
+
+    def session(self, session: str) -> str:
+        """Hash that expires: `expert`, who had a session's last turn; `cleared`, the last turn in line by then."""
+        return self.stream(self.of_session(session), f"session:{session}")
 
     def offers(self) -> str:
         """Hash that expires: what each inference consumer offers, `<time in ms until it holds>:<JSON>`."""

@@ -141,6 +141,7 @@ SAMPLES: tuple[Event, ...] = (
         stages=(StageTime("plan", 0.5, 2, USAGE),),
         error=ERROR,
     ),
+    ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo"),
     InferenceRequested(
         effect="e/answer",
         request="hash",
