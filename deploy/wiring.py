@@ -11,7 +11,7 @@ import structlog
 
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
-from consumers.run_view import RunView, view
+from consumers.run_view import RunView, goal_of, view
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.embedded import embedded
@@ -157,6 +157,10 @@ class Victoria:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
         with reachable(self.url):
             await self.publisher.add(run_id, CancelRequested(reason=reason), self.topology.entries[CancelRequested])
+
+    async def goal_of(self, run_id: str) -> GoalSubmitted:
+        """What a run was asked for. Raises InvalidInput with code `run.unknown`."""
+        return await goal_of(self.client, self.keys, run_id)
 
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""

@@ -42,12 +42,16 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody wants something done. `project` names an allowed project, "" the main one."""
+    """Somebody wants something done. `project` names an allowed project, "" the main one.
+
+    `delegated_by` names the agent that handed it over, so that it is not handed on.
+    """
 
     goal: str
     project: str = ""
     session: str = ""
     history: tuple[Exchange, ...] = ()
+    delegated_by: str = ""
 
 
 class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
