@@ -16,7 +16,7 @@ from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import Questions
 from consumers.redis_store import RedisStore
-from consumers.run_view import RunView, view
+from consumers.run_view import RunView, goal_of, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
@@ -165,6 +165,10 @@ class Victoria:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
         with reachable(self.url):
             await self.publisher.add(run_id, CancelRequested(reason=reason), self.topology.entries[CancelRequested])
+
+    async def goal_of(self, run_id: str) -> GoalSubmitted:
+        """What a run was asked for. Raises InvalidInput with code `run.unknown`."""
+        return await goal_of(self.client, self.keys, run_id)
 
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
