@@ -16,6 +16,9 @@ from consumers.tools.registry import BUILT_IN, Registry
 from schemas.events import CancelRequested, GoalSubmitted, RunFinished, RunProgressed
 from streams.topology import Topology
 
+AFTERWARDS = (memory_compress.NAME,)
+"""Stages that no run waits for: what they do can be done later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
