@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from redis.crc import key_slot
 
-from consumers import intake, sessions
+from consumers import intake, sessions, understand
 from consumers.admission import admit
 from consumers.run_state import STAGE, RunState
 from consumers.sessions import NotYet, Sessions, Turn
@@ -17,6 +17,7 @@ from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client
 from streams.keys import Keys
+from streams.testing import ScriptedContext
 from tests.workshop import Workshop, eventually
 
 HOSTILE = (
@@ -373,3 +374,30 @@ async def test_what_is_refused_at_the_door_is_in_no_line(
     assert view.line == ("run-1", "run-3")
     # Those that are known are not refused, however full it is.
     assert await admit(goals[:4], "intake", publisher, kept) == ["known"] * 4
+
+
+async def test_what_was_said_in_the_session_goes_before_what_came_with_the_goal(
+    workshop: Workshop, kept: Sessions
+) -> None:
+    given = (Exchange("BANANA?", "CHERRY!"),)
+    goal = GoalSubmitted(goal="Помоги с анализом данных о продажах", session="trip", history=given)
+    said_before: list[list[bool]] = []
+    for run in ("one", "two"):
+        ctx = ScriptedContext[None]()
+        ctx.run_id = run
+        await understand.handle(goal, ctx, kept)
+        ((_, question),) = ctx.asked
+        said_before.append([word in question.user for word in ("CHERRY!", "answer of one")])
+        await kept.keep(run, completed(run))
+    assert said_before == [[True, False], [False, True]]
+
+
+async def test_a_session_without_a_past_takes_no_trust_from_a_goal(workshop: Workshop, kept: Sessions) -> None:
+    goal, trusts = GoalSubmitted(goal="ls docs", session="trip"), list[str]()
+    for run in ("one", "two"):
+        ctx = ScriptedContext[None]()
+        ctx.run_id = run
+        await understand.handle(goal, ctx, kept)
+        await kept.keep(run, completed(run))
+        trusts.append(ctx.trust)
+    assert trusts == ["user", "tool"], "answers may hold what tools read"
