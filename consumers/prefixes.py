@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from consumers import aggregate, step_execute, understand
-from consumers.decomposer import question
+from consumers import aggregate, answering, decomposer, react, understand
 from consumers.roster import Folders, Roster
 from consumers.staff import colleagues
 from consumers.strategies.strategy import Brief
@@ -12,12 +11,12 @@ from schemas.inference import Question
 
 
 def prefixes(tools: Registry = BUILT_IN, roster: Roster | None = None) -> tuple[Question[Any], ...]:
-    """A question of each kind, without what changes from one to the next."""
+    """A question of each kind, without what changes from one to the next, for these tools and experts."""
     staff = colleagues(roster or Folders().roster())
     return (
         understand.PROMPT.question(understand.Understanding, goal="", history=""),
-        question(Brief("", "complex", tools=tools.described), staff),
-        step_execute.ACT.question(tools.action, goal="", hint="", tools=tools.described, observations=""),
-        step_execute.ANSWER.question(str, goal="", inputs=""),
+        decomposer.question(Brief("", "complex", tools=tools.described), staff),
+        react.ACT.question(tools.action, context="", goal="", hint="", tools=tools.described, observations=""),
+        answering.ANSWER.question(str, context="", goal="", inputs=""),
         aggregate.FUSE.question(str, goal="", answers=""),
     )

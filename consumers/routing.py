@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 import msgspec
 
 from consumers.experts import Signs, Words
+from consumers.findings import Routed
 from consumers.keywords import Hit, Keywords, Spelling, words
 from consumers.roster import Roster
 from consumers.strategies.strategy import EXPERT
@@ -39,15 +40,6 @@ _CLAIMS = 3
 _GOES_ON = 8
 """Words, at most, of a turn that only goes on with what was said before."""
 _ADDRESSED = re.compile(r"\s*@(\w{1,40})")
-
-
-class Routed(msgspec.Struct, frozen=True):
-    """Where a goal goes. `confidence`, from 0 to 1, is that of category and expert both; `why` is for people."""
-
-    category: TaskKind
-    expert: str
-    confidence: float
-    why: str
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,37 +5,65 @@ intake -> understand -> plan -> aggregate <-> step-execute
                                  results        every stage asks models over infer.*
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from consumers import aggregate, plan, step_execute, understand
+from consumers import aggregate, clock, plan, step_execute, understand
+from consumers.clock import Left
 from consumers.inference import Inference
-from consumers.step_execute import Workspaces
-from consumers.tools.registry import BUILT_IN, Registry
-from schemas.events import CancelRequested, GoalSubmitted, RunFinished, RunProgressed
+from consumers.questions import Questions
+from consumers.routes import Routes
+from consumers.step_execute import Executor, Experts, Workspaces, no_experts
+from consumers.staff import Office
+from consumers.strategies.registry import BUILT_IN as STRATEGIES
+from consumers.strategies.registry import Strategies
+from consumers.tools.registry import BUILT_IN as TOOLS
+from consumers.tools.registry import Registry
+from schemas.events import (
+    CancelRequested,
+    ExchangeCompleted,
+    GoalSubmitted,
+    QuestionAnswered,
+    QuestionAsked,
+    RunFinished,
+    RunProgressed,
+)
 from streams.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, inference consumers, limits, tools."""
+    """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock, limits,
+    tools, experts (None: there are none), strategies, other agents by name."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
+    questions: Questions
+    left: Left
     max_iterations: int = 10
-    tools: Registry = BUILT_IN
+    question_seconds: float = 86_400
+    tools: Registry = TOOLS
+    experts: Experts | None = None
+    strategies: Strategies = STRATEGIES
+    agents: Collection[str] = ()
 
 
 def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
+    experts = parts.experts or no_experts
+    reader = understand.Reader(
+        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.agents
+    )
+    executor = Executor(parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds)
     return Topology(
         stages=(
-            understand.stage(),
-            plan.stage(parts.tools),
-            step_execute.stage(parts.workspaces, parts.max_iterations, parts.tools),
-            aggregate.stage(),
+            understand.stage(reader),
+            plan.stage(parts.tools, Office(experts), parts.strategies, parts.agents),
+            step_execute.stage(executor),
+            aggregate.stage(parts.questions.listed),
+            clock.stage(parts.left),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
-        entries={GoalSubmitted: "intake", CancelRequested: "aggregate"},
-        results=frozenset({RunProgressed, RunFinished}),
+        entries={GoalSubmitted: "intake", CancelRequested: "aggregate", QuestionAnswered: "aggregate"},
+        results=frozenset({RunProgressed, RunFinished, QuestionAsked, ExchangeCompleted}),
     )

@@ -187,6 +187,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_iterations: Annotated[
         int, Meta(description="How many rounds a strategy may take over one goal.", ge=1, le=1000)
     ] = 10
+    question_timeout: Annotated[
+        float, Meta(description="Seconds for which a question to a person is open.", gt=0, le=31_536_000)
+    ] = 86_400
     tools_dir: Annotated[
         Path,
         Meta(description="A folder of your own tools: each Python file in it is run as part of Victoria."),
@@ -249,8 +252,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         More(names=("VICTORIA_POSTGRES_URL", "DATABASE_URL")),
     ] = ""
     use_victoria_enhanced: Annotated[
-        bool, Meta(description="For later versions."), More(names=("USE_VICTORIA_ENHANCED",))
-    ] = False
+        bool,
+        Meta(description="Whether there are experts, strategies and other agents, beside the one who answers."),
+        More(names=("USE_VICTORIA_ENHANCED",)),
+    ] = True
     enable_event_monitoring: Annotated[
         bool, Meta(description="For later versions."), More(names=("ENABLE_EVENT_MONITORING",))
     ] = False

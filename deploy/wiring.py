@@ -3,14 +3,19 @@
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 import anyio
 import msgspec
 import structlog
 
+from consumers.experts import FOLDER
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
+from consumers.questions import Questions
+from consumers.roster import Folders
 from consumers.run_view import RunView, view
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
@@ -40,6 +45,9 @@ from streams.worker import Terms, Worker, is_gone
 
 LOOK_FOR_MODEL = 20.0
 """Seconds in which consumers that were started must say what they offer."""
+
+STAYS = -1
+"""The time to live that the server tells of a key without one."""
 
 _log: Any = structlog.get_logger()
 
@@ -196,7 +204,7 @@ def foreground(stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if not stage.endswith(".background")]
 
 
-def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
+def wired(settings: Settings, projects: Projects, engines: Engines, client: Client, keys: Keys) -> Topology:
     """The topology of these settings."""
 
     def workspaces(project: str) -> Workspace:
@@ -211,7 +219,28 @@ def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
         return Workspace(folder, secrets=secrets, writable=name in writable)
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
-    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations, registry(settings)))
+    folders = Folders(FOLDER, settings.experts_dir)
+    return topology(
+        Parts(
+            workspaces=workspaces,
+            inference=engines.consumers.values(),
+            questions=Questions(client, keys),
+            left=partial(seconds_left, client, keys),
+            max_iterations=settings.max_iterations,
+            question_seconds=settings.question_timeout,
+            tools=registry(settings),
+            experts=folders.roster if settings.use_victoria_enhanced else None,
+        )
+    )
+
+
+async def seconds_left(client: Client, keys: Keys, run_id: str, at: datetime) -> float | None:
+    """Seconds until a moment by the server's clock; None if that run has ended."""
+    raw: Any = client
+    if await raw.pttl(keys.run(keys.of_run(run_id), run_id)) != STAYS:
+        return None
+    seconds, micros = await raw.time()
+    return at.timestamp() - seconds - micros / 1e6
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
@@ -222,7 +251,8 @@ def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> 
 def catalogue_topology() -> Topology:
     """The topology for looking at: its stages are never run."""
     settings = Settings()
-    return wired(settings, Projects("", {}), engines_alone(settings))
+    client, keys = connect("redis://"), Keys()
+    return wired(settings, Projects("", {}), engines_alone(settings), client, keys)
 
 
 def engines_alone(settings: Settings) -> Engines:
@@ -243,7 +273,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines)
+        stages = wired(settings, projects, engines, client, keys)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,

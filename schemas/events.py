@@ -332,6 +332,16 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
 
 
+class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A turn of a session has ended: what was wanted, what was answered, and by which expert."""
+
+    session: str
+    goal: str
+    output: str
+    status: Literal["completed", "failed", "cancelled"]
+    expert: str = ""
+
+
 class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A stage asks a model. The answer goes into the run's journal under `effect`; `reply_to` hears that it is there.
 

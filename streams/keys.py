@@ -62,6 +62,10 @@ class Keys:
         """String that expires: why a run does not go on, streams.asking.Waiting in JSON."""
         return self.stream(self.of_run(run_id), f"waiting:{run_id}")
 
+    def questions(self, partition: str) -> str:
+        """Sorted set: ids of questions to people that may still wait for an answer, by when they were asked."""
+        return self.stream(partition, "questions")
+
     def feed(self, run_id: str) -> str:
         """Stream that expires: pieces of a run's answers as they come, AnswerProgressed."""
         return self.stream(self.of_run(run_id), f"feed:{run_id}")

@@ -13,7 +13,7 @@ import msgspec
 from consumers import plugins
 from consumers import tools as package
 from consumers.tools.allowed import Allowed
-from consumers.tools.tool import Asked, Site, ToolArguments
+from consumers.tools.tool import Asked, Missing, Site, ToolArguments
 from schemas.errors import CouldNotStart, InvalidInput, ToolRefused, VictoriaError
 from schemas.plan import ToolCall
 from streams.stage import Effects
@@ -123,7 +123,7 @@ class Registry:
         if call.approval and call.name not in self.allowed.approved:
             arguments = msgspec.to_builtins(call)
             said = {name: value for name, value in arguments.items() if name not in ("tool", "thought")}
-            raise Asked(f"May {call.name} be used with {msgspec.json.encode(said).decode()}?", (YES, NO))
+            raise Asked(f"May {call.name} be used with {msgspec.json.encode(said).decode()}?", (YES, NO), approval=True)
 
     def _nearest(self, name: str) -> str:
         if absent := self.absent.get(name):
@@ -135,12 +135,12 @@ class Registry:
 async def carried_out(call: ToolArguments, site: Site) -> str:
     """Do a call; the observation, cut at MAX_CHARACTERS. Whether somebody had to agree is the caller's matter.
 
-    Raises VictoriaErrors as the tool does, and Asked. A mistake in a tool that changes nothing is a ToolRefused
+    Raises VictoriaErrors as the tool does, Asked and Missing. A mistake in a tool that changes nothing is a ToolRefused
     `tool.failed`; of one that may have changed something the journal's policy decides.
     """
     try:
         text = await call.run(site)
-    except (VictoriaError, Asked):
+    except (VictoriaError, Asked, Missing):
         raise
     except Exception as problem:
         if call.policy() != "none":

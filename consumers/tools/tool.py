@@ -25,12 +25,21 @@ Argv = Annotated[tuple[Annotated[str, Meta(max_length=1_000)], ...], Meta(min_le
 class Asked(Exception):
     """Raised by a tool that can't go on before a person answers: its step has to wait. Not an error, and not recorded.
 
-    An empty `choices` lets them answer as they like. A tool that raises it has no effects: it runs again, answered.
+    An empty `choices` lets them answer as they like. With `approval` it is asked whether the call may be made at all;
+    otherwise the answer is what the call gives.
     """
 
-    def __init__(self, question: str, choices: tuple[str, ...] = ()) -> None:
+    def __init__(self, question: str, choices: tuple[str, ...] = (), *, approval: bool = False) -> None:
         super().__init__(question)
-        self.question, self.choices = question, choices
+        self.question, self.choices, self.approval = question, choices, approval
+
+
+class Missing(Exception):
+    """Raised by a tool that says what its expert can't do: its step is for another. Not an error, and not recorded."""
+
+    def __init__(self, capability: str, reason: str = "") -> None:
+        super().__init__(capability)
+        self.capability, self.reason = capability, reason
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -71,6 +80,8 @@ class ToolArguments(
     commands: ClassVar[tuple[str, ...]] = ()
     """What people type in a chat to use it themselves, as in `/read PATH`."""
     look: ClassVar[Look] = Look()
+    general: ClassVar[bool] = True
+    """Whether any expert may use it; otherwise only those do who name it."""
 
     thought: Thought
 
@@ -94,4 +105,4 @@ class ToolArguments(
 
     @abstractmethod
     async def run(self, site: Site) -> str:
-        """Do it; the observation as text. Raises ToolRefused, or Asked."""
+        """Do it; the observation as text. Raises ToolRefused, Asked, or Missing."""
