@@ -13,8 +13,8 @@ from consumers.clock import Left
 from consumers.inference import Inference
 from consumers.questions import Questions
 from consumers.routes import Routes
+from consumers.staff import Loads, Office, idle
 from consumers.step_execute import Executor, Experts, Workspaces, no_experts
-from consumers.staff import Office
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import Strategies
 from consumers.tools.registry import BUILT_IN as TOOLS
@@ -34,7 +34,7 @@ from streams.topology import Topology
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock, limits,
-    tools, experts (None: there are none), strategies, other agents by name."""
+    tools, experts (None: there are none) and how busy they are, strategies, other agents by name."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
@@ -44,6 +44,7 @@ class Parts:
     question_seconds: float = 86_400
     tools: Registry = TOOLS
     experts: Experts | None = None
+    loads: Loads = idle
     strategies: Strategies = STRATEGIES
     agents: Collection[str] = ()
 
@@ -58,7 +59,7 @@ def topology(parts: Parts) -> Topology:
     return Topology(
         stages=(
             understand.stage(reader),
-            plan.stage(parts.tools, Office(experts), parts.strategies, parts.agents),
+            plan.stage(parts.tools, Office(experts, parts.loads), parts.strategies, parts.agents),
             step_execute.stage(executor),
             aggregate.stage(parts.questions.listed),
             clock.stage(parts.left),

@@ -11,16 +11,15 @@ import anyio
 import msgspec
 import structlog
 
-from consumers.experts import FOLDER
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import Questions
-from consumers.roster import Folders
-from consumers.run_view import RunView, view
+from consumers.run_view import PlanView, RunView, plan_view, view
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.embedded import embedded
 from deploy.engines import Engines
+from deploy.people import experts, strategies
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
 from deploy.tools import items, registry
@@ -170,6 +169,10 @@ class Victoria:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
         return await view(self.client, self.keys, run_id)
 
+    async def plan(self, run_id: str) -> PlanView:
+        """A run's plan, as far as it is known. Raises InvalidInput with code `run.unknown`."""
+        return await plan_view(self.client, self.keys, run_id)
+
 
 def no_such_model(wish: Wish, models: Iterable[Model], faults: Sequence[ErrorInfo]) -> VictoriaError:
     """What to raise where these are all models there are and none is the one that is wished for; `faults` are what
@@ -219,7 +222,8 @@ def wired(settings: Settings, projects: Projects, engines: Engines, client: Clie
         return Workspace(folder, secrets=secrets, writable=name in writable)
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
-    folders = Folders(FOLDER, settings.experts_dir)
+    plans = strategies(settings)
+    folders = experts(settings, plans)
     return topology(
         Parts(
             workspaces=workspaces,
@@ -230,6 +234,7 @@ def wired(settings: Settings, projects: Projects, engines: Engines, client: Clie
             question_seconds=settings.question_timeout,
             tools=registry(settings),
             experts=folders.roster if settings.use_victoria_enhanced else None,
+            strategies=plans,
         )
     )
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from consumers.experts import FOLDER, Expert
 from consumers.roster import Folders, Roster
+from deploy.people import experts as folders
 from deploy.settings import Loaded
 from gateway.options import Json, configured
 from gateway.screen import OUT, emit, note, styled
@@ -35,7 +36,7 @@ def experts(
     Example: victoria experts frontend
     """
     folder = loaded.settings.experts_dir
-    roster = Folders(FOLDER, folder).roster()
+    roster = folders(loaded.settings).roster()
     if name:
         expert = _one(roster, name)
         emit(_data(expert)) if as_json else OUT.print(_card(expert))

@@ -3,7 +3,7 @@
 from itertools import cycle
 from typing import ClassVar
 
-from consumers.strategies.fitting import NOBODY, one_answer, fitting, ranked
+from consumers.strategies.fitting import NOBODY, fitting, one_answer, ranked
 from consumers.strategies.strategy import Ask, Brief, Strategy
 from schemas.plan import Plan, Step
 

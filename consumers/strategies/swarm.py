@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from consumers.strategies.fitting import NOBODY, one_answer, fitting, ranked
+from consumers.strategies.fitting import NOBODY, fitting, one_answer, ranked
 from consumers.strategies.strategy import Ask, Brief, Strategy
 from schemas.plan import Plan, Step
 
