@@ -83,8 +83,11 @@ class Expert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Expert) if field.name != "source"}
 
 
-def read_expert(path: Path, strategies: Collection[str] = STRATEGIES) -> Expert:
-    """The expert of one file. Raises InvalidInput: `expert.unreadable`, `expert.malformed`, `expert.invalid`."""
+def read_expert(path: Path, strategies: Collection[str] = STRATEGIES, tools: Collection[str] | None = None) -> Expert:
+    """The expert of one file, whose tools are among these; None doesn't look at them.
+
+    Raises InvalidInput: `expert.unreadable`, `expert.malformed`, `expert.invalid`.
+    """
     document = _Document(path, _text(path))
     fields = document.fields()
     try:
@@ -95,10 +98,14 @@ def read_expert(path: Path, strategies: Collection[str] = STRATEGIES) -> Expert:
     if expert.name != path.stem:
         hint = f"Write name: {path.stem}, or rename the file."
         raise document.error("expert.invalid", f"the name is {expert.name!r}, the file's another.", hint, "$.name")
-    if expert.strategy not in strategies:
-        near = get_close_matches(expert.strategy, strategies, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"The strategies are {', '.join(strategies)}."
-        raise document.error("expert.invalid", f"there is no strategy {expert.strategy!r}.", hint, "$.strategy")
+    named = [("strategy", "strategies", expert.strategy, strategies, "$.strategy")]
+    if tools is not None:
+        named += [("tool", "tools", tool, tools, f"$.tools[{n}]") for n, tool in enumerate(expert.tools)]
+    for what, all_of_it, name, known, at in named:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"The {all_of_it} are {', '.join(known)}."
+            raise document.error("expert.invalid", f"there is no {what} {name!r}.", hint, at)
     return expert
 
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from msgspec.structs import replace
 
-from consumers.agents import delegated
+from consumers.agent_choice import delegated
 from consumers.failure import stage_failed
 from consumers.plan_check import checked, kept, renumbered
 from consumers.roster import Roster

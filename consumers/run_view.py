@@ -7,9 +7,9 @@ import msgspec
 
 from consumers.release import in_order
 from consumers.run_state import STAGE, RunState, StepState
-from schemas.envelope import Envelope, decode
+from schemas.envelope import Envelope, decoder
 from schemas.errors import ErrorInfo, InvalidInput
-from schemas.events import Event, GoalSubmitted, RunFinished
+from schemas.events import GoalSubmitted, RunFinished
 from schemas.plan import How, Plan, RunStatus, Step, StepStatus
 from streams.connection import Client
 from streams.keys import Keys
@@ -71,7 +71,7 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     return RunView(
         run_id=run_id,
         status=_status(state),
-        goal=submitted.body.goal if isinstance(submitted.body, GoalSubmitted) else "",
+        goal=submitted.body.goal,
         submitted_at=submitted.at,
         steps=tuple(
             StepView(s.id, s.title, state.steps[s.id].status) for s in (state.plan.steps if state.plan else ())
@@ -83,12 +83,11 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
 async def plan_view(client: Client, keys: Keys, run_id: str) -> PlanView:
     """The plan of a run, as it is now. Raises InvalidInput with code `run.unknown`."""
     submitted, state = await _stored(client, keys, run_id)
-    goal = submitted.body.goal if isinstance(submitted.body, GoalSubmitted) else ""
     plan = state.plan or Plan("")
     return PlanView(
         run_id=run_id,
         status=_status(state),
-        goal=state.goal or goal,
+        goal=state.goal or submitted.body.goal,
         strategy=plan.strategy,
         aggregate=plan.aggregate,
         quorum=plan.quorum,
@@ -114,14 +113,24 @@ def _planned(step: Step, now: StepState) -> PlannedStep:
     )
 
 
-async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[Event], RunState]:
+async def goal_of(client: Client, keys: Keys, run_id: str) -> GoalSubmitted:
+    """What the run was asked for. Raises InvalidInput with code `run.unknown`."""
+    found = await client.hget(keys.run(keys.of_run(run_id), run_id), "submitted")
+    return _submitted(run_id, cast("bytes | None", found)).body
+
+
+def _submitted(run_id: str, found: bytes | None) -> Envelope[GoalSubmitted]:
+    if found is None:
+        raise InvalidInput("run.unknown", f"There is no run {run_id[:80]!r}.", "`victoria tail intake` shows runs.")
+    return cast("Envelope[GoalSubmitted]", decoder(GoalSubmitted)(found))
+
+
+async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[GoalSubmitted], RunState]:
     """A run's goal as it was submitted, and its state."""
     key = keys.run(keys.of_run(run_id), run_id)
     found = cast("list[bytes | None]", await client.hmget(key, ["submitted", STAGE]))
-    if found[0] is None:
-        raise InvalidInput("run.unknown", f"There is no run {run_id[:80]!r}.", "`victoria tail intake` shows runs.")
     state = msgspec.json.decode(found[1], type=RunState) if found[1] else RunState()
-    return decode(GoalSubmitted.__name__, found[0]), state
+    return _submitted(run_id, found[0]), state
 
 
 def _status(state: RunState) -> RunStatus:

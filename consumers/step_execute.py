@@ -13,6 +13,7 @@ from consumers.react import Loop
 from consumers.roster import Roster
 from consumers.routes import Routes
 from consumers.run_end import limited
+from consumers.store import Stores
 from consumers.tools.registry import BUILT_IN, Registry, carried_out
 from consumers.tools.tool import Asked, Site, ToolArguments
 from consumers.tools.workspace import Workspace
@@ -53,6 +54,7 @@ class Executor:
     tools: Registry = BUILT_IN
     experts: Experts = no_experts
     question_seconds: float = 86_400
+    stores: Stores | None = None
 
     async def handle(self, event: StepReady, ctx: Context[None]) -> list[Event]:
         """One ready step in; its end, or what it waits for, or to whom it goes."""
@@ -71,7 +73,9 @@ class Executor:
         """A tool's observation, recorded. See react.Hands."""
 
         async def act(request: ToolArguments, key: str) -> str:
-            return await carried_out(request, Site(self.workspaces(event.project), self.tools.allowed, key))
+            workspace, allowed = self.workspaces(event.project), self.tools.allowed
+            store = self.stores(event.project) if self.stores else None
+            return await carried_out(request, Site(workspace, allowed, key, ctx.now().astimezone(allowed.zone), store))
 
         return await ctx.call(name, act, call, returns=str, effects=call.policy())
 
@@ -154,6 +158,6 @@ def stage(executor: Executor) -> Stage[StepReady, None]:
         accepts=(StepReady,),
         emits=(StepFinished, QuestionAsked, StepHandedOff),
         handle=executor.handle,
-        policy=Policy(timeout=3600, concurrency=CONCURRENCY),
+        policy=Policy(timeout=3600, concurrency=CONCURRENCY, stops_with_run=True),
         on_dead=_given_up,
     )

@@ -37,22 +37,6 @@ class Group(NamedTuple):
         return len(self.voters)
 
 
-class Tally(NamedTuple):
-    """The groups of agreeing answers, the largest first, of equal ones the one that was there first."""
-
-    groups: tuple[Group, ...] = ()
-
-    @property
-    def winner(self) -> str:
-        """What most say; "" if nobody said anything."""
-        return self.groups[0].answer if self.groups else ""
-
-    @property
-    def most(self) -> int:
-        """How many say that."""
-        return self.groups[0].votes if self.groups else 0
-
-
 class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filler: frozenset[str]
     turns: frozenset[str]
@@ -69,8 +53,11 @@ class _Said(NamedTuple):
 _WORDS = msgspec.toml.decode(Path(__file__).with_suffix(".toml").read_bytes(), type=_Words)
 
 
-def tally(answers: Sequence[str], question: str = "") -> Tally:
-    """Count answers, which are in the voters' order, "" from who gave none: that is in no group."""
+def tally(answers: Sequence[str], question: str = "") -> tuple[Group, ...]:
+    """The groups of agreeing answers, the largest first, of equal ones the one that was there first.
+
+    `answers` are in the voters' order, "" from who gave none: that is in no group.
+    """
     asked = frozenset(words(question[:LONGEST]))
     groups: list[tuple[_Said, list[int]]] = []
     for place, answer in enumerate(answers):
@@ -83,12 +70,12 @@ def tally(answers: Sequence[str], question: str = "") -> Tally:
         else:
             group.append(place)
     counted = sorted(groups, key=lambda group: (-len(group[1]), group[1][0]))
-    return Tally(tuple(Group(answers[voters[0]], tuple(voters)) for _, voters in counted))
+    return tuple(Group(answers[voters[0]], tuple(voters)) for _, voters in counted)
 
 
 def agree(one: str, other: str, question: str = "") -> bool:
     """Whether two answers are the same one."""
-    return len(tally((one, other), question).groups) == 1
+    return len(tally((one, other), question)) == 1
 
 
 def _said(answer: str) -> _Said:

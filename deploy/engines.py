@@ -103,7 +103,7 @@ class Engines:
     def warm(self) -> None:
         """From now on read the stages' prompts ahead, for lasting work. Ollama only where it is wished for: its models
         may be large, and not be needed."""
-        questions = prefixes(registry(self._settings), experts(self._settings).roster())
+        questions = self._prefixes()
         warm = [Generation(question.messages, 1, READ_WITHIN, question.schema) for question in questions]
         for name, consumer in self.consumers.items():
             if name != "ollama" or self.wish.engine == "ollama":

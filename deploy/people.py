@@ -3,6 +3,7 @@
 from consumers.experts import FOLDER
 from consumers.roster import Folders
 from consumers.strategies.registry import Strategies, built_in, in_folder
+from consumers.tools.registry import Registry
 from deploy.settings import Settings
 
 
@@ -11,6 +12,6 @@ def strategies(settings: Settings) -> Strategies:
     return Strategies.of([*built_in(), *in_folder(settings.strategies_dir)])
 
 
-def experts(settings: Settings, known: Strategies | None = None) -> Folders:
-    """All experts, who may name any of the strategies. Raises CouldNotStart `strategy.broken`."""
-    return Folders(FOLDER, settings.experts_dir, strategies=(known or strategies(settings)).by_name)
+def experts(settings: Settings, tools: Registry, known: Strategies) -> Folders:
+    """All experts; one that names a tool or a strategy which is not among these is a problem of the roster."""
+    return Folders(FOLDER, settings.experts_dir, strategies=known.by_name, tools=tools.names)

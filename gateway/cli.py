@@ -21,6 +21,8 @@ try:
         plan,
         publish,
         run,
+        serve_http,
+        sessions,
         status,
         strategies,
         tail,
@@ -41,6 +43,7 @@ app.command("run")(run.run)
 app.command("ask")(ask.ask)
 app.command("up")(work.up)
 app.command("worker")(work.worker)
+app.command("serve")(serve_http.serve)
 app.command("publish")(publish.publish)
 app.command("cancel")(cancel.cancel)
 app.command("status")(status.status)
@@ -53,6 +56,7 @@ app.command("strategies")(strategies.strategies)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app)
+app.add_typer(sessions.app)
 app.add_typer(bench.app)
 
 

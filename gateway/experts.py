@@ -10,7 +10,9 @@ from rich.table import Table
 from consumers.experts import FOLDER, Expert
 from consumers.roster import Folders, Roster
 from deploy.people import experts as folders
+from deploy.people import strategies
 from deploy.settings import Loaded
+from deploy.tools import registry
 from gateway.options import Json, configured
 from gateway.screen import OUT, emit, note, styled
 from schemas.errors import InvalidInput
@@ -36,9 +38,9 @@ def experts(
     Example: victoria experts frontend
     """
     folder = loaded.settings.experts_dir
-    roster = folders(loaded.settings).roster()
+    roster = folders(loaded.settings, registry(loaded.settings), strategies(loaded.settings)).roster()
     if name:
-        expert = _one(roster, name)
+        expert = one_of(roster, name)
         emit(_data(expert)) if as_json else OUT.print(_card(expert))
         return
     if as_json:
@@ -64,7 +66,8 @@ def experts(
         raise typer.Exit(1)
 
 
-def _one(roster: Roster, name: str) -> Expert:
+def one_of(roster: Roster, name: str) -> Expert:
+    """The expert of that name. Raises InvalidInput `expert.unknown`."""
     if name in roster.experts:
         return roster.experts[name]
     near = get_close_matches(name, roster.experts, 1)

@@ -333,7 +333,8 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A turn of a session has ended: what was wanted, what was answered, and by which expert."""
+    """A session's turn ended. Where its run was completed, goal and output are an exchange worth keeping; `expert` is
+    who answered, "" for nobody in particular."""
 
     session: str
     goal: str

@@ -81,10 +81,15 @@ class Registry:
             (registry.absent if tool.missing else registry.tools)[tool.name] = tool
         return registry
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What experts may name: all tools, also those that can't be used here."""
+        return (*self.tools, *self.absent)
+
     def chosen(self, names: Iterable[str]) -> "Registry":
         """Those of these names that can be used, and `finish`. Raises InvalidInput `tool.unknown`."""
         names = {*names, FINISH}
-        if unknown := sorted(names - self.tools.keys() - self.absent.keys()):
+        if unknown := sorted(names.difference(self.names)):
             raise InvalidInput("tool.unknown", f"No tool is called {unknown[0][:80]!r}.", self._nearest(unknown[0]))
         return Registry(
             {name: tool for name, tool in self.tools.items() if name in names},

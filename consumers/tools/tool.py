@@ -6,14 +6,17 @@ A new tool is one file: a subclass of ToolArguments, beside this file or in the 
 
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from consumers.store import Store, id_of
 from consumers.tools.allowed import Allowed
 from consumers.tools.workspace import Workspace
+from schemas.errors import ToolRefused
 from streams.stage import Effects
 
 Thought = Annotated[str, Meta(max_length=300)]
@@ -51,11 +54,28 @@ class Look(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where one call of a tool acts, and within what limits. `key` is the same when the same call is done again."""
+    """Where one call of a tool acts, and within what limits.
+
+    `key` and `now`, which is in the user's time zone, are the same when the same call is done again.
+    """
 
     workspace: Workspace
     allowed: Allowed = field(default_factory=Allowed)
     key: str = ""
+    now: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    store: Store | None = None
+
+    @property
+    def records(self) -> Store:
+        """What is kept for the project. Raises ToolRefused `store.none`."""
+        if self.store is None:
+            raise ToolRefused("store.none", "Nothing can be kept here: there is no store.", "Go on without.")
+        return self.store
+
+    @property
+    def new_id(self) -> str:
+        """The id of the record that this call makes, the same when it is done again."""
+        return id_of(self.key)
 
 
 class _AbstractStruct(msgspec.StructMeta, ABCMeta):
