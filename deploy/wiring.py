@@ -17,7 +17,7 @@ from consumers.clock import seconds_left
 from consumers.delegate import Delegation
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
-from consumers.questions import Questions
+from consumers.questions import OpenQuestion, Questions
 from consumers.redis_store import RedisStore
 from consumers.run_view import PlanView, RunView, goal_of, plan_view, view
 from consumers.sessions import Sessions
@@ -41,7 +41,7 @@ from schemas.errors import (
     ToolRefused,
     VictoriaError,
 )
-from schemas.events import CancelRequested, GoalSubmitted
+from schemas.events import CancelRequested, GoalSubmitted, QuestionAnswered
 from schemas.plan import Limits
 from streams.append import Publisher
 from streams.asking import Waiting
@@ -195,6 +195,17 @@ class Victoria:
     async def goal_of(self, run_id: str) -> GoalSubmitted:
         """What a run was asked for. Raises InvalidInput with code `run.unknown`."""
         return await goal_of(self.client, self.keys, run_id)
+
+    @property
+    def questions(self) -> Questions:
+        """The questions to people that wait."""
+        return Questions(self.client, self.keys)
+
+    async def answer(self, question: OpenQuestion, answer: str) -> None:
+        """Publish a person's checked answer; the first one counts. Raises NotReachable."""
+        event, of = QuestionAnswered(question_id=question.asking.id, answer=answer), question.asking.id
+        with reachable(self.url):
+            await self.publisher.add(question.run_id, event, self.topology.entries[QuestionAnswered], about=of)
 
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""

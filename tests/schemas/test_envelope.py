@@ -78,22 +78,6 @@ SAMPLES: tuple[Event, ...] = (
     PlanProposed(
         restated="r", plan=PLAN, project="p", session="s", context="c", expert="memo", revision=1, spent=(SPENT,)
     ),
-    StepReady(
-        step=STEP, goal="g", project="p", session="s", context="c", inputs={"1": "text"}, progress=PROGRESS, reply="yes"
-    ),
-    DelegationRequested(step=STEP, goal="g", project="p", context="c", inputs={"1": "text"}),
-    QuestionAsked(
-        question_id="r.1",
-        step_id="2",
-        question="?",
-        choices=("yes", "no"),
-        approval=True,
-        expires=AT,
-        progress=PROGRESS,
-        spent=SPENT,
-    ),
-    QuestionAnswered(question_id="r.1", answer="да"),
-    StepHandedOff(step_id="2", capability="c", expert="schedule", reason="r", progress=PROGRESS, spent=SPENT),
     ReplanRequested(
         restated="r",
         revision=1,
@@ -106,9 +90,10 @@ SAMPLES: tuple[Event, ...] = (
         context="c",
         expert="memo",
     ),
-    DeadlineSet(at=AT, question_id="r.1"),
-    DeadlinePassed(question_id="r.1"),
-    ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo"),
+    StepReady(
+        step=STEP, goal="g", project="p", session="s", context="c", inputs={"1": "text"}, progress=PROGRESS, reply="yes"
+    ),
+    DelegationRequested(step=STEP, goal="g", project="p", context="c", inputs={"1": "text"}),
     StepFinished(
         step_id="2",
         status="partial",
@@ -121,6 +106,20 @@ SAMPLES: tuple[Event, ...] = (
         error=ERROR,
         spent=SPENT,
     ),
+    QuestionAsked(
+        question_id="r.1",
+        step_id="2",
+        question="?",
+        choices=("yes", "no"),
+        approval=True,
+        expires=AT,
+        progress=PROGRESS,
+        spent=SPENT,
+    ),
+    QuestionAnswered(question_id="r.1", answer="да"),
+    StepHandedOff(step_id="2", capability="c", expert="schedule", reason="r", progress=PROGRESS, spent=SPENT),
+    DeadlineSet(at=AT, question_id="r.1"),
+    DeadlinePassed(question_id="r.1"),
     StageFailed(stage="plan", error=ERROR),
     CancelRequested(reason="enough"),
     RunProgressed(kind="task_end", stage="aggregate", text="t", step_id="2", status="blocked", plan=PLAN),
