@@ -26,18 +26,18 @@ _TAG = re.compile(r"<(?=\s*/?\s*(?:context|inputs)\b)", re.IGNORECASE)
 
 
 class Delegation:
-    """Has steps done by other agents, and keeps count of what each has to do."""
+    """Has steps done by other agents, and keeps count of what each has to do; `over` tells which runs have ended."""
 
     def __init__(self, agents: Agents, load: AgentLoad, over: Over) -> None:
-        self._agents, self._load, self._over = agents, load, over
+        self.agents, self.load, self._over = agents, load, over
 
     async def handle(self, event: DelegationRequested, ctx: Context[None]) -> list[Event]:
         """One step in, its end out."""
 
         async def work(order: Order, key: str) -> Delivery:
-            async with self._load.open(order.agent, key, longest(self._agents)):
+            async with self.load.open(order.agent, key, longest(self.agents)):
                 try:
-                    return await self._agents.work(order, key)
+                    return await self.agents.work(order, key)
                 except asyncio.CancelledError:
                     await self._left(ctx.run_id, order.agent, key)
                     raise
@@ -65,10 +65,10 @@ class Delegation:
         ]
 
     async def _left(self, run_id: str, agent: str, key: str) -> None:
-        """The work of a run that has ended is taken back. That of a worker that stops is asked for again by the next."""
+        """The work of a run that has ended is taken back; that of a worker that stops, asked for by the next one."""
         with CancelScope(shield=True):
             if run_id in await self._over([run_id]):
-                await self._agents.take_back(agent, key)
+                await self.agents.take_back(agent, key)
 
 
 async def _share(ctx: Context[None]) -> int:
@@ -114,14 +114,14 @@ async def _given_up(event: DelegationRequested, error: ErrorInfo, _ctx: Context[
     return [_failed(event, error)]
 
 
-def stage(agents: Agents, load: AgentLoad, over: Over) -> Stage[DelegationRequested, None]:
+def stage(delegation: Delegation) -> Stage[DelegationRequested, None]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads=NAME,
         accepts=(DelegationRequested,),
         emits=(StepFinished,),
-        handle=Delegation(agents, load, over).handle,
-        policy=Policy(timeout=longest(agents) + 30, stops_with_run=True),
+        handle=delegation.handle,
+        policy=Policy(timeout=longest(delegation.agents) + 30, stops_with_run=True),
         on_dead=_given_up,
     )

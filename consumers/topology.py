@@ -1,15 +1,16 @@
 """The architecture on one screen: every stage, what comes in from outside, what goes out.
 
-intake -> understand -> plan -> aggregate <-> step-execute
+intake -> understand -> plan -> aggregate <-> step-execute, delegate
                                     |
                                  results        every stage asks models over infer.*
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumers import aggregate, clock, plan, step_execute, understand
+from consumers import aggregate, clock, delegate, plan, step_execute, understand
 from consumers.clock import Left
+from consumers.delegate import Delegation
 from consumers.inference import Inference
 from consumers.questions import Questions
 from consumers.routes import Routes
@@ -32,26 +33,26 @@ from streams.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock, limits,
-    tools, experts (None: there are none), strategies, other agents by name."""
+    """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock, other
+    agents, limits, tools, experts (None: there are none), strategies."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
     questions: Questions
     left: Left
+    delegation: Delegation
     max_iterations: int = 10
     question_seconds: float = 86_400
     tools: Registry = TOOLS
     experts: Experts | None = None
     strategies: Strategies = STRATEGIES
-    agents: Collection[str] = ()
 
 
 def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
     experts = parts.experts or no_experts
     reader = understand.Reader(
-        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.agents
+        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.delegation.agents.urls
     )
     executor = Executor(parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds)
     return Topology(
@@ -59,6 +60,7 @@ def topology(parts: Parts) -> Topology:
             understand.stage(reader),
             plan.stage(parts.tools),
             step_execute.stage(executor),
+            delegate.stage(parts.delegation),
             aggregate.stage(parts.questions.listed),
             clock.stage(parts.left),
             *(stage for consumer in parts.inference for stage in consumer.stages()),

@@ -19,6 +19,7 @@ from consumers.roster import Folders
 from consumers.run_view import RunView, view
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
+from deploy.agents import delegation
 from deploy.embedded import embedded
 from deploy.engines import Engines
 from deploy.projects import Projects
@@ -226,6 +227,7 @@ def wired(settings: Settings, projects: Projects, engines: Engines, client: Clie
             inference=engines.consumers.values(),
             questions=Questions(client, keys),
             left=partial(seconds_left, client, keys),
+            delegation=delegation(settings, client, keys),
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=registry(settings),
