@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from anyio import CancelScope
 
 from consumers.agent_load import AgentLoad
-from consumers.agents import TAKE_BACK, Agents, Delivery, Order
+from consumers.agents_http import TAKE_BACK, Agents, Delivery, Order
 from llm.prompts import excerpt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import DelegationRequested, Event, StepFinished

@@ -13,8 +13,10 @@ from consumers.clock import Left
 from consumers.delegate import Delegation
 from consumers.inference import Inference
 from consumers.questions import Questions
+from consumers.roster import Folders
 from consumers.routes import Routes
-from consumers.step_execute import Executor, Experts, Workspaces, no_experts
+from consumers.staff import Office
+from consumers.step_execute import Executor, Workspaces, no_experts
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import Strategies
 from consumers.tools.registry import BUILT_IN as TOOLS
@@ -44,21 +46,21 @@ class Parts:
     max_iterations: int = 10
     question_seconds: float = 86_400
     tools: Registry = TOOLS
-    experts: Experts | None = None
+    experts: Folders | None = None
     strategies: Strategies = STRATEGIES
 
 
 def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
-    experts = parts.experts or no_experts
-    reader = understand.Reader(
-        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.delegation.agents.urls
-    )
+    agents = parts.delegation.agents.urls
+    experts = parts.experts.roster if parts.experts else no_experts
+    office = Office(parts.experts, parts.delegation.load.loads) if parts.experts else None
+    reader = understand.Reader(parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, agents)
     executor = Executor(parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds)
     return Topology(
         stages=(
             understand.stage(reader),
-            plan.stage(parts.tools),
+            plan.stage(parts.tools, office, parts.strategies, agents),
             step_execute.stage(executor),
             delegate.stage(parts.delegation),
             aggregate.stage(parts.questions.listed),

@@ -112,11 +112,12 @@ class Reader:
                 context=said,
                 expert=routed.expert,
                 strategy=event.strategy or looked.own,
+                delegated_by=event.delegated_by,
                 confidence=routed.confidence,
                 spent=(Spent(NAME, ctx.now()),),
             )
             strategy = self.strategies.choose(understood.kind, understood.category, understood.strategy)
-            if strategy.direct and routed.expert not in self.agents:
+            if not (strategy.asks or strategy.consults) and routed.expert not in self.agents:
                 return self._straight(understood, await strategy.shape(_brief(understood), _no_model))
             return [understood, self._progress(understood)]
         understood = await self._restated(event, ctx, rules, said, by_rules=by_rules)
@@ -169,6 +170,7 @@ class Reader:
             session=event.session,
             context=said,
             strategy=event.strategy,
+            delegated_by=event.delegated_by,
             calls=rules.calls if by_rules else (),
             question=rules.rest if by_rules else "",
             question_alone=rules.rest_alone,

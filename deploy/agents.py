@@ -4,7 +4,7 @@ import re
 from functools import partial
 
 from consumers.agent_load import AgentLoad
-from consumers.agents import Agents
+from consumers.agents_http import Agents
 from consumers.delegate import Delegation
 from deploy.fields import is_http_url
 from deploy.settings import Settings

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import anyio
 import msgspec
 import structlog
 
+from consumers.clock import seconds_left
 from consumers.experts import FOLDER
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
@@ -46,9 +46,6 @@ from streams.worker import Terms, Worker, is_gone
 
 LOOK_FOR_MODEL = 20.0
 """Seconds in which consumers that were started must say what they offer."""
-
-STAYS = -1
-"""The time to live that the server tells of a key without one."""
 
 _log: Any = structlog.get_logger()
 
@@ -231,18 +228,9 @@ def wired(settings: Settings, projects: Projects, engines: Engines, client: Clie
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=registry(settings),
-            experts=folders.roster if settings.use_victoria_enhanced else None,
+            experts=folders if settings.use_victoria_enhanced else None,
         )
     )
-
-
-async def seconds_left(client: Client, keys: Keys, run_id: str, at: datetime) -> float | None:
-    """Seconds until a moment by the server's clock; None if that run has ended."""
-    raw: Any = client
-    if await raw.pttl(keys.run(keys.of_run(run_id), run_id)) != STAYS:
-        return None
-    seconds, micros = await raw.time()
-    return at.timestamp() - seconds - micros / 1e6
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
