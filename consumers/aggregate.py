@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from consumers.run_end import concatenated, finish, output
 from consumers.run_moves import AggregateEvent, move
-from consumers.run_state import STAGE, Asking, RunState, answers, is_over, waiting
+from consumers.run_state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
@@ -29,8 +29,6 @@ from streams.stage import Context, Policy, Stage
 NAME = STAGE
 FUSE = prompt("fuse")
 FUSED_CHARACTERS = 6_000
-EXCHANGED_CHARACTERS = 8_000
-"""Of a run's goal and answer, what its session keeps."""
 
 Listed = Callable[[Asking, str], Awaitable[None]]
 """Puts a question on the list of those that wait; again and again changes nothing."""
@@ -51,7 +49,9 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
     if state.plan and not state.finished and is_over(state):
         state = finish(state, await _output(state, ctx), ctx.usage(), now)
     if state.finished:
-        events += [state.finished, *_exchanged(state, state.finished)]
+        events.append(state.finished)
+        if ended := exchange(state):
+            events.append(ended)
     ctx.state = replace(state, trust=ctx.trust)
     return events
 
@@ -67,21 +67,6 @@ async def _output(state: RunState, ctx: Context[RunState]) -> str:
         except EffectFailed:
             return plain
     return plain
-
-
-def _exchanged(state: RunState, end: RunFinished) -> list[Event]:
-    """What a session's run leaves for those that come after it."""
-    if not state.session:
-        return []
-    return [
-        ExchangeCompleted(
-            session=state.session,
-            goal=excerpt(state.goal, EXCHANGED_CHARACTERS),
-            output=excerpt(end.output, EXCHANGED_CHARACTERS),
-            expert=state.expert,
-            status=end.status,
-        )
-    ]
 
 
 async def _given_up(event: AggregateEvent, error: ErrorInfo, _ctx: Context[RunState]) -> list[Event]:

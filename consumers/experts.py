@@ -16,6 +16,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from consumers.strategies.registry import BUILT_IN
 from schemas.errors import InvalidInput
 from schemas.plan import TaskKind
 
@@ -23,17 +24,7 @@ FOLDER = Path(__file__).with_name("experts")
 """The experts that come with Victoria."""
 ENDING = ".yaml"
 
-STRATEGIES = (
-    "simple",
-    "react",
-    "extended_thinking",
-    "swarm",
-    "consensus",
-    "tree_of_thoughts",
-    "hierarchical",
-    "department_heads",
-    "parallel",
-)
+STRATEGIES = tuple(BUILT_IN.by_name)
 """What an expert may name as its strategy, where the caller does not say otherwise."""
 
 LARGEST = 64 * 1024

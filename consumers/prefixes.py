@@ -2,18 +2,23 @@
 
 from typing import Any
 
-from consumers import aggregate, answering, plan, react, understand
+from consumers import aggregate, answering, react, understand
+from consumers.decomposer import question
 from consumers.persona import NOBODY, tools_of
+from consumers.roster import Folders, Roster
+from consumers.staff import colleagues
+from consumers.strategies.strategy import Brief
 from consumers.tools.registry import BUILT_IN, Registry
 from schemas.inference import Question
 
 
-def prefixes(tools: Registry = BUILT_IN) -> tuple[Question[Any], ...]:
+def prefixes(tools: Registry = BUILT_IN, roster: Roster | None = None) -> tuple[Question[Any], ...]:
     """A question of each kind, without what changes from one to the next."""
+    staff = colleagues(roster or Folders().roster())
     general = tools_of(NOBODY, tools)
     return (
         understand.PROMPT.question(understand.Understanding, goal="", history=""),
-        plan.PROMPT.question(plan.Decomposition, goal="", tools=tools.described),
+        question(Brief("", "complex", tools=tools.described), staff),
         react.ACT.question(general.action, context="", goal="", hint="", tools=general.described, observations=""),
         answering.ANSWER.question(str, context="", goal="", inputs=""),
         aggregate.FUSE.question(str, goal="", answers=""),

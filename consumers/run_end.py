@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from consumers.run_state import OPEN, STAGE, UNLOCKS, RunEnd, RunState, StepState, answers
-from consumers.votes import tally
+from consumers.votes import Group, tally
 from schemas.errors import ErrorInfo
 from schemas.events import Event, Metadata, RunFinished, StageTime, StepSummary
 from schemas.plan import Source, Step, Usage
@@ -21,9 +21,8 @@ def output(state: RunState) -> str:
     all answers, one after the other."""
     if state.settled:
         return state.steps[state.settled].output
-    if state.plan and state.plan.quorum and (said := votes(state)):
-        return tally(said).winner
-    return concatenated(state)
+    groups = counted(state)
+    return groups[0].answer if groups else concatenated(state)
 
 
 def concatenated(state: RunState, each: int | None = None) -> str:
@@ -108,20 +107,22 @@ def _summary(step: Step, s: StepState) -> StepSummary:
     )
 
 
-def votes(state: RunState) -> list[str]:
-    """What the steps that vote have answered so far, in plan order."""
-    voters = [state.steps[step.id] for step in (state.plan.steps if state.plan else ()) if step.how == "vote"]
-    return [step.output for step in voters if step.status in UNLOCKS]
+def counted(state: RunState) -> tuple[Group, ...]:
+    """What the steps that vote have said so far, most votes first; nothing where the plan has no vote."""
+    if not (state.plan and state.plan.quorum):
+        return ()
+    voters = [state.steps[step.id] for step in state.plan.steps if step.how == "vote"]
+    return tally([step.output if step.status in UNLOCKS else "" for step in voters], state.goal)
 
 
 def _cost_of_votes(state: RunState) -> list[str]:
-    if not (state.plan and state.plan.quorum and (said := votes(state))):
+    groups = counted(state)
+    if not (groups and state.plan):
         return []
     voters = [state.steps[step.id] for step in state.plan.steps if step.how == "vote"]
-    cost = sum((step.usage for step in voters), Usage())
-    unheard = len(voters) - len(said)
-    cost_said = f"the vote took {cost.tokens_in + cost.tokens_out:,} tokens"
-    return [f"{tally(said).most} of {len(said)} votes agree, {unheard} voters were not heard; {cost_said}."]
+    heard, cost = sum(group.votes for group in groups), sum((step.usage for step in voters), Usage())
+    agree = f"{groups[0].votes} of {heard} votes agree; {len(voters) - heard} of {len(voters)} voters were not heard."
+    return [f"{agree} The vote took {cost.tokens_in + cost.tokens_out:,} tokens."]
 
 
 def _stage_times(state: RunState, fused: Usage, now: datetime) -> tuple[StageTime, ...]:

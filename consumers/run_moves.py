@@ -12,9 +12,8 @@ from msgspec.structs import replace
 
 from consumers.plan_check import checked
 from consumers.release import ended, release
-from consumers.run_end import ended_early, limited, votes
+from consumers.run_end import counted, ended_early, limited
 from consumers.run_state import OPEN, STAGE, UNLOCKS, Asking, RunState, StepState, waiting
-from consumers.votes import tally
 from schemas.errors import ErrorInfo
 from schemas.events import (
     CancelRequested,
@@ -267,7 +266,7 @@ def _cut_short(state: RunState) -> Moved:
         skipped = [id_ for id_, step in state.steps.items() if step.status in ("pending", "waiting")]
     elif state.settled:
         skipped = [id_ for id_, step in state.steps.items() if step.status in OPEN]
-    elif plan.quorum and tally(votes(state)).most >= plan.quorum:
+    elif plan.quorum and any(group.votes >= plan.quorum for group in counted(state)):
         skipped = [step.id for step in plan.steps if step.how == "vote" and state.steps[step.id].status in OPEN]
     else:
         return state, []

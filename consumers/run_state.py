@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from schemas.errors import ErrorInfo
-from schemas.events import RunFinished
+from schemas.events import ExchangeCompleted, RunFinished
 from schemas.plan import Moment, Plan, Progress, Source, Spent, Step, StepStatus, Trust, Usage
 
 STAGE = "aggregate"
@@ -92,6 +92,16 @@ def answers(state: RunState) -> list[tuple[Step, str]]:
 def waiting(state: RunState) -> list[tuple[str, Asking]]:
     """The questions that wait for a person, with the ids of their steps."""
     return [(id_, s.asking) for id_, s in state.steps.items() if s.status == "waiting" and s.asking]
+
+
+def exchange(state: RunState) -> ExchangeCompleted | None:
+    """What the session hears of a run's end, if the run has one and belongs to one."""
+    end = state.finished
+    if end is None or not state.session:
+        return None
+    return ExchangeCompleted(
+        session=state.session, goal=state.goal, output=end.output, status=end.status, expert=state.expert
+    )
 
 
 RunEnd = Literal["completed", "failed", "cancelled"]

@@ -16,9 +16,10 @@ from anyio import to_thread
 
 from consumers.failure import stage_failed
 from consumers.findings import Recognised, Routed
-from consumers.intake import goal_submitted
+from consumers.intake import HISTORY_PAIRS, goal_submitted
 from consumers.preparation import context, normalised
 from consumers.routes import Routes
+from consumers.sessions import Sessions, Turn
 from consumers.step_execute import Workspaces
 from consumers.strategies.registry import BUILT_IN, Strategies
 from consumers.strategies.strategy import Brief
@@ -81,6 +82,7 @@ class Reader:
     routes: Routes | None = None
     strategies: Strategies = BUILT_IN
     agents: Collection[str] = ()
+    sessions: Sessions | None = None
 
     async def handle(self, event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
         """One goal in, its understanding out, or its plan at once."""
@@ -91,8 +93,14 @@ class Reader:
                 f"There is no strategy {event.strategy[:80]!r}.",
                 f"The strategies are {', '.join(self.strategies.by_name)}.",
             )
-        asked = Asked(event.goal, event.project, event.history[-1:], expert=event.expert)
+        turn = await self._turn(event, ctx)
+        if turn.over:
+            return []  # it was cancelled while it waited
+        event = msgspec.structs.replace(event, history=turn.history)
+        asked = Asked(event.goal, event.project, event.history[-1:], turn.expert, event.expert)
+        trust = ctx.trust
         looked = await ctx.call("look", self._look, asked, returns=Looked)
+        ctx.trust = trust  # rules, experts and the names of files only sort the goal
         if not looked.known:
             raise InvalidInput(
                 "expert.unknown", f"There is no expert {event.expert[:80]!r}.", "`victoria experts` lists them."
@@ -112,11 +120,12 @@ class Reader:
                 context=said,
                 expert=routed.expert,
                 strategy=event.strategy or looked.own,
+                delegated_by=event.delegated_by,
                 confidence=routed.confidence,
                 spent=(Spent(NAME, ctx.now()),),
             )
             strategy = self.strategies.choose(understood.kind, understood.category, understood.strategy)
-            if strategy.direct and routed.expert not in self.agents:
+            if not (strategy.asks or strategy.consults) and routed.expert not in self.agents:
                 return self._straight(understood, await strategy.shape(_brief(understood), _no_model))
             return [understood, self._progress(understood)]
         understood = await self._restated(event, ctx, rules, said, by_rules=by_rules)
@@ -125,6 +134,21 @@ class Reader:
                 understood, expert=routed.expert if event.expert or routed.confidence > CLEAR else ""
             )
         return [understood, self._progress(understood)]
+
+    async def _turn(self, event: GoalSubmitted, ctx: Context[None]) -> Turn:
+        """What was said before: in the session, once it is this run's turn there, else what came with the goal."""
+        turn = Turn()
+        if self.sessions and event.session:
+            sessions = self.sessions
+
+            async def enter(session: str, _key: str) -> Turn:
+                return await sessions.enter(session, ctx.run_id)
+
+            trust = ctx.trust
+            turn = await ctx.call("session", enter, event.session, Turn)
+            if not turn.history:
+                ctx.trust = trust  # nothing came of it that could be less trusted than the goal
+        return turn if turn.history else msgspec.structs.replace(turn, history=event.history[-HISTORY_PAIRS:])
 
     async def _look(self, asked: Asked, _key: str) -> Looked:
         """What rules and router see in a goal now. Files and experts change; what was seen once is recorded."""
@@ -169,6 +193,7 @@ class Reader:
             session=event.session,
             context=said,
             strategy=event.strategy,
+            delegated_by=event.delegated_by,
             calls=rules.calls if by_rules else (),
             question=rules.rest if by_rules else "",
             question_alone=rules.rest_alone,

@@ -173,6 +173,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_dead: Annotated[
         int, Meta(description="How many dead letters are kept, however old.", ge=1, le=1_000_000_000)
     ] = 100_000
+    keep_sessions: Annotated[
+        float,
+        Meta(description="Seconds that a session is kept without a new turn.", ge=1, le=3_153_600_000),
+    ] = 2_592_000
     backlog: Annotated[
         int,
         Meta(
@@ -248,12 +252,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="The keys of those machines, as ssh keeps them."),
         More(default="~/.ssh/known_hosts"),
     ] = msgspec.field(default_factory=lambda: Path("~/.ssh/known_hosts").expanduser())
+    agent: Annotated[
+        str,
+        Meta(description="The expert as which this installation answers over HTTP.", pattern="^[a-z][a-z0-9_]{0,39}$"),
+        More(expects="an expert's name"),
+    ] = "victoria"
+    http_host: Annotated[
+        str,
+        Meta(description="The HTTP door's address; only those of loopback are taken as yet."),
+    ] = "127.0.0.1"
+    http_port: Annotated[int, Meta(description="Its port; 0 takes any that is free.", ge=0, le=65_535)] = 8010
     victoria_url: Annotated[
-        str, Meta(description="Victoria's HTTP door (for later versions)."), More(names=("VICTORIA_URL",))
-    ] = "http://127.0.0.1:8010"
+        str,
+        Meta(description="The HTTP door of the agent Victoria, such as http://ops:8010; empty where there is none."),
+        More(names=("VICTORIA_URL",), expects="an http:// or https:// URL, or nothing"),
+    ] = ""
     veronica_url: Annotated[
-        str, Meta(description="Veronica's HTTP door (for later versions)."), More(names=("VERONICA_URL",))
-    ] = "http://127.0.0.1:8011"
+        str,
+        Meta(description="The HTTP door of the agent Veronica, such as http://ops:8011; empty where there is none."),
+        More(names=("VERONICA_URL",), expects="an http:// or https:// URL, or nothing"),
+    ] = ""
+    agents: Annotated[
+        str,
+        Meta(description="Further agents that steps are given to, by their experts' names: qa=http://lab:8010, ..."),
+    ] = ""
+    delegate_timeout: Annotated[float, Meta(description="Seconds another agent has for a step.", gt=0, le=86_400)] = 300
+    delegate_at_once: Annotated[
+        int, Meta(description="With how many steps at once another agent counts as fully busy.", ge=1, le=10_000)
+    ] = 4
     database_url: Annotated[
         str,
         Meta(description="The Postgres server (for later versions)."),
@@ -327,7 +353,7 @@ def load(
     values: dict[str, Any] = {"state_dir": default_state_dir(root)}
     origins: dict[str, str] = {}
     for key, field in fields_of(Settings).items():
-        variable = next((name for name in field.names if environ.get(name, "").strip()), "")
+        variable = next((name for name in field.names if environ.get(name, "").strip() and _is_ours(name, environ)), "")
         if (given := flags.get(key)) is not None:
             origin, anchor, typed = f"flag {_flag(key)}", folder, False
         elif variable:
@@ -366,8 +392,13 @@ def _read(path: Path) -> dict[str, Any]:
     )
 
 
-# Kubernetes gives each container variables about the services beside it; one named `victoria` makes VICTORIA_PORT.
+# Kubernetes gives each container variables about the services beside it; one named `victoria` makes VICTORIA_PORT, one
+# named `victoria-http` VICTORIA_HTTP_PORT.
 _SERVICE_LINK = re.compile(r"VICTORIA(_\w+)?_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT_\d+_\w+=|PORT=\w+://)")
+
+
+def _is_ours(name: str, environ: Mapping[str, str]) -> bool:
+    return not _SERVICE_LINK.match(f"{name}={environ[name]}")
 
 
 def _refuse_unknown(
@@ -378,9 +409,8 @@ def _refuse_unknown(
     for key in flags:
         if key not in fields:
             raise _unknown(f"There is no flag {_flag(key)}.", _flag(key), [_flag(known) for known in fields])
-    for name, value in environ.items():
-        ours = name.startswith("VICTORIA_") and not _SERVICE_LINK.match(f"{name}={value}")
-        if ours and name not in variables:
+    for name in environ:
+        if name.startswith("VICTORIA_") and name not in variables and _is_ours(name, environ):
             raise _unknown(f"There is no setting for the environment variable {name}.", name, variables)
     for key in written:
         if key not in fields:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache, partial
 from typing import Any, cast
 
@@ -11,11 +10,14 @@ import anyio
 import msgspec
 import structlog
 
+from consumers.admission import admit
+from consumers.clock import seconds_left
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import Questions
 from consumers.redis_store import RedisStore
-from consumers.run_view import RunView, view
+from consumers.run_view import RunView, goal_of, view
+from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
@@ -46,9 +48,6 @@ from streams.worker import Terms, Worker, is_gone
 LOOK_FOR_MODEL = 20.0
 """Seconds in which consumers that were started must say what they offer."""
 
-STAYS = -1
-"""The time to live that the server tells of a key without one."""
-
 _log: Any = structlog.get_logger()
 
 
@@ -63,6 +62,7 @@ class Victoria:
     keys: Keys
     topology: Topology
     publisher: Publisher
+    sessions: Sessions
     board: Board
     engines: Engines
     evicts: str = ""
@@ -149,7 +149,7 @@ class Victoria:
         raise no_such_model(wish, offers, faults)
 
     async def waiting(self, run_id: str) -> Waiting | None:
-        """Why a run does not go on, if it waits for a model."""
+        """Why a run does not go on, if it waits for a model, or for an earlier turn of its session."""
         found = await self.client.get(self.keys.waiting(run_id))
         return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
 
@@ -159,12 +159,16 @@ class Victoria:
         Raises Overloaded where too many wait already, NotReachable.
         """
         with reachable(self.url):
-            return await self.publisher.publish(goals, self.topology.entries[GoalSubmitted])
+            return await admit(goals, self.topology.entries[GoalSubmitted], self.publisher, self.sessions)
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
         with reachable(self.url):
             await self.publisher.add(run_id, CancelRequested(reason=reason), self.topology.entries[CancelRequested])
+
+    async def goal_of(self, run_id: str) -> GoalSubmitted:
+        """What a run was asked for. Raises InvalidInput with code `run.unknown`."""
+        return await goal_of(self.client, self.keys, run_id)
 
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
@@ -215,7 +219,13 @@ def stores_of(projects: Projects, client: Client, keys: Keys, url: str) -> Store
 
 
 def wired(
-    settings: Settings, projects: Projects, engines: Engines, client: Client, keys: Keys, url: str = ""
+    settings: Settings,
+    projects: Projects,
+    engines: Engines,
+    sessions: Sessions,
+    client: Client,
+    keys: Keys,
+    url: str = "",
 ) -> Topology:
     """The topology of these settings, on the server at `url`."""
 
@@ -239,22 +249,14 @@ def wired(
             inference=engines.consumers.values(),
             questions=Questions(client, keys),
             left=partial(seconds_left, client, keys),
+            sessions=sessions,
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=tools,
-            experts=folders.roster if settings.use_victoria_enhanced else None,
+            experts=folders if settings.use_victoria_enhanced else None,
             stores=stores_of(projects, client, keys, url),
         )
     )
-
-
-async def seconds_left(client: Client, keys: Keys, run_id: str, at: datetime) -> float | None:
-    """Seconds until a moment by the server's clock; None if that run has ended."""
-    raw: Any = client
-    if await raw.pttl(keys.run(keys.of_run(run_id), run_id)) != STAYS:
-        return None
-    seconds, micros = await raw.time()
-    return at.timestamp() - seconds - micros / 1e6
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
@@ -266,7 +268,7 @@ def catalogue_topology() -> Topology:
     """The topology for looking at: its stages are never run."""
     settings = Settings()
     client, keys = connect("redis://"), Keys()
-    return wired(settings, Projects("", {}), engines_alone(settings), client, keys)
+    return wired(settings, Projects("", {}), engines_alone(settings), Sessions(client, keys), client, keys)
 
 
 def engines_alone(settings: Settings) -> Engines:
@@ -284,10 +286,11 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     keys = Keys(settings.prefix, settings.partitions)
     board = Board(client, keys)
     engines = engines_of(settings, client, keys, board)
+    sessions = Sessions(client, keys, settings.keep_sessions)
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines, client, keys, url)
+        stages = wired(settings, projects, engines, sessions, client, keys, url)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -297,6 +300,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             keys=keys,
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
+            sessions=sessions,
             board=board,
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),

@@ -20,6 +20,8 @@ try:
         models,
         publish,
         run,
+        serve_http,
+        sessions,
         status,
         tail,
         tools,
@@ -39,6 +41,7 @@ app.command("run")(run.run)
 app.command("ask")(ask.ask)
 app.command("up")(work.up)
 app.command("worker")(work.worker)
+app.command("serve")(serve_http.serve)
 app.command("publish")(publish.publish)
 app.command("cancel")(cancel.cancel)
 app.command("status")(status.status)
@@ -49,6 +52,7 @@ app.command("experts")(experts.experts)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app)
+app.add_typer(sessions.app)
 app.add_typer(bench.app)
 
 

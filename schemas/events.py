@@ -57,7 +57,8 @@ class Exchange(msgspec.Struct, frozen=True):
 class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Somebody wants something done. `project` names an allowed project, "" the main one.
 
-    `strategy` and `expert` are the ones that are wanted, "" for whatever fits best.
+    `strategy` and `expert` are the ones that are wanted, "" for whatever fits best. `delegated_by` is the agent whose
+    work this is: it is not handed on once more.
     """
 
     goal: str
@@ -66,6 +67,7 @@ class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     history: tuple[Exchange, ...] = ()
     strategy: str = ""
     expert: str = ""
+    delegated_by: str = ""
 
 
 class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,6 +76,7 @@ class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
     `calls` are tool calls that rules are sure of, in order; `question` is what is left for a model beside them, and
     `question_alone` says that it needs nothing of what they give; `confidence` is 0 to 1. `expert` is who it is for, as
     far as that is known, `strategy` the one that is wanted. `context` is what the goal was said in: data for prompts.
+    `delegated_by` is the agent whose work this is.
     """
 
     restated: str
@@ -90,6 +93,7 @@ class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
     question_alone: bool = False
     confidence: float = 0.0
     source: Literal["rules", "model"] = "rules"
+    delegated_by: str = ""
     spent: tuple[Spent, ...] = ()
 
 
@@ -329,7 +333,8 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A turn of a session has ended: what was wanted, what was answered, and by which expert."""
+    """A session's turn ended. Where its run was completed, goal and output are an exchange worth keeping; `expert` is
+    who answered, "" for nobody in particular."""
 
     session: str
     goal: str

@@ -23,6 +23,8 @@ def least_trusted(one: Trust, other: Trust) -> Trust:
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone: one without could not be compared with the server's."""
+MOST = 1_000_000_000_000
+"""The highest limit: of numbers a thousand times as large a script still knows each one."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -52,6 +54,14 @@ class Usage(msgspec.Struct, frozen=True):
             cached=self.cached + other.cached,
             node=last.node,
         )
+
+
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run may cost: tokens and calls of models, 0 for any number, and when it must have ended."""
+
+    tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
+    calls: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
+    ends: Moment | None = None
 
 
 class Spent(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,6 +16,9 @@ from schemas.plan import Category, Done, Plan, Step, TaskKind
 
 R = TypeVar("R")
 
+EXPERT = "victoria"
+"""Who does what nobody else is found for, and answers for the whole."""
+
 
 class Colleague(msgspec.Struct, frozen=True, omit_defaults=True):
     """An expert as planners see it, from its file (consumers/experts.py). `load` is how busy it is, 0 to 1."""
@@ -32,9 +35,10 @@ class Colleague(msgspec.Struct, frozen=True, omit_defaults=True):
 class Brief(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that a plan is shaped from. `goal` is the restated one. `expert` is who it is for, "" for nobody yet.
 
-    `needs` are capabilities the goal's words ask for. `colleagues` are all experts, `tools` what they can use, as text.
-    `context` is what the goal was said in; it and the goal are data, never orders. When what is left of a plan is
-    planned again, `done` has ended and stays, `left` was planned, and `why` says what has changed.
+    `needs` are capabilities the goal's words ask for, `claimed` the experts whose own keywords it has, most first.
+    `colleagues` are all experts, `tools` what they can use, as text. `context` is what the goal was said in; it and the
+    goal are data, never orders. When what is left of a plan is planned again, `done` has ended and stays, `left` was
+    planned, and `why` says what has changed.
     """
 
     goal: str
@@ -43,6 +47,7 @@ class Brief(msgspec.Struct, frozen=True, omit_defaults=True):
     expert: str = ""
     first_step: str = ""
     needs: tuple[str, ...] = ()
+    claimed: tuple[str, ...] = ()
     colleagues: tuple[Colleague, ...] = ()
     tools: str = ""
     context: str = ""
@@ -61,13 +66,14 @@ class Ask(Protocol):
 
 class Strategy(ABC):
     """One shape of a plan. `suits` names the kinds of goals it is chosen for where nothing else is said; of two that
-    suit the same kind, the one whose name comes first is taken. A `direct` one needs nothing but the goal and its
-    expert, no colleagues and no model: a goal that is surely that expert's goes straight to its step."""
+    suit the same kind, the one whose name comes first is taken. One that `asks` needs a model to shape a plan; one that
+    does not `consults` is told of no colleagues, unless they are known anyway."""
 
     name: ClassVar[str]
     description: ClassVar[str]
     suits: ClassVar[Sequence[TaskKind]] = ()
-    direct: ClassVar[bool] = False
+    asks: ClassVar[bool] = False
+    consults: ClassVar[bool] = True
 
     @abstractmethod
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
