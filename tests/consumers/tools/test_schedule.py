@@ -235,8 +235,8 @@ async def test_hostile_text_is_kept_and_shown_without_what_a_terminal_would_obey
     said += [await calendar.use(ScheduleQuery("", "tomorrow")), await calendar.use(ScheduleQuery("", words=HOSTILE))]
     said += [await calendar.use(ScheduleQuery("", words="nothing" + HOSTILE[:20]))]
     assert all(character.isprintable() or character == "\n" for each in said for character in each)
-    for given in ("*", "../x", "a/b", "\x00", "", "{}"):
-        assert "There is no entry" in await calendar.use(ScheduleDelete("", given))
+    for name in ("*", "../x", "a/b", "\x00", "", "{}"):
+        assert "There is no entry" in await calendar.use(ScheduleDelete("", name))
 
 
 def test_a_call_made_of_text_alone_is_checked_by_the_schema() -> None:
