@@ -21,6 +21,7 @@ from consumers.tools.programs import BOUNDED
 from consumers.tools.workspace import SECRETS
 from deploy.fields import Field, More, fields_of, shown
 from schemas.errors import InvalidInput
+from schemas.plan import MOST
 
 FILE = "victoria.toml"
 """The settings file in the project's root."""
@@ -185,6 +186,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1_000_000_000,
         ),
     ] = 100_000
+    run_tokens: Annotated[
+        int, Meta(description="How many tokens of models a run may use; 0 is no limit.", ge=0, le=MOST)
+    ] = 0
+    run_calls: Annotated[int, Meta(description="How often a run may call models; 0 is no limit.", ge=0, le=MOST)] = 0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
     ] = "warning"

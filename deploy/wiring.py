@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Any, cast
 
@@ -37,6 +38,7 @@ from schemas.errors import (
     VictoriaError,
 )
 from schemas.events import CancelRequested, GoalSubmitted
+from schemas.plan import Limits
 from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
@@ -153,13 +155,32 @@ class Victoria:
         found = await self.client.get(self.keys.waiting(run_id))
         return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
 
-    async def submit(self, goals: Sequence[tuple[str, GoalSubmitted]]) -> list[Published]:
-        """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice.
+    def limits(self, tokens: int | None = None, calls: int | None = None, seconds: float | None = None) -> Limits:
+        """What a run may cost that is submitted now: what is given, else what the settings say. `seconds` are those in
+        which it must end. 0 is no limit. Raises InvalidInput."""
+        settings = self.settings
+        try:
+            return Limits(
+                tokens=settings.run_tokens if tokens is None else tokens,
+                calls=settings.run_calls if calls is None else calls,
+                ends=datetime.now(UTC) + timedelta(seconds=seconds) if seconds else None,
+            )
+        except (ValueError, OverflowError) as cause:
+            raise InvalidInput(
+                "limits.invalid", f"{seconds} is no number of seconds.", "Say 60 for a minute."
+            ) from cause
+
+    async def submit(self, goals: Sequence[tuple[str, GoalSubmitted]], limits: Limits | None = None) -> list[Published]:
+        """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice. `limits` hold for
+        each run, by default those of the settings.
 
         Raises Overloaded where too many wait already, NotReachable.
         """
+        limits = limits or self.limits()
         with reachable(self.url):
-            return await admit(goals, self.topology.entries[GoalSubmitted], self.publisher, self.sessions)
+            stream = self.topology.entries[GoalSubmitted]
+            given = None if limits == Limits() else limits
+            return await admit(goals, stream, self.publisher, self.sessions, given)
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
