@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from consumers.sessions import ROOM, Sessions
 from schemas.errors import Overloaded, Published
 from schemas.events import GoalSubmitted
+from schemas.plan import Limits
 from streams.append import RETRY_AFTER, Publisher
 
 
 async def admit(
-    goals: Sequence[tuple[str, GoalSubmitted]], stream: str, publisher: Publisher, sessions: Sessions
+    goals: Sequence[tuple[str, GoalSubmitted]],
+    stream: str,
+    publisher: Publisher,
+    sessions: Sessions,
+    limits: Limits | None = None,
 ) -> list[Published]:
     """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice.
 
@@ -23,7 +28,8 @@ async def admit(
     full = {number for number, fit in zip(turns, fits, strict=True) if not fit}
     problem: Overloaded | None = None
     try:
-        found = await publisher.publish([goal for number, goal in enumerate(goals) if number not in full], stream)
+        fitting = [goal for number, goal in enumerate(goals) if number not in full]
+        found = await publisher.publish(fitting, stream, limits=limits)
     except Overloaded as overloaded:
         problem, found = overloaded, overloaded.results
     rest = iter(found)
