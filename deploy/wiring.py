@@ -329,7 +329,6 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
             sessions=sessions,
-            delegation=Delegation(others, load, partial(ended, client, keys)),
             board=board,
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),
