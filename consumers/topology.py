@@ -2,40 +2,79 @@
 
 intake -> understand -> plan -> aggregate <-> step-execute
                                     |
-                                 results        every stage asks models over infer.*
+                         results, memory-compress        every stage asks models over infer.*
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from consumers import aggregate, plan, step_execute, understand
+from consumers import aggregate, clock, memory_compress, plan, step_execute, understand
+from consumers.clock import Left
 from consumers.inference import Inference
-from consumers.step_execute import Workspaces
-from consumers.tools.registry import BUILT_IN, Registry
-from schemas.events import CancelRequested, GoalSubmitted, RunFinished, RunProgressed
+from consumers.questions import Questions
+from consumers.roster import Folders
+from consumers.routes import Routes
+from consumers.sessions import Sessions
+from consumers.staff import Loads, Office, idle
+from consumers.step_execute import Executor, Workspaces, no_experts
+from consumers.store import Stores
+from consumers.strategies.registry import BUILT_IN as STRATEGIES
+from consumers.strategies.registry import Strategies
+from consumers.tools.registry import BUILT_IN as TOOLS
+from consumers.tools.registry import Registry
+from schemas.events import (
+    CancelRequested,
+    GoalSubmitted,
+    QuestionAnswered,
+    QuestionAsked,
+    RunFinished,
+    RunProgressed,
+)
 from streams.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, inference consumers, limits, tools."""
+    """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
+    sessions, limits, tools, experts (None: there are none), strategies, other agents' URLs by name and how busy they
+    are, and what projects keep."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
+    questions: Questions
+    left: Left
+    sessions: Sessions
     max_iterations: int = 10
-    tools: Registry = BUILT_IN
+    question_seconds: float = 86_400
+    tools: Registry = TOOLS
+    experts: Folders | None = None
+    strategies: Strategies = STRATEGIES
+    agents: Mapping[str, str] = MappingProxyType({})
+    loads: Loads = idle
+    stores: Stores | None = None
 
 
 def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
+    experts = parts.experts.roster if parts.experts else no_experts
+    office = Office(parts.experts, parts.loads) if parts.experts else None
+    reader = understand.Reader(
+        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.agents, parts.sessions
+    )
+    executor = Executor(
+        parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
+    )
     return Topology(
         stages=(
-            understand.stage(),
-            plan.stage(parts.tools),
-            step_execute.stage(parts.workspaces, parts.max_iterations, parts.tools),
-            aggregate.stage(),
+            understand.stage(reader),
+            plan.stage(parts.tools, office, parts.strategies, parts.agents),
+            step_execute.stage(executor),
+            aggregate.stage(parts.questions.listed),
+            memory_compress.stage(parts.sessions),
+            clock.stage(parts.left),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
-        entries={GoalSubmitted: "intake", CancelRequested: "aggregate"},
-        results=frozenset({RunProgressed, RunFinished}),
+        entries={GoalSubmitted: "intake", CancelRequested: "aggregate", QuestionAnswered: "aggregate"},
+        results=frozenset({RunProgressed, RunFinished, QuestionAsked}),
     )

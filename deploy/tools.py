@@ -1,8 +1,13 @@
-"""The tools of these settings: the built-in ones and the user's own, and what they may use."""
+"""The tools and experts of these settings: the built-in ones and the user's own, and what tools may use."""
 
 import re
+import warnings
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+from consumers.experts import FOLDER
+from consumers.roster import Folders
 from consumers.tools.allowed import Allowed, Host, Limits
 from consumers.tools.registry import Registry, built_in, in_folder
 from deploy.settings import Settings
@@ -21,6 +26,11 @@ def registry(settings: Settings) -> Registry:
     return Registry.of([*built_in(), *in_folder(settings.tools_dir)], allowed(settings))
 
 
+def experts(settings: Settings, tools: Registry) -> Folders:
+    """All experts; one that names a tool which is not among these is a problem of the roster."""
+    return Folders(FOLDER, settings.experts_dir, tools=tools.names)
+
+
 def allowed(settings: Settings) -> Allowed:
     """What tools may use. Raises InvalidInput `settings.invalid` for a host that is none."""
     return Allowed(
@@ -31,7 +41,21 @@ def allowed(settings: Settings) -> Allowed:
         known_hosts=settings.ssh_known_hosts,
         search=settings.search_url.rstrip("/"),
         approved=frozenset(items(settings.approved_tools)),
+        zone=zone(settings.time_zone),
     )
+
+
+def zone(name: str) -> tzinfo:
+    """A time zone by its name; the system's for none. Where the system has none that makes sense, its offset of now."""
+    if name:
+        return ZoneInfo(name)
+    from tzlocal import get_localzone  # late: most starts of a process don't need it
+
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return get_localzone()
+    except (LookupError, ValueError, OSError):
+        return datetime.now().astimezone().tzinfo or UTC
 
 
 def _host(text: str) -> Host:

@@ -4,22 +4,29 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from typing import Any, cast
 
 import anyio
 import msgspec
 import structlog
 
+from consumers.admission import admit
+from consumers.clock import seconds_left
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
+from consumers.questions import Questions
+from consumers.redis_store import RedisStore
 from consumers.run_view import RunView, view
+from consumers.sessions import Sessions
+from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.embedded import embedded
 from deploy.engines import Engines
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
-from deploy.tools import items, registry
+from deploy.tools import experts, items, registry
 from llm.models import BACKENDS, Backend, Model, Wish
 from schemas.errors import (
     CouldNotStart,
@@ -57,6 +64,7 @@ class Victoria:
     keys: Keys
     topology: Topology
     publisher: Publisher
+    sessions: Sessions
     board: Board
     engines: Engines
     evicts: str = ""
@@ -143,7 +151,7 @@ class Victoria:
         raise no_such_model(wish, offers, faults)
 
     async def waiting(self, run_id: str) -> Waiting | None:
-        """Why a run does not go on, if it waits for a model."""
+        """Why a run does not go on, if it waits for a model, or for an earlier turn of its session."""
         found = await self.client.get(self.keys.waiting(run_id))
         return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
 
@@ -171,7 +179,7 @@ class Victoria:
         limits = limits or self.limits()
         with reachable(self.url):
             stream = self.topology.entries[GoalSubmitted]
-            return await self.publisher.publish(goals, stream, limits=None if limits == Limits() else limits)
+            return await admit(goals, stream, self.publisher, self.sessions, None if limits == Limits() else limits)
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
@@ -216,8 +224,26 @@ def foreground(stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if not stage.endswith(".background")]
 
 
-def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
-    """The topology of these settings."""
+def stores_of(projects: Projects, client: Client, keys: Keys, url: str) -> Stores:
+    """What projects keep, on the server of their streams."""
+
+    @cache
+    def store(project: str) -> Store:
+        return RedisStore(client, keys, project, url)
+
+    return lambda project: store(projects.resolve(project))
+
+
+def wired(
+    settings: Settings,
+    projects: Projects,
+    engines: Engines,
+    sessions: Sessions,
+    client: Client,
+    keys: Keys,
+    url: str = "",
+) -> Topology:
+    """The topology of these settings, on the server at `url`."""
 
     def workspaces(project: str) -> Workspace:
         name = projects.resolve(project)
@@ -231,7 +257,22 @@ def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
         return Workspace(folder, secrets=secrets, writable=name in writable)
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
-    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations, registry(settings)))
+    tools = registry(settings)
+    folders = experts(settings, tools)
+    return topology(
+        Parts(
+            workspaces=workspaces,
+            inference=engines.consumers.values(),
+            questions=Questions(client, keys),
+            left=partial(seconds_left, client, keys),
+            sessions=sessions,
+            max_iterations=settings.max_iterations,
+            question_seconds=settings.question_timeout,
+            tools=tools,
+            experts=folders if settings.use_victoria_enhanced else None,
+            stores=stores_of(projects, client, keys, url),
+        )
+    )
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
@@ -242,7 +283,8 @@ def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> 
 def catalogue_topology() -> Topology:
     """The topology for looking at: its stages are never run."""
     settings = Settings()
-    return wired(settings, Projects("", {}), engines_alone(settings))
+    client, keys = connect("redis://"), Keys()
+    return wired(settings, Projects("", {}), engines_alone(settings), Sessions(client, keys), client, keys)
 
 
 def engines_alone(settings: Settings) -> Engines:
@@ -260,10 +302,11 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     keys = Keys(settings.prefix, settings.partitions)
     board = Board(client, keys)
     engines = engines_of(settings, client, keys, board)
+    sessions = Sessions(client, keys, settings.keep_sessions)
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines)
+        stages = wired(settings, projects, engines, sessions, client, keys, url)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -273,6 +316,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             keys=keys,
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
+            sessions=sessions,
             board=board,
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),

@@ -20,6 +20,7 @@ try:
         models,
         publish,
         run,
+        sessions,
         status,
         tail,
         tools,
@@ -49,6 +50,7 @@ app.command("experts")(experts.experts)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app)
+app.add_typer(sessions.app)
 app.add_typer(bench.app)
 
 

@@ -18,7 +18,7 @@ from schemas.errors import ErrorInfo
 
 class Standing(msgspec.Struct, omit_defaults=True):
     """A run's view, and what keeps it from going on, if anything is known to. `error` is what it ended with, or what
-    keeps models from answering it."""
+    it waits for."""
 
     run: RunView
     waits_for: str = ""

@@ -82,7 +82,7 @@ class Deferral(Snooze):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Why a run does not go on: the stage whose question waits, and for what."""
+    """Why a run does not go on: which of its effects waits, and for what."""
 
     effect: str
     error: ErrorInfo

@@ -37,7 +37,7 @@ async def test_sure_calls_run_side_by_side_without_a_model() -> None:
     made, ctx = await planned(goal(calls=(LIST, READ)))
     assert made.strategy == "rules"
     assert shape(made) == [("1", "list_directory docs", ()), ("2", "read_file a.md", ())]
-    assert [(step.call, step.final) for step in made.steps] == [(LIST, True), (READ, True)]
+    assert [(step.call, step.how == "tool") for step in made.steps] == [(LIST, True), (READ, True)]
     assert ctx.asked == []
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from consumers.plan_check import MAX_STEPS, checked, renumbered
-from consumers.run_state import in_order
+from consumers.release import in_order
 from schemas.plan import Plan, Step
 
 IDS = st.sampled_from(["", "1", "2", "3", "a", "b", "c", "шаг", "d" * 50])
