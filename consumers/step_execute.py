@@ -158,6 +158,6 @@ def stage(executor: Executor) -> Stage[StepReady, None]:
         accepts=(StepReady,),
         emits=(StepFinished, QuestionAsked, StepHandedOff),
         handle=executor.handle,
-        policy=Policy(timeout=3600, concurrency=CONCURRENCY),
+        policy=Policy(timeout=3600, concurrency=CONCURRENCY, stops_with_run=True),
         on_dead=_given_up,
     )
