@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 
 from anyio import CancelScope
 
@@ -25,19 +26,21 @@ Over = Callable[[Collection[str]], Awaitable[Collection[str]]]
 _TAG = re.compile(r"<(?=\s*/?\s*(?:context|inputs)\b)", re.IGNORECASE)
 
 
+@dataclass(frozen=True)
 class Delegation:
-    """Has steps done by other agents, and keeps count of what each has to do."""
+    """Has steps done by other `agents`, and keeps count of what each has to do. `over` says which runs have ended."""
 
-    def __init__(self, agents: Agents, load: AgentLoad, over: Over) -> None:
-        self._agents, self._load, self._over = agents, load, over
+    agents: Agents
+    load: AgentLoad
+    over: Over
 
     async def handle(self, event: DelegationRequested, ctx: Context[None]) -> list[Event]:
         """One step in, its end out."""
 
         async def work(order: Order, key: str) -> Delivery:
-            async with self._load.open(order.agent, key, longest(self._agents)):
+            async with self.load.open(order.agent, key, longest(self.agents)):
                 try:
-                    return await self._agents.work(order, key)
+                    return await self.agents.work(order, key)
                 except asyncio.CancelledError:
                     await self._left(ctx.run_id, order.agent, key)
                     raise
@@ -67,8 +70,8 @@ class Delegation:
     async def _left(self, run_id: str, agent: str, key: str) -> None:
         """Take back the work of a run that has ended. That of a worker that stops is asked for again by the next."""
         with CancelScope(shield=True):
-            if run_id in await self._over([run_id]):
-                await self._agents.take_back(agent, key)
+            if run_id in await self.over([run_id]):
+                await self.agents.take_back(agent, key)
 
 
 async def _share(ctx: Context[None]) -> int:
@@ -114,14 +117,14 @@ async def _given_up(event: DelegationRequested, error: ErrorInfo, _ctx: Context[
     return [_failed(event, error)]
 
 
-def stage(agents: Agents, load: AgentLoad, over: Over) -> Stage[DelegationRequested, None]:
+def stage(delegation: Delegation) -> Stage[DelegationRequested, None]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads=NAME,
         accepts=(DelegationRequested,),
         emits=(StepFinished,),
-        handle=Delegation(agents, load, over).handle,
-        policy=Policy(timeout=longest(agents) + 30, stops_with_run=True),
+        handle=delegation.handle,
+        policy=Policy(timeout=longest(delegation.agents) + 30, stops_with_run=True),
         on_dead=_given_up,
     )

@@ -6,7 +6,7 @@ from typing import cast
 import msgspec
 
 from consumers.run_state import STAGE, RunState
-from schemas.envelope import decode
+from schemas.envelope import Envelope, decoder
 from schemas.errors import InvalidInput
 from schemas.events import GoalSubmitted, RunFinished
 from schemas.plan import RunStatus, StepStatus
@@ -37,9 +37,7 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     """The run's view. Raises InvalidInput with code `run.unknown`."""
     key = keys.run(keys.of_run(run_id), run_id)
     found = cast("list[bytes | None]", await client.hmget(key, ["submitted", STAGE]))
-    if found[0] is None:
-        raise InvalidInput("run.unknown", f"There is no run {run_id[:80]!r}.", "`victoria tail intake` shows runs.")
-    submitted = decode(GoalSubmitted.__name__, found[0])
+    submitted = _submitted(run_id, found[0])
     state = msgspec.json.decode(found[1], type=RunState) if found[1] else RunState()
     status: RunStatus = "queued"
     if state.finished:
@@ -49,10 +47,22 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     return RunView(
         run_id=run_id,
         status=status,
-        goal=submitted.body.goal if isinstance(submitted.body, GoalSubmitted) else "",
+        goal=submitted.body.goal,
         submitted_at=submitted.at,
         steps=tuple(
             StepView(s.id, s.title, state.steps[s.id].status) for s in (state.plan.steps if state.plan else ())
         ),
         finished=state.finished,
     )
+
+
+async def goal_of(client: Client, keys: Keys, run_id: str) -> GoalSubmitted:
+    """What the run was asked for. Raises InvalidInput with code `run.unknown`."""
+    found = await client.hget(keys.run(keys.of_run(run_id), run_id), "submitted")
+    return _submitted(run_id, cast("bytes | None", found)).body
+
+
+def _submitted(run_id: str, found: bytes | None) -> Envelope[GoalSubmitted]:
+    if found is None:
+        raise InvalidInput("run.unknown", f"There is no run {run_id[:80]!r}.", "`victoria tail intake` shows runs.")
+    return cast("Envelope[GoalSubmitted]", decoder(GoalSubmitted)(found))

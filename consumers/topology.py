@@ -5,18 +5,18 @@ intake -> understand -> plan -> aggregate <-> step-execute
                          results, memory-compress        every stage asks models over infer.*
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from consumers import aggregate, clock, memory_compress, plan, step_execute, understand
+from consumers import aggregate, clock, delegate, memory_compress, plan, step_execute, understand
 from consumers.clock import Left
+from consumers.delegate import Delegation
 from consumers.inference import Inference
 from consumers.questions import Questions
 from consumers.roster import Folders
 from consumers.routes import Routes
 from consumers.sessions import Sessions
-from consumers.staff import Loads, Office, idle
+from consumers.staff import Office
 from consumers.step_execute import Executor, Workspaces, no_experts
 from consumers.store import Stores
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
@@ -37,30 +37,30 @@ from streams.topology import Topology
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
-    sessions, limits, tools, experts (None: there are none), strategies, other agents' URLs by name and how busy they
-    are, and what projects keep."""
+    sessions, limits, tools, experts (None: there are none), strategies, other agents, and what
+    projects keep."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
     questions: Questions
     left: Left
     sessions: Sessions
+    delegation: Delegation
     max_iterations: int = 10
     question_seconds: float = 86_400
     tools: Registry = TOOLS
     experts: Folders | None = None
     strategies: Strategies = STRATEGIES
-    agents: Mapping[str, str] = MappingProxyType({})
-    loads: Loads = idle
     stores: Stores | None = None
 
 
 def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
     experts = parts.experts.roster if parts.experts else no_experts
-    office = Office(parts.experts, parts.loads) if parts.experts else None
+    agents = parts.delegation.agents.urls if parts.experts else {}
+    office = Office(parts.experts, parts.delegation.load.loads) if parts.experts else None
     reader = understand.Reader(
-        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, parts.agents, parts.sessions
+        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, agents, parts.sessions
     )
     executor = Executor(
         parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
@@ -68,9 +68,10 @@ def topology(parts: Parts) -> Topology:
     return Topology(
         stages=(
             understand.stage(reader),
-            plan.stage(parts.tools, office, parts.strategies, parts.agents),
+            plan.stage(parts.tools, office, parts.strategies, agents),
             step_execute.stage(executor),
             aggregate.stage(parts.questions.listed),
+            delegate.stage(parts.delegation),
             memory_compress.stage(parts.sessions),
             clock.stage(parts.left),
             *(stage for consumer in parts.inference for stage in consumer.stages()),

@@ -26,7 +26,16 @@ from consumers.strategies.strategy import Brief
 from consumers.tools.workspace import Workspace
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, InvalidInput, ToolRefused
-from schemas.events import Event, Exchange, GoalSubmitted, GoalUnderstood, PlanProposed, RunProgressed, StageFailed
+from schemas.events import (
+    DeadlineSet,
+    Event,
+    Exchange,
+    GoalSubmitted,
+    GoalUnderstood,
+    PlanProposed,
+    RunProgressed,
+    StageFailed,
+)
 from schemas.inference import Question
 from schemas.plan import Category, Plan, Spent
 from streams.stage import Context, Stage
@@ -96,6 +105,10 @@ class Reader:
         turn = await self._turn(event, ctx)
         if turn.over:
             return []  # it was cancelled while it waited
+        ends = ctx.limits.ends if ctx.limits else None
+        return [*await self._understood(event, turn, ctx), *([DeadlineSet(at=ends)] if ends else [])]
+
+    async def _understood(self, event: GoalSubmitted, turn: Turn, ctx: Context[None]) -> list[Event]:
         event = msgspec.structs.replace(event, history=turn.history)
         asked = Asked(event.goal, event.project, event.history[-1:], turn.expert, event.expert)
         trust = ctx.trust
@@ -261,7 +274,7 @@ def stage(reader: Reader) -> Stage[GoalSubmitted, None]:
         name=NAME,
         reads="intake",
         accepts=(GoalSubmitted,),
-        emits=(GoalUnderstood, PlanProposed, RunProgressed, StageFailed),
+        emits=(GoalUnderstood, PlanProposed, RunProgressed, DeadlineSet, StageFailed),
         handle=reader.handle,
         on_dead=stage_failed(NAME),
     )

@@ -262,6 +262,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="The expert as which this installation answers over HTTP.", pattern="^[a-z][a-z0-9_]{0,39}$"),
         More(expects="an expert's name"),
     ] = "victoria"
+    http_host: Annotated[
+        str,
+        Meta(description="The HTTP door's address; only those of loopback are taken as yet."),
+    ] = "127.0.0.1"
+    http_port: Annotated[int, Meta(description="Its port; 0 takes any that is free.", ge=0, le=65_535)] = 8010
     victoria_url: Annotated[
         str,
         Meta(description="The HTTP door of the agent Victoria, such as http://ops:8010; empty where there is none."),
@@ -353,7 +358,7 @@ def load(
     values: dict[str, Any] = {"state_dir": default_state_dir(root)}
     origins: dict[str, str] = {}
     for key, field in fields_of(Settings).items():
-        variable = next((name for name in field.names if environ.get(name, "").strip()), "")
+        variable = next((name for name in field.names if environ.get(name, "").strip() and _is_ours(name, environ)), "")
         if (given := flags.get(key)) is not None:
             origin, anchor, typed = f"flag {_flag(key)}", folder, False
         elif variable:
@@ -392,8 +397,13 @@ def _read(path: Path) -> dict[str, Any]:
     )
 
 
-# Kubernetes gives each container variables about the services beside it; one named `victoria` makes VICTORIA_PORT.
+# Kubernetes gives each container variables about the services beside it; one named `victoria` makes VICTORIA_PORT, one
+# named `victoria-http` VICTORIA_HTTP_PORT.
 _SERVICE_LINK = re.compile(r"VICTORIA(_\w+)?_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT_\d+_\w+=|PORT=\w+://)")
+
+
+def _is_ours(name: str, environ: Mapping[str, str]) -> bool:
+    return not _SERVICE_LINK.match(f"{name}={environ[name]}")
 
 
 def _refuse_unknown(
@@ -404,9 +414,8 @@ def _refuse_unknown(
     for key in flags:
         if key not in fields:
             raise _unknown(f"There is no flag {_flag(key)}.", _flag(key), [_flag(known) for known in fields])
-    for name, value in environ.items():
-        ours = name.startswith("VICTORIA_") and not _SERVICE_LINK.match(f"{name}={value}")
-        if ours and name not in variables:
+    for name in environ:
+        if name.startswith("VICTORIA_") and name not in variables and _is_ours(name, environ):
             raise _unknown(f"There is no setting for the environment variable {name}.", name, variables)
     for key in written:
         if key not in fields:

@@ -12,16 +12,19 @@ import msgspec
 import structlog
 
 from consumers.admission import admit
+from consumers.agent_load import AgentLoad
 from consumers.clock import seconds_left
+from consumers.delegate import Delegation
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import Questions
 from consumers.redis_store import RedisStore
-from consumers.run_view import RunView, view
+from consumers.run_view import RunView, goal_of, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
+from deploy.agents import agents
 from deploy.embedded import embedded
 from deploy.engines import Engines
 from deploy.projects import Projects
@@ -42,6 +45,7 @@ from schemas.plan import Limits
 from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
+from streams.endings import ended
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.topology import Topology
@@ -179,12 +183,17 @@ class Victoria:
         limits = limits or self.limits()
         with reachable(self.url):
             stream = self.topology.entries[GoalSubmitted]
-            return await admit(goals, stream, self.publisher, self.sessions, None if limits == Limits() else limits)
+            given = None if limits == Limits() else limits
+            return await admit(goals, stream, self.publisher, self.sessions, given)
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
         with reachable(self.url):
             await self.publisher.add(run_id, CancelRequested(reason=reason), self.topology.entries[CancelRequested])
+
+    async def goal_of(self, run_id: str) -> GoalSubmitted:
+        """What a run was asked for. Raises InvalidInput with code `run.unknown`."""
+        return await goal_of(self.client, self.keys, run_id)
 
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
@@ -259,6 +268,8 @@ def wired(
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
     tools = registry(settings)
     folders = experts(settings, tools)
+    others = agents(settings)
+    load = AgentLoad(client, keys, others.urls, settings.delegate_at_once)
     return topology(
         Parts(
             workspaces=workspaces,
@@ -266,6 +277,7 @@ def wired(
             questions=Questions(client, keys),
             left=partial(seconds_left, client, keys),
             sessions=sessions,
+            delegation=Delegation(others, load, partial(ended, client, keys)),
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=tools,
@@ -317,6 +329,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
             sessions=sessions,
+            delegation=Delegation(others, load, partial(ended, client, keys)),
             board=board,
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),

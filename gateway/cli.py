@@ -20,6 +20,7 @@ try:
         models,
         publish,
         run,
+        serve_http,
         sessions,
         status,
         tail,
@@ -40,6 +41,7 @@ app.command("run")(run.run)
 app.command("ask")(ask.ask)
 app.command("up")(work.up)
 app.command("worker")(work.worker)
+app.command("serve")(serve_http.serve)
 app.command("publish")(publish.publish)
 app.command("cancel")(cancel.cancel)
 app.command("status")(status.status)

@@ -39,7 +39,7 @@ def experts(
     folder = loaded.settings.experts_dir
     roster = folders(loaded.settings, registry(loaded.settings)).roster()
     if name:
-        expert = _one(roster, name)
+        expert = one_of(roster, name)
         emit(_data(expert)) if as_json else OUT.print(_card(expert))
         return
     if as_json:
@@ -65,7 +65,8 @@ def experts(
         raise typer.Exit(1)
 
 
-def _one(roster: Roster, name: str) -> Expert:
+def one_of(roster: Roster, name: str) -> Expert:
+    """The expert of that name. Raises InvalidInput `expert.unknown`."""
     if name in roster.experts:
         return roster.experts[name]
     near = get_close_matches(name, roster.experts, 1)

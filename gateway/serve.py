@@ -26,7 +26,7 @@ GRACE = 1.0
 async def serve(victoria: Victoria, stages: Sequence[str], parent: int = 0) -> None:
     """Run stages in this process until Ctrl-C, SIGTERM, or the end of the process `parent`, if it has one."""
     async with stopping_on_signals() as stop:
-        if not await unless(stop, lambda: _loaded(victoria, stages)):
+        if not await unless(stop, lambda: load(victoria, stages)):
             return
         warn(victoria)
         worker = victoria.worker(stages)
@@ -67,7 +67,8 @@ async def missing_stages(victoria: Victoria) -> list[str]:
     return [stage for stage in stages if not live[stage] and not (asked and backend_of(stage))]
 
 
-async def _loaded(victoria: Victoria, stages: Sequence[str]) -> None:
+async def load(victoria: Victoria, stages: Sequence[str]) -> None:
+    """Load what these stages need, and show how that goes on. Raises CouldNotStart."""
     if backends_of(stages):
         victoria.engines.warm()
         with Progress() as progress:
@@ -84,10 +85,10 @@ async def _end_of(parent: int) -> None:
 
 
 @asynccontextmanager
-async def served(victoria: Victoria, only: Callable[[str], object] = str) -> AsyncGenerator[None]:
+async def served(victoria: Victoria, only: Callable[[str], object] = str, grace: float = GRACE) -> AsyncGenerator[None]:
     """Inside, every stage that no other process serves, or ceases to serve, is served by this one; of those that these
-    settings need, or `only` some of them."""
-    hasty = replace(victoria, settings=msgspec.structs.replace(victoria.settings, grace=GRACE))
+    settings need, or `only` some of them. At the end they have `grace` seconds to finish what they hold."""
+    hasty = replace(victoria, settings=msgspec.structs.replace(victoria.settings, grace=grace))
     workers: list[Worker] = []
     async with anyio.create_task_group() as at_work:
 

@@ -2,27 +2,14 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
 
-from consumers.run_view import RunView
 from deploy.settings import Loaded
-from deploy.wiring import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.progress import MARKS
 from gateway.report import RunReport
 from gateway.screen import answer, emit, line
-from gateway.serve import missing_stages
-from schemas.errors import ErrorInfo
-
-
-class Standing(msgspec.Struct, omit_defaults=True):
-    """A run's view, and what keeps it from going on, if anything is known to. `error` is what it ended with, or what
-    it waits for."""
-
-    run: RunView
-    waits_for: str = ""
-    error: ErrorInfo | None = None
+from gateway.standing import Standing, standing
 
 
 @configured
@@ -36,19 +23,7 @@ def status(
     Example: victoria status 019ab2c3d4e5f60718293a4b5c6d7e8f
     """
 
-    async def work(victoria: Victoria) -> Standing:
-        view = await victoria.view(run_id)
-        if view.finished:
-            return Standing(view, error=view.finished.error)
-        reasons = list[str]()
-        if missing := await missing_stages(victoria):
-            reasons.append(f"no worker for {', '.join(missing)}: start them with `victoria up`")
-        waiting = await victoria.waiting(run_id)
-        if waiting:
-            reasons.append(f"{waiting.error.message} {waiting.error.hint}")
-        return Standing(view, "; ".join(reasons), waiting.error if waiting else None)
-
-    found = with_victoria(loaded, work)
+    found = with_victoria(loaded, lambda victoria: standing(victoria, run_id))
     if as_json:
         emit(found)
     else:

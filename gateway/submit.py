@@ -66,25 +66,28 @@ class Results:
         """
         waiting = set(run_ids)
         while waiting:
-            for seen in await self._next():
+            for seen in await self.next():
                 envelope = seen.envelope
                 if envelope and envelope.run in waiting and isinstance(envelope.body, SHOWN):
                     yield seen
                     if isinstance(envelope.body, RunFinished):
                         waiting.discard(envelope.run)
 
-    async def _next(self) -> Sequence[Seen]:
-        """What comes next, an empty batch after a second without anything."""
+    async def next(self) -> Sequence[Seen]:
+        """What comes next, an empty batch after a second without anything.
+
+        Raises NotReachable when the server stays away; who asks again goes on where it was.
+        """
         give_up = anyio.current_time() + PATIENCE
         while True:
             try:
                 with reachable(self._victoria.url):
                     batch = await anext(self._batches)
             except NotReachable as problem:
+                self._batches = follow(self._victoria.client, self._cursors)  # an error ended the former
                 if problem.code not in PASSING or anyio.current_time() > give_up:
                     raise
                 await anyio.sleep(0.2)
-                self._batches = follow(self._victoria.client, self._cursors)  # an error ended the former
             else:
                 self._cursors |= {seen.stream: seen.id for seen in batch}
                 return batch

@@ -15,10 +15,11 @@ from deploy.settings import describe
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+OVER_HTTP = re.findall(r"```shell-session\n(.*?)```", README, re.DOTALL)
 VARYING = {
     r"\b[0-9a-f]{32}\b": "RUN",
     r"\b\d\d:\d\d:\d\d\.\d{3}\b": "TIME",
-    r"\d+\.\d+ s": "SECONDS",
+    r"\d+\.\d+ s|(?<=\"seconds\":)[\d.e-]+": "SECONDS",
     r"\d+ tokens( in)?(?: \(\d+ cached\))?(, \d+ out)?": "TOKENS",
     r" +": " ",
 }
@@ -43,19 +44,42 @@ def pairs(block: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
-    """One after the other, as they are read: a later one shows what an earlier one did."""
-    # Neither settings of this machine nor those of a make that runs the tests.
+def environment(state_dir: Path) -> dict[str, str]:
+    """Neither settings of this machine nor those of a make that runs the tests."""
     foreign = ("VICTORIA_", "MAKE", "MFLAGS", "GOAL")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
-    environ |= {"VICTORIA_STATE_DIR": str(tmp_path), "MAIN_PROJECT": "victoria", "COLUMNS": "120"}
+    return environ | {"VICTORIA_STATE_DIR": str(state_dir), "MAIN_PROJECT": "victoria", "COLUMNS": "120"}
+
+
+def printed_by(command: str, environ: dict[str, str]) -> str:
+    """All that a command prints."""
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environ, text=True, timeout=170,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_every_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    """One after the other, as they are read: a later one shows what an earlier one did."""
     for command, expected in chain.from_iterable(map(pairs, BLOCKS)):
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=ROOT, env=environ, text=True, timeout=170,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
-        assert even(done.stdout) == even(expected), f"$ {command}"
+        assert even(printed_by(command, environment(tmp_path))) == even(expected), f"$ {command}"
+
+
+def test_the_http_door_answers_as_the_readme_shows(tmp_path: Path) -> None:
+    environ = environment(tmp_path) | {"VICTORIA_MODEL": "none"}
+    serve = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0"]
+    with subprocess.Popen(serve, cwd=ROOT, env=environ, text=True, stderr=subprocess.PIPE) as door:
+        try:
+            assert door.stderr
+            port = re.search(r"ready: http://127.0.0.1:(\d+);", door.stderr.readline())
+            assert port
+            for command, expected in chain.from_iterable(map(pairs, OVER_HTTP)):
+                there = command.replace(":8010", f":{port[1]}")
+                assert even(printed_by(there, environ)) == even(expected), f"$ {command}"
+        finally:
+            door.terminate()
 
 
 def test_the_two_commands_are_there() -> None:

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from consumers.agent_load import AgentLoad
+from consumers.agents import Agents
 from consumers.clock import seconds_left
+from consumers.delegate import Delegation
 from consumers.inference import Desk, Inference
 from consumers.intake import goal_submitted
 from consumers.offers import Board
@@ -30,6 +33,7 @@ from llm.sources import Ready
 from schemas.errors import OutcomeUnknown
 from schemas.events import Event, GoalSubmitted, InferenceRequested
 from streams.connection import Client
+from streams.endings import ended
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.stage import AnyStage, Context, Effects, Snooze
@@ -104,8 +108,9 @@ def chaos_topology(
     board, source = Board(client, keys), Ready("local", engine)
     desk = Desk(client, keys, Journal(client, keys), board)
     local = Inference("local", SLOTS, lambda: Pool([source]), desk)
+    alone = Delegation(Agents({}), AgentLoad(client, keys, (), 1), partial(ended, client, keys))
     asked, left = Questions(client, keys), partial(seconds_left, client, keys)
-    real = topology(Parts(lambda _project: Workspace(folder), (local,), asked, left, Sessions(client, keys)))
+    real = topology(Parts(lambda _project: Workspace(folder), (local,), asked, left, Sessions(client, keys), alone))
     return replace(real, stages=tuple(_counted(stage, ledger, moment) for stage in real.stages))
 
 

@@ -108,6 +108,7 @@ def test_variables_that_kubernetes_or_others_set_do_no_harm(tmp_path: Path) -> N
         "VICTORIA_SERVICE_HOST": "10.0.0.1",
         "VICTORIA_SERVICE_PORT_HTTP": "8010",
         "VICTORIA_PORT": "tcp://10.0.0.1:8010",
+        "VICTORIA_HTTP_PORT": "tcp://10.0.0.1:8010",
         "VICTORIA_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
         "MODEL": "x",
     }

@@ -1,0 +1,27 @@
+"""What all pages share."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from deploy.wiring import Victoria
+from gateway.http.ends import Ends
+
+
+@dataclass
+class Door:
+    """An opened Victoria, the ends of its runs, the agent it answers as, and how many requests for runs are in hand."""
+
+    victoria: Victoria
+    ends: Ends
+    agent: str
+    load: int = 0
+
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """Inside, one more request for a run is in hand."""
+        self.load += 1
+        try:
+            yield
+        finally:
+            self.load -= 1

@@ -1,0 +1,55 @@
+"""`victoria serve`: the HTTP door, and all stages that nobody else serves."""
+
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+
+from consumers.experts import FOLDER
+from consumers.roster import Folders
+from deploy.settings import Loaded
+from deploy.wiring import Victoria
+from gateway.experts import one_of
+from gateway.interrupt import stopping_on_signals, unless
+from gateway.options import configured, with_victoria
+from gateway.screen import note
+from gateway.serve import load, missing_stages, served, settle_in, warn
+
+
+@configured
+def serve(
+    loaded: Loaded,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="By default the setting http_host.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, metavar="PORT", help="By default the setting http_port; 0 is any.", show_default=False
+        ),
+    ] = None,
+    alone: Annotated[bool, typer.Option("--alone", metavar="", help="Serve HTTP only; workers run elsewhere.")] = False,
+) -> None:
+    """Serve HTTP until SIGTERM or Ctrl-C, and all stages that nobody else serves.
+
+    Example: victoria serve --port 8020
+    """
+    from gateway.http import server  # late: importing it takes 0.2 s
+
+    settings = loaded.settings
+    one_of(Folders(FOLDER, settings.experts_dir).roster(), settings.agent)
+
+    async def work(victoria: Victoria) -> None:
+        async with stopping_on_signals() as stop, AsyncExitStack() as leaving:
+            warn(victoria)
+            if not alone:
+                missing = await missing_stages(victoria)
+                if not await unless(stop, lambda: load(victoria, missing)):
+                    return
+                await leaving.enter_async_context(served(victoria, grace=settings.grace))
+            settle_in()
+            await server.serve(victoria, listener, settings.agent, stop)
+            note("stopped")
+
+    with server.listening(host or settings.http_host, settings.http_port if port is None else port) as listener:
+        with_victoria(loaded, work)
