@@ -21,7 +21,7 @@ _TOKENS = 600
 _CONTEXT, _DONE, _LEFT, _WHY = 1_500, 4_000, 1_500, 1_000
 """Characters of each of these in a prompt."""
 _WAS_DONE = "done-"
-"""What ids of steps that have ended begin with in a prompt, so that no new step is called the same."""
+"""What ids of steps that have ended begin with in a prompt; a model may call a new step as one of them is called."""
 
 ShortText = Annotated[str, Meta(min_length=1, max_length=120)]
 LongText = Annotated[str, Meta(min_length=1, max_length=400)]
@@ -65,15 +65,16 @@ async def decomposed(strategy: str, brief: Brief, ask: Ask, colleagues: Sequence
     MOST_COLLEAGUES the first are told.
     """
     proposal = await ask("replan" if brief.why else "decompose", question(brief, colleagues))
+    new = {step.id: f"new {step.id}" if brief.why else step.id for step in proposal.steps}
     manners: dict[str, How] = {each.name: manner(each) for each in colleagues}
     steps = tuple(
         Step(
-            step.id,
+            new[step.id],
             step.title,
             step.instruction,
             how=manners[step.expert],
             expert=step.expert,
-            depends_on=tuple(other.removeprefix(_WAS_DONE) for other in step.depends_on),
+            depends_on=tuple(new.get(other, other.removeprefix(_WAS_DONE)) for other in step.depends_on),
             expected=step.expected,
         )
         for step in proposal.steps

@@ -3,21 +3,22 @@
 Works on the restated goal only. What rules are sure of becomes steps without a model; the rest a strategy shapes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from difflib import get_close_matches
-from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from consumers.agent_choice import AGENT, delegated
+from consumers.agent_choice import delegated
 from consumers.failure import stage_failed
 from consumers.plan_check import checked, kept, renumbered
-from consumers.routing import SURE, needs
+from consumers.roster import Roster
+from consumers.routing import needs
+from consumers.run_state import UNLOCKS
 from consumers.staff import Office, Staff
-from consumers.strategies.fitting import whole
+from consumers.strategies.fitting import one_step
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import PARALLEL, Strategies
-from consumers.strategies.strategy import EXPERT, Brief, Strategy
+from consumers.strategies.strategy import Brief, Strategy
 from consumers.tools.registry import BUILT_IN, Registry
 from schemas.errors import EffectFailed
 from schemas.events import Event, GoalUnderstood, PlanProposed, ReplanRequested, RunProgressed, StageFailed
@@ -25,15 +26,17 @@ from schemas.plan import Plan, Spent, Step, ToolCall
 from streams.stage import Context, Stage
 
 NAME = "plan"
-UNLOCKS = ("ok", "partial")
-"""Statuses of steps that others can build upon."""
+
+
+NOBODY = Office(lambda: Roster(()))
+"""Where there are no experts."""
 
 
 class Planner:
-    """Plans by these strategies, with these tools, for whoever the office finds. `agents` are the URLs of the other
-    agents by name: a step that one of them is best for goes there."""
+    """Plans by these strategies, with these tools, for whoever the office finds. `agents` are the names of the other
+    agents that can be reached: a step that one of them is best for goes there."""
 
-    def __init__(self, tools: Registry, office: Office, strategies: Strategies, agents: Mapping[str, str]) -> None:
+    def __init__(self, tools: Registry, office: Office, strategies: Strategies, agents: Collection[str]) -> None:
         self._tools, self._office, self._strategies, self._agents = tools, office, strategies, agents
 
     async def handle(self, event: GoalUnderstood | ReplanRequested, ctx: Context[None]) -> list[Event]:
@@ -56,29 +59,24 @@ class Planner:
     async def _first(self, event: GoalUnderstood, ctx: Context[None]) -> Plan:
         if event.calls:
             return of_calls(event.calls, event.question, alone=event.question_alone)
+        strategy = self._strategies.choose(event.kind, event.category, event.strategy)
         delegates = bool(self._agents) and not event.delegated_by
-        staff = await self._staff(event.restated, ctx) if event.expert not in ("", EXPERT) else None
-        expert = staff.named(event.expert) if staff else None
-        sure = expert and expert.rank != AGENT and event.confidence >= SURE
-        own = expert.strategy if expert and sure else ""
-        strategy = self._strategies.choose(event.kind, event.category, event.strategy, own)
+        staff = await self._staff(event.restated, ctx) if delegates or not strategy.direct else None
         notes = self._unknown(event.strategy)
-        if staff and not expert:
+        if staff and event.expert and not staff.named(event.expert):
             return Plan(strategy.name, notes=(*notes, staff.unknown(event.expert)))
-        if staff is None and (strategy.consults or delegates):
-            staff = await self._staff(event.restated, ctx)
         brief = Brief(event.restated, event.kind, event.category, event.expert, event.first_step, context=event.context)
         brief = self._with(brief, staff)
         try:
             plan = await strategy.shape(brief, ctx.ask)
         except EffectFailed as problem:
-            plan = whole(strategy.name, brief, f"One step for the whole: {problem}")
+            plan = one_step(strategy.name, brief, f"One step for the whole: {problem}")
         plan = renumbered(checked(_of(strategy, plan), brief.colleagues))
         plan = delegated(plan, brief.colleagues, self._agents) if delegates else plan
         return replace(plan, notes=(*notes, *plan.notes))
 
     async def _left(self, event: ReplanRequested, ctx: Context[None]) -> Plan:
-        strategy = self._strategies.choose("complex", "multi_step", event.strategy, PARALLEL)
+        strategy = self._strategies.choose("complex", "multi_step", event.strategy or PARALLEL)
         brief = Brief(event.restated, "complex", "multi_step", event.expert, context=event.context)
         brief = replace(brief, done=event.done, left=event.left, why=event.why)
         brief = self._with(brief, await self._staff(event.restated, ctx))
@@ -135,9 +133,9 @@ def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False)
 
 def stage(
     tools: Registry = BUILT_IN,
-    office: Office | None = None,
+    office: Office = NOBODY,
     strategies: Strategies = STRATEGIES,
-    agents: Mapping[str, str] = MappingProxyType({}),
+    agents: Collection[str] = (),
 ) -> Stage[GoalUnderstood | ReplanRequested, None]:
     """The stage as it stands in the topology."""
     return Stage(
@@ -145,6 +143,6 @@ def stage(
         reads="plan",
         accepts=(GoalUnderstood, ReplanRequested),
         emits=(PlanProposed, RunProgressed, StageFailed),
-        handle=Planner(tools, office or Office(), strategies, agents).handle,
+        handle=Planner(tools, office, strategies, agents).handle,
         on_dead=stage_failed(NAME),
     )

@@ -25,11 +25,11 @@ class Routes:
 
     def route(self, goal: str, history: tuple[Exchange, ...] = (), sticky: str = "") -> Routed:
         """Where a goal goes. See Router.route."""
-        from consumers.routing import Router  # late: it reads thousands of words
+        from consumers.routing import router  # late: it reads thousands of words
 
         roster = self._experts()
         if self._made is None or self._made[0] is not roster:
-            self._made = roster, _remembering(Router(roster).route)
+            self._made = roster, _remembering(router(roster).route)
         return self._made[1](goal, history[-1:], sticky)
 
     def roster(self) -> Roster:

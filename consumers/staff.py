@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from consumers.roster import Folders, Roster
+from consumers.roster import Roster
 from consumers.routing import router
 from consumers.strategies.strategy import Colleague
 
@@ -37,14 +37,14 @@ async def idle() -> dict[str, float]:
 
 
 class Office:
-    """Looks who is there: in experts' folders, and by the loads they have right now."""
+    """Looks who is there: experts, and the loads they have right now."""
 
-    def __init__(self, experts: Folders | None = None, loads: Loads = idle) -> None:
-        self._experts, self._loads = experts or Folders(), loads
+    def __init__(self, experts: Callable[[], Roster], loads: Loads = idle) -> None:
+        self._experts, self._loads = experts, loads
 
     async def look(self, goal: str, _key: str) -> Staff:
         """Who is there for this goal; an action for a stage's context. Raises what reading the loads does."""
-        roster = self._experts.roster()
+        roster = self._experts()
         return Staff(colleagues(roster, await self._loads()), router(roster).claimed(goal))
 
 

@@ -33,6 +33,9 @@ from schemas.events import (
 )
 from streams.topology import Topology
 
+AFTERWARDS = (memory_compress.NAME,)
+"""Stages that no run waits for: what they do can be done later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -57,8 +60,8 @@ class Parts:
 def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
     experts = parts.experts.roster if parts.experts else no_experts
-    agents = parts.delegation.agents.urls if parts.experts else {}
-    office = Office(parts.experts, parts.delegation.load.loads) if parts.experts else None
+    agents = tuple(parts.delegation.agents.urls) if parts.experts else ()
+    office = Office(experts, parts.delegation.load.loads)
     reader = understand.Reader(
         parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, agents, parts.sessions
     )

@@ -138,7 +138,7 @@ class Reader:
                 spent=(Spent(NAME, ctx.now()),),
             )
             strategy = self.strategies.choose(understood.kind, understood.category, understood.strategy)
-            if not (strategy.asks or strategy.consults) and routed.expert not in self.agents:
+            if strategy.direct and routed.expert not in self.agents:
                 return self._straight(understood, await strategy.shape(_brief(understood), _no_model))
             return [understood, self._progress(understood)]
         understood = await self._restated(event, ctx, rules, said, by_rules=by_rules)

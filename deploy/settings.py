@@ -212,6 +212,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="A folder of your own tools: each Python file in it is run as part of Victoria."),
         More(default="tools in the user's configuration folder", personal=True),
     ] = msgspec.field(default_factory=lambda: platformdirs.user_config_path("victoria") / "tools")
+    strategies_dir: Annotated[
+        Path,
+        Meta(description="A folder of your own strategies: each Python file in it is run as part of Victoria."),
+        More(default="strategies in the user's configuration folder", personal=True),
+    ] = msgspec.field(default_factory=lambda: platformdirs.user_config_path("victoria") / "strategies")
     tool_timeout: Annotated[
         float, Meta(description="Seconds for a program, a far command or a search of an agent.", gt=0, le=3600)
     ] = 60

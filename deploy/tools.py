@@ -1,4 +1,4 @@
-"""The tools and experts of these settings: the built-in ones and the user's own, and what tools may use."""
+"""The tools of these settings: the built-in ones and the user's own, and what they may use."""
 
 import re
 import warnings
@@ -6,8 +6,6 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from consumers.experts import FOLDER
-from consumers.roster import Folders
 from consumers.tools.allowed import Allowed, Host, Limits
 from consumers.tools.registry import Registry, built_in, in_folder
 from deploy.settings import Settings
@@ -24,11 +22,6 @@ def items(text: str) -> tuple[str, ...]:
 def registry(settings: Settings) -> Registry:
     """All tools. Raises CouldNotStart `tool.broken`, InvalidInput `settings.invalid`."""
     return Registry.of([*built_in(), *in_folder(settings.tools_dir)], allowed(settings))
-
-
-def experts(settings: Settings, tools: Registry) -> Folders:
-    """All experts; one that names a tool which is not among these is a problem of the roster."""
-    return Folders(FOLDER, settings.experts_dir, tools=tools.names)
 
 
 def allowed(settings: Settings) -> Allowed:

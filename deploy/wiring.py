@@ -19,7 +19,7 @@ from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import Questions
 from consumers.redis_store import RedisStore
-from consumers.run_view import RunView, goal_of, view
+from consumers.run_view import PlanView, RunView, goal_of, plan_view, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
@@ -27,9 +27,10 @@ from consumers.topology import Parts, topology
 from deploy.agents import agents
 from deploy.embedded import embedded
 from deploy.engines import Engines
+from deploy.people import experts, strategies
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
-from deploy.tools import experts, items, registry
+from deploy.tools import items, registry
 from llm.models import BACKENDS, Backend, Model, Wish
 from schemas.errors import (
     CouldNotStart,
@@ -199,6 +200,10 @@ class Victoria:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
         return await view(self.client, self.keys, run_id)
 
+    async def plan(self, run_id: str) -> PlanView:
+        """A run's plan, as far as it is known. Raises InvalidInput with code `run.unknown`."""
+        return await plan_view(self.client, self.keys, run_id)
+
 
 def no_such_model(wish: Wish, models: Iterable[Model], faults: Sequence[ErrorInfo]) -> VictoriaError:
     """What to raise where these are all models there are and none is the one that is wished for; `faults` are what
@@ -267,7 +272,8 @@ def wired(
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
     tools = registry(settings)
-    folders = experts(settings, tools)
+    plans = strategies(settings)
+    folders = experts(settings, tools, plans)
     others = agents(settings)
     load = AgentLoad(client, keys, others.urls, settings.delegate_at_once)
     return topology(
@@ -281,6 +287,7 @@ def wired(
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=tools,
+            strategies=plans,
             experts=folders if settings.use_victoria_enhanced else None,
             stores=stores_of(projects, client, keys, url),
         )
@@ -329,7 +336,6 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
             sessions=sessions,
-            delegation=Delegation(others, load, partial(ended, client, keys)),
             board=board,
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),

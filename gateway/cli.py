@@ -18,11 +18,13 @@ try:
         events,
         experts,
         models,
+        plan,
         publish,
         run,
         serve_http,
         sessions,
         status,
+        strategies,
         tail,
         tools,
         work,
@@ -45,10 +47,12 @@ app.command("serve")(serve_http.serve)
 app.command("publish")(publish.publish)
 app.command("cancel")(cancel.cancel)
 app.command("status")(status.status)
+app.command("plan")(plan.plan)
 app.command("tail")(tail.tail)
 app.command("events")(events.events)
 app.command("tools")(tools.tools)
 app.command("experts")(experts.experts)
+app.command("strategies")(strategies.strategies)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app)

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from consumers.experts import FOLDER, Expert
 from consumers.roster import Folders, Roster
+from deploy.people import experts as folders
+from deploy.people import strategies
 from deploy.settings import Loaded
-from deploy.tools import experts as folders
 from deploy.tools import registry
 from gateway.options import Json, configured
 from gateway.screen import OUT, emit, note, styled
@@ -37,7 +38,7 @@ def experts(
     Example: victoria experts frontend
     """
     folder = loaded.settings.experts_dir
-    roster = folders(loaded.settings, registry(loaded.settings)).roster()
+    roster = folders(loaded.settings, registry(loaded.settings), strategies(loaded.settings)).roster()
     if name:
         expert = one_of(roster, name)
         emit(_data(expert)) if as_json else OUT.print(_card(expert))

@@ -3,7 +3,7 @@
 from itertools import cycle
 from typing import ClassVar
 
-from consumers.strategies.fitting import NOBODY, direct, fitting, ranked
+from consumers.strategies.fitting import NOBODY, fitting, one_answer, ranked
 from consumers.strategies.strategy import Ask, Brief, Strategy
 from schemas.plan import Plan, Step
 
@@ -28,7 +28,7 @@ class Consensus(Strategy):
         """A step for each angle, its experts those who fit, in turns."""
         voters = fitting(brief)[: len(ANGLES)] or ranked(brief)[:1]
         if not voters:
-            return direct(self.name, brief, NOBODY)
+            return one_answer(self.name, brief, NOBODY)
         steps = tuple(
             Step(str(number), f"vote {number}", f"{brief.goal}\n\n{angle}", how="vote", expert=voter.name)
             for number, (angle, voter) in enumerate(zip(ANGLES, cycle(voters)), 1)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from consumers.decomposer import decomposed
-from consumers.strategies.fitting import NOBODY, Department, departments, direct, manner
+from consumers.strategies.fitting import NOBODY, Department, departments, manner, one_answer
 from consumers.strategies.strategy import Ask, Brief, Colleague, Strategy
 from schemas.errors import EffectFailed
 from schemas.plan import Plan, Step, TaskKind
@@ -21,14 +21,13 @@ class DepartmentHeads(Strategy):
     name: ClassVar[str] = "department_heads"
     description: ClassVar[str] = "the head of the department it belongs to splits it among the specialists"
     suits: ClassVar[Sequence[TaskKind]] = ("planning",)
-    asks: ClassVar[bool] = True
 
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
         """One step for something simple, else a step for each part. Without a model the best specialists each do the
         whole, and the head sums up."""
         room = next(iter(departments(brief)), None)
         if room is None:
-            return direct(self.name, brief, NOBODY)
+            return one_answer(self.name, brief, NOBODY)
         staff = room.specialists or [room.head]
         if brief.category == "simple" or not room.specialists:
             return Plan(self.name, (_work("1", staff[0], brief),))

@@ -13,7 +13,7 @@ class ExtendedThinking(Strategy):
     name: ClassVar[str] = "extended_thinking"
     description: ClassVar[str] = "think at length, then answer"
     suits: ClassVar[Sequence[TaskKind]] = ("reasoning",)
-    consults: ClassVar[bool] = False
+    direct: ClassVar[bool] = True
 
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
         """Two steps."""

@@ -48,16 +48,16 @@ def manner(colleague: Colleague) -> How:
     return "answer" if colleague.strategy in ("simple", "extended_thinking") else "react"
 
 
-def whole(strategy: str, brief: Brief, *notes: str) -> Plan:
+def one_step(strategy: str, brief: Brief, *notes: str) -> Plan:
     """One step for all of it, by who fits best."""
     expert = next((each.name for each in fitting(brief)), brief.expert or EXPERT)
     step = Step("1", "find out", brief.goal, expert=expert, expected=brief.first_step)
     return Plan(strategy, (step,), notes=notes)
 
 
-def direct(strategy: str, brief: Brief, *notes: str) -> Plan:
+def one_answer(strategy: str, brief: Brief, *notes: str) -> Plan:
     """One answer, by who answers for what nobody else can."""
     return Plan(strategy, (Step("1", "answer", brief.goal, how="answer", expert=EXPERT),), notes=notes)
 
 
-NOBODY = "Nobody's abilities match: this is a direct answer."
+NOBODY = "Nobody's abilities match."

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
-from consumers.strategies.fitting import NOBODY, Department, departments, direct, manner
+from consumers.strategies.fitting import NOBODY, Department, departments, manner, one_answer
 from consumers.strategies.strategy import EXPERT, Ask, Brief, Colleague, Strategy
 from schemas.plan import Plan, Step
 
@@ -24,7 +24,7 @@ class Hierarchical(Strategy):
         """Briefs down, work, sums up, one answer."""
         rooms = departments(brief)[:HEADS]
         if not rooms:
-            return direct(self.name, brief, NOBODY)
+            return one_answer(self.name, brief, NOBODY)
         told = _told(brief, [room.head for room in rooms])
         root = Step("the brief", "brief", told, how="think", expert=EXPERT, inner=True)
         below = [_room(room, root, brief) for room in rooms]

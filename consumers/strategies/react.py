@@ -13,7 +13,7 @@ class React(Strategy):
     name: ClassVar[str] = "react"
     description: ClassVar[str] = "one expert with tools, one action at a time"
     suits: ClassVar[Sequence[TaskKind]] = ("coding", "execution")
-    consults: ClassVar[bool] = False
+    direct: ClassVar[bool] = True
 
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
         """One step, with the goal's first step as its hint."""

@@ -41,12 +41,11 @@ class Strategies:
             by_name[kind.name] = kind()
         return cls(MappingProxyType(dict(sorted(by_name.items()))))
 
-    def choose(self, kind: TaskKind, category: Category, wanted: str = "", own: str = "") -> Strategy:
-        """The strategy for a goal: the one that is wanted; else its expert's `own`, where it is sure whose it is; else
-        by category, and for several steps the first, by name, that suits the kind. Names nobody has are passed over."""
-        for name in (wanted, own):
-            if found := self.by_name.get(name):
-                return found
+    def choose(self, kind: TaskKind, category: Category, wanted: str = "") -> Strategy:
+        """The strategy for a goal: the one that is wanted, by somebody or by the expert whose it surely is; else by
+        category, and for several steps the first, by name, that suits the kind. A name nobody has is passed over."""
+        if found := self.by_name.get(wanted):
+            return found
         if category == "investigate":
             return self.by_name[REACT]
         if category == "simple" and kind != "complex":

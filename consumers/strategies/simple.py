@@ -13,7 +13,7 @@ class Simple(Strategy):
     name: ClassVar[str] = "simple"
     description: ClassVar[str] = "one answer"
     suits: ClassVar[Sequence[TaskKind]] = ("fast",)
-    consults: ClassVar[bool] = False
+    direct: ClassVar[bool] = True
 
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
         """One step."""

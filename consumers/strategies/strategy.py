@@ -66,14 +66,13 @@ class Ask(Protocol):
 
 class Strategy(ABC):
     """One shape of a plan. `suits` names the kinds of goals it is chosen for where nothing else is said; of two that
-    suit the same kind, the one whose name comes first is taken. One that `asks` needs a model to shape a plan; one that
-    does not `consults` is told of no colleagues, unless they are known anyway."""
+    suit the same kind, the one whose name comes first is taken. A `direct` one needs nothing but the goal and its
+    expert, no colleagues and no model: a goal that is surely that expert's goes straight to its step."""
 
     name: ClassVar[str]
     description: ClassVar[str]
     suits: ClassVar[Sequence[TaskKind]] = ()
-    asks: ClassVar[bool] = False
-    consults: ClassVar[bool] = True
+    direct: ClassVar[bool] = False
 
     @abstractmethod
     async def shape(self, brief: Brief, ask: Ask) -> Plan:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from consumers.strategies.fitting import NOBODY, direct, fitting, ranked
+from consumers.strategies.fitting import NOBODY, fitting, one_answer, ranked
 from consumers.strategies.strategy import Ask, Brief, Strategy
 from schemas.plan import Plan, Step
 
@@ -22,4 +22,4 @@ class Swarm(Strategy):
             Step(str(number), each.title, brief.goal, how="answer", expert=each.name)
             for number, each in enumerate(ranked(brief)[:count], 1)
         )
-        return Plan(self.name, steps, aggregate=len(steps) > 1) if steps else direct(self.name, brief, NOBODY)
+        return Plan(self.name, steps, aggregate=len(steps) > 1) if steps else one_answer(self.name, brief, NOBODY)

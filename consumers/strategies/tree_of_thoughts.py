@@ -22,7 +22,7 @@ class TreeOfThoughts(Strategy):
 
     name: ClassVar[str] = "tree_of_thoughts"
     description: ClassVar[str] = "three proposals, the best of them in three versions, the best of these answers"
-    consults: ClassVar[bool] = False
+    direct: ClassVar[bool] = True
 
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
         """Nine steps, of which only the last is the answer."""
