@@ -1,68 +1,67 @@
 """aggregate: the one place that knows a run. It releases steps as their dependencies allow and ends the run, once."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import get_args
+
 from msgspec.structs import replace
 
-from consumers import run_state as run
-from consumers.run_state import RunState
+from consumers.run_end import concatenated, finish, output
+from consumers.run_moves import AggregateEvent, move
+from consumers.run_state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
-    CancelRequested,
+    DeadlineSet,
+    DelegationRequested,
     Event,
-    PlanProposed,
+    ExchangeCompleted,
+    QuestionAsked,
+    ReplanRequested,
     RunFinished,
     RunProgressed,
     StageFailed,
-    StepFinished,
     StepReady,
 )
 from schemas.plan import least_trusted
 from streams.stage import Context, Policy, Stage
 
-NAME = run.STAGE
+NAME = STAGE
 FUSE = prompt("fuse")
 FUSED_CHARACTERS = 6_000
 
+Listed = Callable[[Asking, str], Awaitable[None]]
+"""Puts a question on the list of those that wait; again and again changes nothing."""
 
-async def handle(
-    event: PlanProposed | StepFinished | StageFailed | CancelRequested, ctx: Context[RunState]
-) -> list[Event]:
+
+async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) -> list[Event]:
     """One event of a run in; released steps, progress, or the run's end out."""
-    state, now = ctx.state, ctx.now()
-    if state.finished:
-        return []  # a run ends once: what comes late changes nothing
-    events: list[Event] = []
-    match event:
-        case StageFailed():
-            state = run.fail(state, event, now)
-        case CancelRequested():
-            state = run.cancel(state, event, now)
-        case PlanProposed() if state.plan is None:
-            state = run.begin(event, now)
-        case StepFinished():
-            state, events = run.record(state, event, now)
-        case _:
-            return []
-    ctx.trust = least_trusted(ctx.trust, ctx.state.trust)
-    if state.plan and not state.finished:
-        state, released = run.release(state)
-        events += released
-        if run.is_over(state):
-            output = await _output(state, ctx)
-            state = run.finish(state, output, ctx.usage(), now)
+    before, now = ctx.state, ctx.now()
+    state, events = move(before, event, now)
+    if state is before:
+        return []  # it ended before, or this event is of something that did
+    trust = least_trusted(ctx.trust, before.trust)
+    if isinstance(event, QuestionAsked):
+        for _, asking in waiting(state):
+            if asking.id == event.question_id:
+                await ctx.call("listed", listed, asking, returns=type(None), effects="repeat")
+    ctx.trust = trust
+    if state.plan and not state.finished and is_over(state):
+        state = finish(state, await _output(state, ctx), ctx.usage(), now)
     if state.finished:
         events.append(state.finished)
+        if ended := exchange(state):
+            events.append(ended)
     ctx.state = replace(state, trust=ctx.trust)
     return events
 
 
 async def _output(state: RunState, ctx: Context[RunState]) -> str:
     """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other."""
-    plain = run.concatenated(state)
-    several = len(run.answers(state))
-    if state.plan and state.plan.aggregate and several > 1:
+    plain, several = output(state), len(answers(state))
+    if state.plan and state.plan.aggregate and several > 1 and not (state.settled or state.limit):
         # Each answer is cut by itself: a long one must not push the others out.
-        cut = run.concatenated(state, FUSED_CHARACTERS // several)
+        cut = concatenated(state, FUSED_CHARACTERS // several)
         try:
             return await ctx.ask("fuse", FUSE.question(str, max_tokens=400, goal=excerpt(state.goal), answers=cut))
         except EffectFailed:
@@ -70,21 +69,28 @@ async def _output(state: RunState, ctx: Context[RunState]) -> str:
     return plain
 
 
-async def _given_up(
-    event: PlanProposed | StepFinished | StageFailed | CancelRequested, error: ErrorInfo, _ctx: Context[RunState]
-) -> list[Event]:
+async def _given_up(event: AggregateEvent, error: ErrorInfo, _ctx: Context[RunState]) -> list[Event]:
     """A run whose own event was given up ends as failed; of that end itself nothing more can be said."""
     return [] if isinstance(event, StageFailed) else [StageFailed(stage=NAME, error=error)]
 
 
-def stage() -> Stage[PlanProposed | StepFinished | StageFailed | CancelRequested, RunState]:
+def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads=NAME,
-        accepts=(PlanProposed, StepFinished, StageFailed, CancelRequested),
-        emits=(StepReady, RunProgressed, RunFinished, StageFailed),
-        handle=handle,
+        accepts=get_args(AggregateEvent),
+        emits=(
+            StepReady,
+            DelegationRequested,
+            ReplanRequested,
+            DeadlineSet,
+            RunProgressed,
+            RunFinished,
+            ExchangeCompleted,
+            StageFailed,
+        ),
+        handle=partial(handle, listed=listed),
         policy=Policy(concurrency=32),
         state=RunState,
         on_dead=_given_up,

@@ -14,9 +14,12 @@ from typing import Any
 import anyio
 import msgspec
 
-from consumers import plan, understand
+from consumers import decomposer, understand
 from consumers.inference import Desk, Inference
 from consumers.offers import Board, OfferRouter
+from consumers.roster import Folders
+from consumers.staff import colleagues
+from consumers.strategies.strategy import Brief
 from consumers.tools.registry import BUILT_IN
 from llm.engine import Engine, Generation
 from llm.models import Wish
@@ -209,14 +212,14 @@ async def _added(client: Client, prefix: str, progress: Progress, extent: Extent
 
 async def _cached(engine: Engine, progress: Progress, extent: Extent) -> tuple[float, float]:
     """The part of prompts that needed no reading: of one stage's questions, and of two stages' at once."""
-    tools = BUILT_IN.described
+    tools, staff = BUILT_IN.described, colleagues(Folders().roster())
     goals = GOALS[: extent.goals]
 
     def understanding(goal: str) -> Question[Any]:
         return understand.PROMPT.question(understand.Understanding, max_tokens=8, goal=goal, history="")
 
     def decomposition(goal: str) -> Question[Any]:
-        return plan.PROMPT.question(plan.Decomposition, max_tokens=8, goal=goal, tools=tools)
+        return decomposer.question(Brief(goal, "complex", tools=tools), staff)
 
     async def share(kinds: Sequence[Callable[[str], Question[Any]]]) -> float:
         total = Usage()

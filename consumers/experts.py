@@ -16,6 +16,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from consumers.strategies.registry import BUILT_IN
 from schemas.errors import InvalidInput
 from schemas.plan import TaskKind
 
@@ -23,17 +24,7 @@ FOLDER = Path(__file__).with_name("experts")
 """The experts that come with Victoria."""
 ENDING = ".yaml"
 
-STRATEGIES = (
-    "simple",
-    "react",
-    "extended_thinking",
-    "swarm",
-    "consensus",
-    "tree_of_thoughts",
-    "hierarchical",
-    "department_heads",
-    "parallel",
-)
+STRATEGIES = tuple(BUILT_IN.by_name)
 """What an expert may name as its strategy, where the caller does not say otherwise."""
 
 LARGEST = 64 * 1024
@@ -92,8 +83,11 @@ class Expert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Expert) if field.name != "source"}
 
 
-def read_expert(path: Path, strategies: Collection[str] = STRATEGIES) -> Expert:
-    """The expert of one file. Raises InvalidInput: `expert.unreadable`, `expert.malformed`, `expert.invalid`."""
+def read_expert(path: Path, strategies: Collection[str] = STRATEGIES, tools: Collection[str] | None = None) -> Expert:
+    """The expert of one file, whose tools are among these; None doesn't look at them.
+
+    Raises InvalidInput: `expert.unreadable`, `expert.malformed`, `expert.invalid`.
+    """
     document = _Document(path, _text(path))
     fields = document.fields()
     try:
@@ -104,10 +98,14 @@ def read_expert(path: Path, strategies: Collection[str] = STRATEGIES) -> Expert:
     if expert.name != path.stem:
         hint = f"Write name: {path.stem}, or rename the file."
         raise document.error("expert.invalid", f"the name is {expert.name!r}, the file's another.", hint, "$.name")
-    if expert.strategy not in strategies:
-        near = get_close_matches(expert.strategy, strategies, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"The strategies are {', '.join(strategies)}."
-        raise document.error("expert.invalid", f"there is no strategy {expert.strategy!r}.", hint, "$.strategy")
+    named = [("strategy", "strategies", expert.strategy, strategies, "$.strategy")]
+    if tools is not None:
+        named += [("tool", "tools", tool, tools, f"$.tools[{n}]") for n, tool in enumerate(expert.tools)]
+    for what, all_of_it, name, known, at in named:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"The {all_of_it} are {', '.join(known)}."
+            raise document.error("expert.invalid", f"there is no {what} {name!r}.", hint, at)
     return expert
 
 

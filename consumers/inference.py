@@ -32,12 +32,11 @@ from schemas.events import Event, InferenceRequested
 from schemas.inference import PRIORITIES, Answer
 from schemas.plan import Usage
 from streams.connection import TROUBLE, Client
+from streams.endings import LOOK_EVERY, ended
 from streams.journal import Journal, Record
 from streams.keys import Keys
 from streams.stage import Context, Policy, Snooze, Stage
 
-LOOK_EVERY = 0.25
-"""Seconds between looks whether the runs that are asked for still go on."""
 ANNOUNCE_AGAIN = 0.1
 """Seconds at least between two announcements."""
 TELL_AGAIN = 0.5
@@ -216,8 +215,9 @@ class Inference:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:
-                for scope, run_id in list(self._at_work.items()):
-                    if await client.pttl(keys.run(keys.of_run(run_id), run_id)) >= 0:
+                over = await ended(client, keys, set(self._at_work.values())) if self._at_work else ()
+                for scope, run_id in self._at_work.items():
+                    if run_id in over:
                         scope.cancel()
             except TROUBLE as problem:
                 _log.warning("inference.not_watched", error=str(problem))

@@ -6,6 +6,7 @@ from schemas.events import Exchange, GoalSubmitted
 GOAL_BYTES = 64 * 1024
 HISTORY_PAIRS = 30
 HISTORY_CHARACTERS = 256 * 1024
+SESSION_CHARACTERS = 200
 
 
 def goal_submitted(
@@ -13,7 +14,8 @@ def goal_submitted(
 ) -> GoalSubmitted:
     """A GoalSubmitted of checked parts; of `history` the last 30 pairs are kept.
 
-    Raises InvalidInput with code `goal.empty`, `goal.too_large`, `goal.encoding` or `history.too_large`.
+    Raises InvalidInput with code `goal.empty`, `goal.too_large`, `goal.encoding`, `history.too_large` or
+    `session.too_long`.
     """
     text = goal.strip()
     if not text:
@@ -35,9 +37,21 @@ def goal_submitted(
         )
     _check_unicode("goal", text)
     _check_unicode("project", project)
-    _check_unicode("session", session)
+    session_named(session)
     _check_unicode("history", *(part for turn in history for part in (turn.user, turn.assistant)))
     return GoalSubmitted(goal=text, project=project, session=session, history=history)
+
+
+def session_named(session: str) -> str:
+    """A session's id, checked. Raises InvalidInput with code `session.too_long` or `goal.encoding`."""
+    if len(session) > SESSION_CHARACTERS:
+        raise InvalidInput(
+            "session.too_long",
+            f"The session's id has {len(session):,} characters; at most {SESSION_CHARACTERS} are taken.",
+            "Give it a shorter one.",
+        )
+    _check_unicode("session", session)
+    return session
 
 
 def _check_unicode(what: str, *texts: str) -> None:

@@ -2,17 +2,24 @@
 
 from typing import Any
 
-from consumers import aggregate, plan, step_execute, understand
+from consumers import aggregate, answering, react, understand
+from consumers.decomposer import question
+from consumers.persona import NOBODY, tools_of
+from consumers.roster import Folders, Roster
+from consumers.staff import colleagues
+from consumers.strategies.strategy import Brief
 from consumers.tools.registry import BUILT_IN, Registry
 from schemas.inference import Question
 
 
-def prefixes(tools: Registry = BUILT_IN) -> tuple[Question[Any], ...]:
+def prefixes(tools: Registry = BUILT_IN, roster: Roster | None = None) -> tuple[Question[Any], ...]:
     """A question of each kind, without what changes from one to the next."""
+    staff = colleagues(roster or Folders().roster())
+    general = tools_of(NOBODY, tools)
     return (
         understand.PROMPT.question(understand.Understanding, goal="", history=""),
-        plan.PROMPT.question(plan.Decomposition, goal="", tools=tools.described),
-        step_execute.ACT.question(tools.action, goal="", hint="", tools=tools.described, observations=""),
-        step_execute.ANSWER.question(str, goal="", inputs=""),
+        question(Brief("", "complex", tools=tools.described), staff),
+        react.ACT.question(general.action, context="", goal="", hint="", tools=general.described, observations=""),
+        answering.ANSWER.question(str, context="", goal="", inputs=""),
         aggregate.FUSE.question(str, goal="", answers=""),
     )

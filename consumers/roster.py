@@ -68,11 +68,16 @@ class Roster:
 
 
 class Folders:
-    """Experts' folders, of which a later one's files replace an earlier one's of the same name."""
+    """Experts' folders, of which a later one's files replace an earlier one's of the same name.
 
-    def __init__(self, *folders: Path, strategies: Collection[str] = STRATEGIES) -> None:
+    `strategies` and `tools` are the names that experts may use; None is any tool.
+    """
+
+    def __init__(
+        self, *folders: Path, strategies: Collection[str] = STRATEGIES, tools: Collection[str] | None = None
+    ) -> None:
         self.folders = folders or (FOLDER,)
-        self._strategies = strategies
+        self._strategies, self._tools = strategies, tools
         self._read: dict[str, tuple[_Stamp, Expert | ErrorInfo]] = {}
         self._stamps: dict[str, _Stamp] | None = None
         self._roster = Roster(())
@@ -98,7 +103,7 @@ class Folders:
         if known and known[0] == stamp:
             return known
         try:
-            return stamp, read_expert(Path(path), self._strategies)
+            return stamp, read_expert(Path(path), self._strategies, self._tools)
         except InvalidInput as problem:
             return stamp, problem.info
 

@@ -6,14 +6,17 @@ This file counts them. A confidence of SURE or more is a promise to be hardly ev
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import msgspec
 
 from consumers.experts import Signs, Words
+from consumers.findings import Routed
 from consumers.keywords import Hit, Keywords, Spelling, words
 from consumers.roster import Roster
+from consumers.strategies.strategy import EXPERT
 from schemas.events import Exchange
 from schemas.plan import TaskKind
 
@@ -21,9 +24,6 @@ SURE = 0.8
 """From this confidence on, a goal goes straight to its expert."""
 LONGEST = 1_000
 """Of a longer goal, so many characters at its start are sorted."""
-EXPERT = "victoria"
-"""Who gets what nobody claims."""
-
 # What a keyword counts: one that is sure, a hint; each further word of it; coming first; with a letter wrong, so much
 # of all that. And for a category, that it is what the expert mostly gets.
 _SURE, _HINT, _FURTHER, _FIRST, _MISSPELT, _EXPECTED = 2.0, 0.75, 0.5, 0.5, 0.5, 1.5
@@ -40,15 +40,6 @@ _CLAIMS = 3
 _GOES_ON = 8
 """Words, at most, of a turn that only goes on with what was said before."""
 _ADDRESSED = re.compile(r"\s*@(\w{1,40})")
-
-
-class Routed(msgspec.Struct, frozen=True):
-    """Where a goal goes. `confidence`, from 0 to 1, is that of category and expert both; `why` is for people."""
-
-    category: TaskKind
-    expert: str
-    confidence: float
-    why: str
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +135,11 @@ class Router:
                 return Routed(before.category, before.expert, min(before.confidence, _AS_BEFORE), why)
         return routed
 
+    def claimed(self, goal: str) -> tuple[str, ...]:
+        """The experts whose keywords a goal has, who has most to say for them first."""
+        said, misspelt = self._spelt(words(goal[:LONGEST]))
+        return tuple(claim.of for claim in _claims(self._experts.find(said), misspelt))
+
     def _spelt(self, said: list[str]) -> tuple[list[str], frozenset[int]]:
         """The words, put right where they are no keywords but nearly, and the numbers of those."""
         fixed: dict[int, str] = {}
@@ -179,6 +175,12 @@ class Router:
         expected = claims.get(usual, Claim(usual))
         claims[usual] = expected._replace(score=expected.score + _EXPECTED)
         return sorted(claims.values(), key=lambda claim: -claim.score)
+
+
+@lru_cache(maxsize=4)
+def router(roster: Roster) -> Router:
+    """The router of a roster, made once: reading all keywords takes a while."""
+    return Router(roster)
 
 
 def _claims(hits: Iterable[Hit[Mark]], misspelt: frozenset[int]) -> list[Claim]:

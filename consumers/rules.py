@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from consumers.faithful import faithful
+from consumers.findings import Recognised
 from consumers.phrases import NOTHING, RULES, CallRules, Quotes, There, cleaned, fits, pattern
 from schemas.plan import Category, TaskKind, ToolCall
 
@@ -42,25 +43,6 @@ _OPENS, _REFERS = pattern(RULES.rest.opens), pattern(RULES.rest.refers)
 _QUESTION_START, _ACTION = pattern(RULES.categories.question), pattern(RULES.categories.action)
 _QUESTION_END = pattern(RULES.categories.question_end)
 _INVESTIGATE, _SEVERAL = pattern(RULES.categories.investigate), pattern(RULES.categories.several)
-
-
-class Recognised(msgspec.Struct, frozen=True):
-    """What rules make of a goal.
-
-    `calls` are sure, in order; `rest` is the part of the goal they don't cover, "" if none; `rest_alone` says that it
-    needs nothing of what they give. `restated` is the goal in one sentence of its language. `confidence`, 0 to 1: 0.9
-    and more, the calls are all of it; 0.8, with a rest; below, no calls. `first_step` is the first call as text
-    ("list_directory schemas"), "" if none.
-    """
-
-    restated: str
-    category: Category
-    kind: TaskKind
-    confidence: float
-    calls: tuple[ToolCall, ...] = ()
-    rest: str = ""
-    rest_alone: bool = False
-    first_step: str = ""
 
 
 class _Call(msgspec.Struct, frozen=True):

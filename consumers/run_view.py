@@ -5,11 +5,12 @@ from typing import cast
 
 import msgspec
 
-from consumers.run_state import STAGE, RunState
+from consumers.release import in_order
+from consumers.run_state import STAGE, RunState, StepState
 from schemas.envelope import Envelope, decoder
-from schemas.errors import InvalidInput
+from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import GoalSubmitted, RunFinished
-from schemas.plan import RunStatus, StepStatus
+from schemas.plan import How, Plan, RunStatus, Step, StepStatus
 from streams.connection import Client
 from streams.keys import Keys
 
@@ -33,26 +34,82 @@ class RunView(msgspec.Struct, frozen=True):
     finished: RunFinished | None
 
 
+class PlannedStep(msgspec.Struct, frozen=True):
+    """One step of a plan, and where it stands. `expert` and `agent` are who has it now, `seconds` what it took."""
+
+    id: str
+    title: str
+    how: How
+    status: StepStatus
+    expert: str
+    agent: str
+    depends_on: tuple[str, ...]
+    any_input: bool
+    inner: bool
+    seconds: float
+    error: ErrorInfo | None
+
+
+class PlanView(msgspec.Struct, frozen=True):
+    """A run's plan for people, each step after those it needs. Without `strategy` there is none yet; `revision` counts
+    how often it was changed."""
+
+    run_id: str
+    status: RunStatus
+    goal: str
+    strategy: str
+    aggregate: bool
+    quorum: int
+    revision: int
+    notes: tuple[str, ...]
+    steps: tuple[PlannedStep, ...]
+
+
 async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     """The run's view. Raises InvalidInput with code `run.unknown`."""
-    key = keys.run(keys.of_run(run_id), run_id)
-    found = cast("list[bytes | None]", await client.hmget(key, ["submitted", STAGE]))
-    submitted = _submitted(run_id, found[0])
-    state = msgspec.json.decode(found[1], type=RunState) if found[1] else RunState()
-    status: RunStatus = "queued"
-    if state.finished:
-        status = state.finished.status
-    elif state.plan:
-        status = "running"
+    submitted, state = await _stored(client, keys, run_id)
     return RunView(
         run_id=run_id,
-        status=status,
+        status=_status(state),
         goal=submitted.body.goal,
         submitted_at=submitted.at,
         steps=tuple(
             StepView(s.id, s.title, state.steps[s.id].status) for s in (state.plan.steps if state.plan else ())
         ),
         finished=state.finished,
+    )
+
+
+async def plan_view(client: Client, keys: Keys, run_id: str) -> PlanView:
+    """The plan of a run, as it is now. Raises InvalidInput with code `run.unknown`."""
+    submitted, state = await _stored(client, keys, run_id)
+    plan = state.plan or Plan("")
+    return PlanView(
+        run_id=run_id,
+        status=_status(state),
+        goal=state.goal or submitted.body.goal,
+        strategy=plan.strategy,
+        aggregate=plan.aggregate,
+        quorum=plan.quorum,
+        revision=state.revision,
+        notes=(*plan.notes, *state.notes),
+        steps=tuple(_planned(step, state.steps[step.id]) for step in in_order(plan)),
+    )
+
+
+def _planned(step: Step, now: StepState) -> PlannedStep:
+    return PlannedStep(
+        id=step.id,
+        title=step.title,
+        how=step.how,
+        status=now.status,
+        expert=now.expert or step.expert,
+        agent=now.agent or step.agent,
+        depends_on=step.depends_on,
+        any_input=step.any_input,
+        inner=step.inner,
+        seconds=round(now.seconds, 3),
+        error=now.error,
     )
 
 
@@ -66,3 +123,17 @@ def _submitted(run_id: str, found: bytes | None) -> Envelope[GoalSubmitted]:
     if found is None:
         raise InvalidInput("run.unknown", f"There is no run {run_id[:80]!r}.", "`victoria tail intake` shows runs.")
     return cast("Envelope[GoalSubmitted]", decoder(GoalSubmitted)(found))
+
+
+async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[GoalSubmitted], RunState]:
+    """A run's goal as it was submitted, and its state."""
+    key = keys.run(keys.of_run(run_id), run_id)
+    found = cast("list[bytes | None]", await client.hmget(key, ["submitted", STAGE]))
+    state = msgspec.json.decode(found[1], type=RunState) if found[1] else RunState()
+    return _submitted(run_id, found[0]), state
+
+
+def _status(state: RunState) -> RunStatus:
+    if state.finished:
+        return state.finished.status
+    return "running" if state.plan else "queued"

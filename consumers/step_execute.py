@@ -1,156 +1,163 @@
 """step-execute: one step of a plan is carried out, by a sure tool call, one answer of a model, or a ReAct loop."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
 
 from msgspec.structs import replace
 
-from consumers.tools.finish import Finish
+from consumers.answering import answered, by_rules, chosen, thought, voted
+from consumers.persona import NOBODY, Persona, persona, tools_of
+from consumers.questions import REFUSED, UNANSWERED, agrees, asked
+from consumers.react import Loop
+from consumers.roster import Roster
+from consumers.routes import Routes
+from consumers.run_end import limited
+from consumers.store import Stores
 from consumers.tools.registry import BUILT_IN, Registry, carried_out
 from consumers.tools.tool import Asked, Site, ToolArguments
 from consumers.tools.workspace import Workspace
-from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused
-from schemas.events import Event, StepFinished, StepReady
-from schemas.plan import Spent, ToolCall
+from schemas.events import Event, QuestionAsked, StepFinished, StepHandedOff, StepReady
+from schemas.plan import Progress, Spent
 from streams.stage import Context, Policy, Stage
 
 NAME = "step-execute"
-ANSWER, ACT = prompt("answer"), prompt("act")
-REPEATS = 3
-"""The same call this often ends a loop."""
-INPUT_CHARACTERS = 6_000
-"""Of all inputs of a step together, what a model sees, in equal shares; and of one at most half of it."""
-OBSERVATION_CHARACTERS = 1_500
 CONCURRENCY = 256
 """Steps at once: most of them wait for a model, and those that need none should not wait behind them."""
-OBSERVATIONS = 4
-"""How many of the last observations a model sees."""
 
 Workspaces = Callable[[str], Workspace]
 """The confined folder of a project. Raises ToolRefused where it has none."""
-BY_RULES = (
-    "No model answered, and no rule answers this by itself. By rules alone Victoria lists folders and reads files: "
-    'try "List the files in the folder schemas" or "Read README.md".'
-)
+Experts = Callable[[], Roster]
+"""Who is there now."""
+
+_ASKING: dict[str, Callable[[StepReady, Persona, Context[None]], Awaitable[StepFinished]]] = {
+    "answer": answered,
+    "think": thought,
+    "vote": voted,
+    "choose": chosen,
+}
 
 
+def no_experts() -> Roster:
+    """A roster of nobody."""
+    return Roster(())
+
+
+@dataclass(frozen=True)
 class Executor:
-    """Carries out steps in the projects' folders, with at most `max_iterations` rounds of think, act, observe."""
+    """Carries out steps in the projects' folders, by `experts`, with at most `max_iterations` rounds of think, act,
+    observe. A question to a person is open for `question_seconds`."""
 
-    def __init__(self, workspaces: Workspaces, max_iterations: int, tools: Registry = BUILT_IN) -> None:
-        self._workspaces, self._max_iterations, self._tools = workspaces, max_iterations, tools
+    workspaces: Workspaces
+    max_iterations: int
+    tools: Registry = BUILT_IN
+    experts: Experts = no_experts
+    question_seconds: float = 86_400
+    stores: Stores | None = None
 
     async def handle(self, event: StepReady, ctx: Context[None]) -> list[Event]:
-        """One ready step in, its end out."""
+        """One ready step in; its end, or what it waits for, or to whom it goes."""
         try:
-            if event.step.call and event.step.final:
-                finished = await self._tool(event, event.step.call, ctx)
-            elif event.strategy == "react":
-                finished = await self._react(event, ctx)
-            else:
-                finished = await self._answer(event, ctx)
+            ended = await self._carried_out(event, ctx)
         except (EffectFailed, OutcomeUnknown, ToolRefused) as problem:
-            finished = StepFinished(step_id=event.step.id, status="failed", error=problem.info)
-        return [replace(finished, spent=Spent(NAME, ctx.now(), ctx.usage()))]
+            ended = StepFinished(step_id=event.step.id, status="failed", expert=event.step.expert, error=problem.info)
+        spent = Spent(NAME, ctx.now(), ctx.usage())
+        match ended:
+            case StepFinished() | QuestionAsked() | StepHandedOff():
+                return [replace(ended, spent=spent)]
+            case _:
+                raise AssertionError(f"a step can't end as {ended}")
 
-    async def _tool(self, event: StepReady, call: ToolCall, ctx: Context[None]) -> StepFinished:
-        output = await self._run_tool(event, "tool", self._tools.parse(call), ctx)
-        return StepFinished(step_id=event.step.id, status="ok", output=output, tools=(call.tool,))
+    async def use(self, event: StepReady, name: str, call: ToolArguments, ctx: Context[None]) -> str:
+        """A tool's observation, recorded. See react.Hands."""
 
-    async def _answer(self, event: StepReady, ctx: Context[None]) -> StepFinished:
-        inputs = "\n\n".join(_inputs(event))
-        goal, step = excerpt(event.step.instruction), event.step.id
-        question = ANSWER.question(str, max_tokens=300, step=step, goal=goal, inputs=inputs)
-        try:
-            output = await ctx.ask("answer", question)
-        except EffectFailed as problem:
-            return _by_rules(event, problem.info)
-        return StepFinished(step_id=event.step.id, status="ok", output=output, method="simple")
+        async def act(request: ToolArguments, key: str) -> str:
+            workspace, allowed = self.workspaces(event.project), self.tools.allowed
+            store = self.stores(event.project) if self.stores else None
+            return await carried_out(request, Site(workspace, allowed, key, ctx.now().astimezone(allowed.zone), store))
 
-    async def _react(self, event: StepReady, ctx: Context[None]) -> StepFinished:
-        given = [f"an earlier step: {text}" for text in _inputs(event)]
-        observations: list[str] = []
-        calls: list[ToolArguments] = []
-        used: dict[str, None] = {}
-        best, status = "", "partial"
-        for number in range(1, self._max_iterations + 1):
-            question = ACT.question(
-                self._tools.action,
-                max_tokens=400,
-                step=event.step.id,
-                goal=excerpt(event.step.instruction),
-                hint=event.step.expected,
-                tools=self._tools.described,
-                observations="\n".join([*given, *observations[-OBSERVATIONS:]]),
-            )
+        return await ctx.call(name, act, call, returns=str, effects=call.policy())
+
+    async def who(self, capability: str, but: str, name: str, ctx: Context[None]) -> tuple[str, str]:
+        """A capability that is declared, near to what is said, and who has it. See react.Hands."""
+
+        async def look(said: str, _key: str) -> tuple[str, str]:
+            return whoever(self.experts(), said, but)
+
+        return await ctx.call(name, look, capability, returns=tuple[str, str])
+
+    async def _carried_out(self, event: StepReady, ctx: Context[None]) -> Event:
+        step = event.step
+        if step.how == "tool":
+            return await self._tool(event, ctx)
+        who = await self._persona(step.expert, ctx)
+        if step.how == "react":
+            most = min(self.max_iterations, who.max_iterations or self.max_iterations)
+            ended = await Loop(event, who, tools_of(who, self.tools), most, self).run(ctx)
+        else:
             try:
-                action = await ctx.ask(f"act-{number}", question)
+                ended = await _ASKING[step.how](event, who, ctx)
             except EffectFailed as problem:
-                if not best:
-                    return _by_rules(event, problem.info)
-                break
-            if isinstance(action, Finish):
-                if action.answer.strip():
-                    best, status = action.answer, "ok"
-                break
-            used[action.name] = None
-            calls.append(action.without_thought())
-            if calls.count(calls[-1]) >= REPEATS:
-                break
-            try:
-                best = await self._run_tool(event, f"tool-{number}", action, ctx)
-                observations.append(f"{action.name}: {excerpt(best, OBSERVATION_CHARACTERS)}")
-            except (EffectFailed, ToolRefused) as problem:
-                observations.append(f"{action.name} failed: {problem}")
-        if not best:
-            error = ErrorInfo("step.no_answer", "The loop ended without an answer.", "Try a larger model.")
-            return StepFinished(step_id=event.step.id, status="failed", method="react", tools=tuple(used), error=error)
+                if limited(problem.info):
+                    raise
+                ended = by_rules(event, problem)
+        return replace(ended, expert=who.name) if isinstance(ended, StepFinished) else ended
+
+    async def _persona(self, name: str, ctx: Context[None]) -> Persona:
+        async def look(said: str, _key: str) -> Persona:
+            return persona(self.experts(), said)
+
+        return await ctx.call("expert", look, name, returns=Persona) if name else NOBODY
+
+    async def _tool(self, event: StepReady, ctx: Context[None]) -> Event:
+        """A call that rules are sure of; its result is the step's output."""
+        step = event.step
+        if step.call is None:
+            raise ToolRefused("step.no_call", f"Step {step.id!r} has no tool call.", "Give it one, or another `how`.")
+        call = self.tools.parse(step.call)
+        try:
+            if not (event.progress and agrees(event.reply)):
+                self.tools.require_approval(call)
+            output = await self.use(event, "tool", call, ctx)
+        except Asked as signal:
+            if event.progress and not signal.approval:
+                output = event.reply or UNANSWERED
+            elif event.progress:
+                error = ErrorInfo("tool.not_approved", REFUSED if event.reply else UNANSWERED)
+                return StepFinished(step_id=step.id, status="failed", tools=(call.name,), error=error)
+            else:
+                return asked(event, call, signal, Progress(), self.question_seconds, ctx)
         return StepFinished(
-            step_id=event.step.id,
-            status="ok" if status == "ok" else "partial",
-            output=best,
-            method="react",
-            tools=tuple(used),
+            step_id=step.id, status="ok", output=output, source="tool", expert=step.expert, tools=(call.name,)
         )
 
-    async def _run_tool(self, event: StepReady, name: str, arguments: ToolArguments, ctx: Context[None]) -> str:
-        async def act(request: ToolArguments, key: str) -> str:
-            return await carried_out(request, Site(self._workspaces(event.project), self._tools.allowed, key))
 
-        try:
-            self._tools.require_approval(arguments)
-            return await ctx.call(name, act, arguments, returns=str, effects=arguments.policy())
-        except Asked as asked:
-            raise ToolRefused(
-                "question.nobody",
-                f"Nobody can be asked here: {asked.question}",
-                "Go on without, or name the tool in the setting `approved_tools`.",
-            ) from None
-
-
-def _inputs(event: StepReady) -> list[str]:
-    """What earlier steps gave, cut so that all of it together is bounded."""
-    share = INPUT_CHARACTERS // max(2, len(event.inputs))
-    return [excerpt(text, share) for text in event.inputs.values()]
-
-
-def _by_rules(event: StepReady, error: ErrorInfo) -> StepFinished:
-    """What can be said without a model: honest, and no failure of the run."""
-    return StepFinished(step_id=event.step.id, status="partial", output=BY_RULES, method="rules", error=error)
+def whoever(roster: Roster, said: str, but: str) -> tuple[str, str]:
+    """The declared capability that is meant, and the best expert for it beside one; else whom the words speak for."""
+    able = {name: [e.name for e in experts if e.name != but] for name, experts in roster.capabilities.items()}
+    word = "_".join(said.casefold().split())
+    for name in (word, *get_close_matches(word, able, 1, 0.75)):
+        if able.get(name):
+            return name, able[name][0]
+    routed = Routes(lambda: roster).route(said)
+    if routed.confidence > 0.3 and routed.expert != but and routed.expert in roster.experts:
+        return said, routed.expert
+    return "", ""
 
 
 async def _given_up(event: StepReady, error: ErrorInfo, _ctx: Context[None]) -> list[Event]:
     return [StepFinished(step_id=event.step.id, status="failed", error=error)]
 
 
-def stage(workspaces: Workspaces, max_iterations: int, tools: Registry = BUILT_IN) -> Stage[StepReady, None]:
+def stage(executor: Executor) -> Stage[StepReady, None]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads=NAME,
         accepts=(StepReady,),
-        emits=(StepFinished,),
-        handle=Executor(workspaces, max_iterations, tools).handle,
-        policy=Policy(timeout=3600, concurrency=CONCURRENCY),
+        emits=(StepFinished, QuestionAsked, StepHandedOff),
+        handle=executor.handle,
+        policy=Policy(timeout=3600, concurrency=CONCURRENCY, stops_with_run=True),
         on_dead=_given_up,
     )

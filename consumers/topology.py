@@ -2,40 +2,83 @@
 
 intake -> understand -> plan -> aggregate <-> step-execute
                                     |
-                                 results        every stage asks models over infer.*
+                         results, memory-compress        every stage asks models over infer.*
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumers import aggregate, plan, step_execute, understand
+from consumers import aggregate, clock, delegate, memory_compress, plan, step_execute, understand
+from consumers.clock import Left
+from consumers.delegate import Delegation
 from consumers.inference import Inference
-from consumers.step_execute import Workspaces
-from consumers.tools.registry import BUILT_IN, Registry
-from schemas.events import CancelRequested, GoalSubmitted, RunFinished, RunProgressed
+from consumers.questions import Questions
+from consumers.roster import Folders
+from consumers.routes import Routes
+from consumers.sessions import Sessions
+from consumers.staff import Office
+from consumers.step_execute import Executor, Workspaces, no_experts
+from consumers.store import Stores
+from consumers.strategies.registry import BUILT_IN as STRATEGIES
+from consumers.strategies.registry import Strategies
+from consumers.tools.registry import BUILT_IN as TOOLS
+from consumers.tools.registry import Registry
+from schemas.events import (
+    CancelRequested,
+    GoalSubmitted,
+    QuestionAnswered,
+    QuestionAsked,
+    RunFinished,
+    RunProgressed,
+)
 from streams.topology import Topology
+
+AFTERWARDS = (memory_compress.NAME,)
+"""Stages that no run waits for: what they do can be done later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stages are given at start: folders of projects, inference consumers, limits, tools."""
+    """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
+    sessions, limits, tools, experts (None: there are none), strategies, other agents, and what
+    projects keep."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
+    questions: Questions
+    left: Left
+    sessions: Sessions
+    delegation: Delegation
     max_iterations: int = 10
-    tools: Registry = BUILT_IN
+    question_seconds: float = 86_400
+    tools: Registry = TOOLS
+    experts: Folders | None = None
+    strategies: Strategies = STRATEGIES
+    stores: Stores | None = None
 
 
 def topology(parts: Parts) -> Topology:
     """Victoria's stages. Raises CouldNotStart where they don't fit together."""
+    experts = parts.experts.roster if parts.experts else no_experts
+    agents = tuple(parts.delegation.agents.urls) if parts.experts else ()
+    office = Office(experts, parts.delegation.load.loads)
+    reader = understand.Reader(
+        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, agents, parts.sessions
+    )
+    executor = Executor(
+        parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
+    )
     return Topology(
         stages=(
-            understand.stage(),
-            plan.stage(parts.tools),
-            step_execute.stage(parts.workspaces, parts.max_iterations, parts.tools),
-            aggregate.stage(),
+            understand.stage(reader),
+            plan.stage(parts.tools, office, parts.strategies, agents),
+            step_execute.stage(executor),
+            aggregate.stage(parts.questions.listed),
+            delegate.stage(parts.delegation),
+            memory_compress.stage(parts.sessions),
+            clock.stage(parts.left),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
-        entries={GoalSubmitted: "intake", CancelRequested: "aggregate"},
-        results=frozenset({RunProgressed, RunFinished}),
+        entries={GoalSubmitted: "intake", CancelRequested: "aggregate", QuestionAnswered: "aggregate"},
+        results=frozenset({RunProgressed, RunFinished, QuestionAsked}),
     )

@@ -1,24 +1,50 @@
-"""understand: a raw goal becomes one clear sentence, a category, and what rules are sure of.
+"""understand: a raw goal becomes one clear sentence, a category, and who it is for.
 
-Rules look first. Where they are sure, no model is asked; where they are not, one quick call restates the goal, and its
-answer counts only if it kept the goal's meaning. Without a model the rules' own reading goes on.
+Rules and the router look first; both only read, and take less than a millisecond. Where they are sure, no model is
+asked: a goal that is surely an expert's goes straight to that expert's step, and tool calls that are sure to the plan.
+Where they are not, one quick call restates the goal, and its answer counts only if it kept the goal's meaning. Without
+a model the rules' own reading goes on.
 """
 
-from typing import Annotated
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
 
 import msgspec
+from anyio import to_thread
 
 from consumers.failure import stage_failed
-from consumers.intake import goal_submitted
+from consumers.findings import Recognised, Routed
+from consumers.intake import HISTORY_PAIRS, goal_submitted
+from consumers.preparation import context, normalised
+from consumers.routes import Routes
+from consumers.sessions import Sessions, Turn
+from consumers.step_execute import Workspaces
+from consumers.strategies.registry import BUILT_IN, Strategies
+from consumers.strategies.strategy import Brief
+from consumers.tools.workspace import Workspace
 from llm.prompts import excerpt, prompt
-from schemas.errors import EffectFailed
-from schemas.events import Event, GoalSubmitted, GoalUnderstood, RunProgressed, StageFailed
-from schemas.plan import Category, Spent
+from schemas.errors import EffectFailed, InvalidInput, ToolRefused
+from schemas.events import (
+    DeadlineSet,
+    Event,
+    Exchange,
+    GoalSubmitted,
+    GoalUnderstood,
+    PlanProposed,
+    RunProgressed,
+    StageFailed,
+)
+from schemas.inference import Question
+from schemas.plan import Category, Plan, Spent
 from streams.stage import Context, Stage
+
+R = TypeVar("R")
 
 NAME = "understand"
 SURE = 0.8
-"""From this confidence on the rules decide alone."""
+"""From this confidence on rules and router decide alone."""
 CLEAR = 0.6
 """From this confidence on the rules' category counts, not the model's."""
 HISTORY_CHARACTERS = 1_000
@@ -34,51 +60,221 @@ class Understanding(msgspec.Struct, frozen=True):
     first_step: Annotated[str, msgspec.Meta(max_length=200)]
 
 
-async def handle(event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
-    """One goal in, its understanding out."""
-    from consumers.rules import faithful, recognise  # late: compiling them takes 0.1 s of a start
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is looked at: a goal, the turn before it, and which expert had that."""
 
-    goal_submitted(event.goal, event.project, event.session, event.history)  # also of events that passed no door
-    rules = recognise(event.goal)
-    restated, category, first_step, source = rules.restated, rules.category, rules.first_step, "rules"
-    if rules.confidence < SURE:
-        history = "\n".join(f"{turn.user}\n{turn.assistant}" for turn in event.history[-3:])
-        question = PROMPT.question(
-            Understanding, max_tokens=200, goal=excerpt(event.goal), history=excerpt(history, HISTORY_CHARACTERS)
+    goal: str
+    project: str
+    before: tuple[Exchange, ...] = ()
+    sticky: str = ""
+    expert: str = ""
+
+
+class Looked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What rules and router see in a goal, at the moment they look. `own` is its expert's strategy, if that is sure to
+    be wanted; `experts` are all there are."""
+
+    rules: Recognised
+    routed: Routed | None = None
+    own: str = ""
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Understands goals: by `routes`, if there are experts, with the names that are there in the projects' folders.
+
+    What may be for one of the `agents` is left to plan.
+    """
+
+    workspaces: Workspaces
+    routes: Routes | None = None
+    strategies: Strategies = BUILT_IN
+    agents: Collection[str] = ()
+    sessions: Sessions | None = None
+
+    async def handle(self, event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
+        """One goal in, its understanding out, or its plan at once."""
+        goal_submitted(event.goal, event.project, event.session, event.history)  # also of events that passed no door
+        if event.strategy and event.strategy not in self.strategies.by_name:
+            raise InvalidInput(
+                "strategy.unknown",
+                f"There is no strategy {event.strategy[:80]!r}.",
+                f"The strategies are {', '.join(self.strategies.by_name)}.",
+            )
+        turn = await self._turn(event, ctx)
+        if turn.over:
+            return []  # it was cancelled while it waited
+        ends = ctx.limits.ends if ctx.limits else None
+        return [*await self._understood(event, turn, ctx), *([DeadlineSet(at=ends)] if ends else [])]
+
+    async def _understood(self, event: GoalSubmitted, turn: Turn, ctx: Context[None]) -> list[Event]:
+        event = msgspec.structs.replace(event, history=turn.history)
+        asked = Asked(event.goal, event.project, event.history[-1:], turn.expert, event.expert)
+        trust = ctx.trust
+        looked = await ctx.call("look", self._look, asked, returns=Looked)
+        ctx.trust = trust  # rules, experts and the names of files only sort the goal
+        if not looked.known:
+            raise InvalidInput(
+                "expert.unknown", f"There is no expert {event.expert[:80]!r}.", "`victoria experts` lists them."
+            )
+        said = context(event.history, event.project)
+        rules, routed = looked.rules, looked.routed
+        by_rules = bool(rules.calls) and not (event.strategy or event.expert)
+        if routed and routed.confidence >= SURE and not by_rules:
+            goal = normalised(event.goal, (routed.expert,))
+            understood = GoalUnderstood(
+                restated=goal,
+                category=rules.category if rules.confidence >= CLEAR or routed.category != "complex" else "multi_step",
+                kind=routed.category,
+                first_step=rules.first_step,
+                project=event.project,
+                session=event.session,
+                context=said,
+                expert=routed.expert,
+                strategy=event.strategy or looked.own,
+                delegated_by=event.delegated_by,
+                confidence=routed.confidence,
+                spent=(Spent(NAME, ctx.now()),),
+            )
+            strategy = self.strategies.choose(understood.kind, understood.category, understood.strategy)
+            if strategy.direct and routed.expert not in self.agents:
+                return self._straight(understood, await strategy.shape(_brief(understood), _no_model))
+            return [understood, self._progress(understood)]
+        understood = await self._restated(event, ctx, rules, said, by_rules=by_rules)
+        if routed:
+            understood = msgspec.structs.replace(
+                understood, expert=routed.expert if event.expert or routed.confidence > CLEAR else ""
+            )
+        return [understood, self._progress(understood)]
+
+    async def _turn(self, event: GoalSubmitted, ctx: Context[None]) -> Turn:
+        """What was said before: in the session, once it is this run's turn there, else what came with the goal."""
+        turn = Turn()
+        if self.sessions and event.session:
+            sessions = self.sessions
+
+            async def enter(session: str, _key: str) -> Turn:
+                return await sessions.enter(session, ctx.run_id)
+
+            trust = ctx.trust
+            turn = await ctx.call("session", enter, event.session, Turn)
+            if not turn.history:
+                ctx.trust = trust  # nothing came of it that could be less trusted than the goal
+        return turn if turn.history else msgspec.structs.replace(turn, history=event.history[-HISTORY_PAIRS:])
+
+    async def _look(self, asked: Asked, _key: str) -> Looked:
+        """What rules and router see in a goal now. Files and experts change; what was seen once is recorded."""
+        from consumers.rules import There, recognise  # late: compiling them takes 0.1 s of a start
+
+        names = await to_thread.run_sync(_names, self.workspaces, asked.project)
+        rules = recognise(asked.goal, There(*names))
+        if self.routes is None:
+            return Looked(rules)
+        roster = self.routes.roster()
+        if asked.expert and asked.expert not in roster.experts:
+            return Looked(rules, known=False)
+        goal = f"@{asked.expert} {asked.goal}" if asked.expert else asked.goal
+        routed = self.routes.route(goal, asked.before, asked.sticky)
+        expert = roster.experts.get(routed.expert)
+        return Looked(rules, routed, expert.strategy if expert and expert.rank != "agent" else "")
+
+    async def _restated(
+        self, event: GoalSubmitted, ctx: Context[None], rules: Recognised, said: str, *, by_rules: bool
+    ) -> GoalUnderstood:
+        """By rules, or by one call of a model where they are not sure."""
+        from consumers.rules import faithful  # late as well
+
+        restated, category, first_step, source = rules.restated, rules.category, rules.first_step, "rules"
+        if rules.confidence < SURE:
+            history = "\n".join(f"{turn.user}\n{turn.assistant}" for turn in event.history[-3:])
+            try:
+                answer = await ctx.ask("understand", _question(event.goal, history))
+            except EffectFailed:
+                pass  # the failure is in the journal; the rules' reading goes on
+            else:
+                if faithful(event.goal, answer.restated):
+                    restated, source = answer.restated.strip(), "model"
+                if rules.confidence < CLEAR:
+                    category, first_step, source = answer.category, answer.first_step, "model"
+        return GoalUnderstood(
+            restated=restated,
+            category=category,
+            kind=rules.kind,
+            first_step=first_step,
+            project=event.project,
+            session=event.session,
+            context=said,
+            strategy=event.strategy,
+            delegated_by=event.delegated_by,
+            calls=rules.calls if by_rules else (),
+            question=rules.rest if by_rules else "",
+            question_alone=rules.rest_alone,
+            confidence=rules.confidence,
+            source="model" if source == "model" else "rules",
+            spent=(Spent(NAME, ctx.now(), ctx.usage()),),
         )
-        try:
-            answer = await ctx.ask("understand", question)
-        except EffectFailed:
-            pass  # the failure is in the journal; the rules' reading goes on
-        else:
-            if faithful(event.goal, answer.restated):
-                restated, source = answer.restated.strip(), "model"
-            if rules.confidence < CLEAR:
-                category, first_step, source = answer.category, answer.first_step, "model"
-    understood = GoalUnderstood(
-        restated=restated,
-        category=category,
-        kind=rules.kind,
-        first_step=first_step,
-        project=event.project,
-        session=event.session,
-        calls=rules.calls,
-        question=rules.rest,
-        question_alone=rules.rest_alone,
-        confidence=rules.confidence,
-        source="model" if source == "model" else "rules",
-        spent=(Spent(NAME, ctx.now(), ctx.usage()),),
+
+    def _straight(self, understood: GoalUnderstood, plan: Plan) -> list[Event]:
+        """Past the plan stage: the goal is surely an expert's, and its plan takes nothing to be shaped."""
+        proposed = PlanProposed(
+            restated=understood.restated,
+            plan=plan,
+            project=understood.project,
+            session=understood.session,
+            context=understood.context,
+            expert=understood.expert,
+            spent=understood.spent,
+        )
+        text = "; ".join(step.title for step in plan.steps)
+        return [
+            proposed,
+            self._progress(understood),
+            RunProgressed(kind="plan", stage=NAME, text=text, plan=plan),
+        ]
+
+    def _progress(self, understood: GoalUnderstood) -> RunProgressed:
+        return RunProgressed(kind="understood", stage=NAME, text=understood.restated)
+
+
+def _question(goal: str, history: str) -> Question[Understanding]:
+    return PROMPT.question(
+        Understanding, max_tokens=200, goal=excerpt(goal), history=excerpt(history, HISTORY_CHARACTERS)
     )
-    return [understood, RunProgressed(kind="understood", stage=NAME, text=restated)]
 
 
-def stage() -> Stage[GoalSubmitted, None]:
+def _brief(event: GoalUnderstood) -> Brief:
+    return Brief(
+        goal=event.restated,
+        kind=event.kind,
+        category=event.category,
+        expert=event.expert,
+        first_step=event.first_step,
+        context=event.context,
+    )
+
+
+async def _no_model(name: str, question: Question[R]) -> R:
+    raise EffectFailed("model.none", f"Nothing is asked here, so {name!r} is not.")
+
+
+def _names(workspaces: Workspaces, project: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The folders and files at the top of a project's folder; none if it can't be read."""
+    with suppress(ToolRefused, OSError):
+        workspace: Workspace = workspaces(project)
+        entries = workspace.list(".").entries
+        folders = frozenset(entry.name for entry in entries if entry.kind == "folder")
+        return folders, frozenset(entry.name for entry in entries if entry.kind == "file")
+    return frozenset(), frozenset()
+
+
+def stage(reader: Reader) -> Stage[GoalSubmitted, None]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
         reads="intake",
         accepts=(GoalSubmitted,),
-        emits=(GoalUnderstood, RunProgressed, StageFailed),
-        handle=handle,
+        emits=(GoalUnderstood, PlanProposed, RunProgressed, DeadlineSet, StageFailed),
+        handle=reader.handle,
         on_dead=stage_failed(NAME),
     )

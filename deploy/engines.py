@@ -11,6 +11,7 @@ from anyio import to_thread
 
 from consumers.inference import Desk, Inference
 from consumers.prefixes import prefixes
+from deploy.people import experts, strategies
 from deploy.settings import Settings
 from deploy.tools import registry
 from llm.engine import Engine, Generation
@@ -102,7 +103,8 @@ class Engines:
     def warm(self) -> None:
         """From now on read the stages' prompts ahead, for lasting work. Ollama only where it is wished for: its models
         may be large, and not be needed."""
-        questions = prefixes(registry(self._settings))
+        tools = registry(self._settings)
+        questions = prefixes(tools, experts(self._settings, tools, strategies(self._settings)).roster())
         warm = [Generation(question.messages, 1, READ_WITHIN, question.schema) for question in questions]
         for name, consumer in self.consumers.items():
             if name != "ollama" or self.wish.engine == "ollama":

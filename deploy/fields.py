@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -80,7 +81,7 @@ def shown(key: str, value: Any) -> str:
     """A value as text for people: passwords in URLs masked, booleans as they are written in TOML."""
     if isinstance(value, bool):
         return str(value).lower()
-    if key == "ollama_hosts":
+    if key in ("agents", "ollama_hosts"):
         return re.sub(r"[^,\s]+", lambda host: masked(host[0]), str(value))
     return masked(str(value)) if key.endswith("_url") else str(value)
 
@@ -103,8 +104,10 @@ def _value(key: str, hint: Any, given: Any, anchor: Path, *, typed: bool) -> Any
     value = msgspec.convert(given, hint, strict=typed)
     if key == "redis_url":
         _check_redis_url(value)
-    if key == "search_url":
+    if key in ("search_url", "victoria_url", "veronica_url"):
         _check_http_url(value)
+    if key == "time_zone" and value:
+        ZoneInfo(value)  # raises KeyError or ValueError
     if key in ("local_model", "mlx_model", "ssh_key") and value:
         return str(_placed(value, anchor))
     return _placed_model(value, anchor) if key == "model" else value
@@ -135,9 +138,22 @@ def _check_redis_url(url: str) -> None:
         raise ValueError(url)
 
 
+def is_http_url(url: str) -> bool:
+    """Whether it is the address of a server, perhaps with a path, and with nothing behind that."""
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not re.search("[?#]", url)
+        )
+    except ValueError:  # its port is no number
+        return False
+
+
 def _check_http_url(url: str) -> None:
-    parts = urlsplit(url)
-    if url and not (parts.scheme in ("http", "https") and parts.hostname and parts.port != 0):
+    if url and not is_http_url(url):
         raise ValueError(url)
 
 

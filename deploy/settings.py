@@ -21,6 +21,7 @@ from consumers.tools.programs import BOUNDED
 from consumers.tools.workspace import SECRETS
 from deploy.fields import Field, More, fields_of, shown
 from schemas.errors import InvalidInput
+from schemas.plan import MOST
 
 FILE = "victoria.toml"
 """The settings file in the project's root."""
@@ -173,6 +174,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_dead: Annotated[
         int, Meta(description="How many dead letters are kept, however old.", ge=1, le=1_000_000_000)
     ] = 100_000
+    keep_sessions: Annotated[
+        float,
+        Meta(description="Seconds that a session is kept without a new turn.", ge=1, le=3_153_600_000),
+    ] = 2_592_000
     backlog: Annotated[
         int,
         Meta(
@@ -181,17 +186,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1_000_000_000,
         ),
     ] = 100_000
+    run_tokens: Annotated[
+        int, Meta(description="How many tokens of models a run may use; 0 is no limit.", ge=0, le=MOST)
+    ] = 0
+    run_calls: Annotated[int, Meta(description="How often a run may call models; 0 is no limit.", ge=0, le=MOST)] = 0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
     ] = "warning"
+    time_zone: Annotated[
+        str,
+        Meta(
+            description="Where the days of your calendar begin, such as Europe/Berlin. Name it where workers run on "
+            "several machines."
+        ),
+        More(expects="a time zone's name, as Europe/Berlin, or nothing", default="the system's"),
+    ] = ""
     max_iterations: Annotated[
         int, Meta(description="How many rounds a strategy may take over one goal.", ge=1, le=1000)
     ] = 10
+    question_timeout: Annotated[
+        float, Meta(description="Seconds for which a question to a person is open.", gt=0, le=31_536_000)
+    ] = 86_400
     tools_dir: Annotated[
         Path,
         Meta(description="A folder of your own tools: each Python file in it is run as part of Victoria."),
         More(default="tools in the user's configuration folder", personal=True),
     ] = msgspec.field(default_factory=lambda: platformdirs.user_config_path("victoria") / "tools")
+    strategies_dir: Annotated[
+        Path,
+        Meta(description="A folder of your own strategies: each Python file in it is run as part of Victoria."),
+        More(default="strategies in the user's configuration folder", personal=True),
+    ] = msgspec.field(default_factory=lambda: platformdirs.user_config_path("victoria") / "strategies")
     tool_timeout: Annotated[
         float, Meta(description="Seconds for a program, a far command or a search of an agent.", gt=0, le=3600)
     ] = 60
@@ -248,19 +273,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "127.0.0.1"
     http_port: Annotated[int, Meta(description="Its port; 0 takes any that is free.", ge=0, le=65_535)] = 8010
     victoria_url: Annotated[
-        str, Meta(description="Victoria's HTTP door (for later versions)."), More(names=("VICTORIA_URL",))
-    ] = "http://127.0.0.1:8010"
+        str,
+        Meta(description="The HTTP door of the agent Victoria, such as http://ops:8010; empty where there is none."),
+        More(names=("VICTORIA_URL",), expects="an http:// or https:// URL, or nothing"),
+    ] = ""
     veronica_url: Annotated[
-        str, Meta(description="Veronica's HTTP door (for later versions)."), More(names=("VERONICA_URL",))
-    ] = "http://127.0.0.1:8011"
+        str,
+        Meta(description="The HTTP door of the agent Veronica, such as http://ops:8011; empty where there is none."),
+        More(names=("VERONICA_URL",), expects="an http:// or https:// URL, or nothing"),
+    ] = ""
+    agents: Annotated[
+        str,
+        Meta(description="Further agents that steps are given to, by their experts' names: qa=http://lab:8010, ..."),
+    ] = ""
+    delegate_timeout: Annotated[float, Meta(description="Seconds another agent has for a step.", gt=0, le=86_400)] = 300
+    delegate_at_once: Annotated[
+        int, Meta(description="With how many steps at once another agent counts as fully busy.", ge=1, le=10_000)
+    ] = 4
     database_url: Annotated[
         str,
         Meta(description="The Postgres server (for later versions)."),
         More(names=("VICTORIA_POSTGRES_URL", "DATABASE_URL")),
     ] = ""
     use_victoria_enhanced: Annotated[
-        bool, Meta(description="For later versions."), More(names=("USE_VICTORIA_ENHANCED",))
-    ] = False
+        bool,
+        Meta(description="Whether there are experts, strategies and other agents, beside the one who answers."),
+        More(names=("USE_VICTORIA_ENHANCED",)),
+    ] = True
     enable_event_monitoring: Annotated[
         bool, Meta(description="For later versions."), More(names=("ENABLE_EVENT_MONITORING",))
     ] = False

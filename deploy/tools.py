@@ -1,7 +1,10 @@
 """The tools of these settings: the built-in ones and the user's own, and what they may use."""
 
 import re
+import warnings
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from consumers.tools.allowed import Allowed, Host, Limits
 from consumers.tools.registry import Registry, built_in, in_folder
@@ -31,7 +34,21 @@ def allowed(settings: Settings) -> Allowed:
         known_hosts=settings.ssh_known_hosts,
         search=settings.search_url.rstrip("/"),
         approved=frozenset(items(settings.approved_tools)),
+        zone=zone(settings.time_zone),
     )
+
+
+def zone(name: str) -> tzinfo:
+    """A time zone by its name; the system's for none. Where the system has none that makes sense, its offset of now."""
+    if name:
+        return ZoneInfo(name)
+    from tzlocal import get_localzone  # late: most starts of a process don't need it
+
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return get_localzone()
+    except (LookupError, ValueError, OSError):
+        return datetime.now().astimezone().tzinfo or UTC
 
 
 def _host(text: str) -> Host:

@@ -3,19 +3,31 @@
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from typing import Any, cast
 
 import anyio
 import msgspec
 import structlog
 
+from consumers.admission import admit
+from consumers.agent_load import AgentLoad
+from consumers.clock import seconds_left
+from consumers.delegate import Delegation
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
-from consumers.run_view import RunView, goal_of, view
+from consumers.questions import Questions
+from consumers.redis_store import RedisStore
+from consumers.run_view import PlanView, RunView, goal_of, plan_view, view
+from consumers.sessions import Sessions
+from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
+from deploy.agents import agents
 from deploy.embedded import embedded
 from deploy.engines import Engines
+from deploy.people import experts, strategies
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
 from deploy.tools import items, registry
@@ -30,9 +42,11 @@ from schemas.errors import (
     VictoriaError,
 )
 from schemas.events import CancelRequested, GoalSubmitted
+from schemas.plan import Limits
 from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
+from streams.endings import ended
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.topology import Topology
@@ -55,6 +69,7 @@ class Victoria:
     keys: Keys
     topology: Topology
     publisher: Publisher
+    sessions: Sessions
     board: Board
     engines: Engines
     evicts: str = ""
@@ -141,17 +156,36 @@ class Victoria:
         raise no_such_model(wish, offers, faults)
 
     async def waiting(self, run_id: str) -> Waiting | None:
-        """Why a run does not go on, if it waits for a model."""
+        """Why a run does not go on, if it waits for a model, or for an earlier turn of its session."""
         found = await self.client.get(self.keys.waiting(run_id))
         return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
 
-    async def submit(self, goals: Sequence[tuple[str, GoalSubmitted]]) -> list[Published]:
-        """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice.
+    def limits(self, tokens: int | None = None, calls: int | None = None, seconds: float | None = None) -> Limits:
+        """What a run may cost that is submitted now: what is given, else what the settings say. `seconds` are those in
+        which it must end. 0 is no limit. Raises InvalidInput."""
+        settings = self.settings
+        try:
+            return Limits(
+                tokens=settings.run_tokens if tokens is None else tokens,
+                calls=settings.run_calls if calls is None else calls,
+                ends=datetime.now(UTC) + timedelta(seconds=seconds) if seconds else None,
+            )
+        except (ValueError, OverflowError) as cause:
+            raise InvalidInput(
+                "limits.invalid", f"{seconds} is no number of seconds.", "Say 60 for a minute."
+            ) from cause
+
+    async def submit(self, goals: Sequence[tuple[str, GoalSubmitted]], limits: Limits | None = None) -> list[Published]:
+        """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice. `limits` hold for
+        each run, by default those of the settings.
 
         Raises Overloaded where too many wait already, NotReachable.
         """
+        limits = limits or self.limits()
         with reachable(self.url):
-            return await self.publisher.publish(goals, self.topology.entries[GoalSubmitted])
+            stream = self.topology.entries[GoalSubmitted]
+            given = None if limits == Limits() else limits
+            return await admit(goals, stream, self.publisher, self.sessions, given)
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
@@ -165,6 +199,10 @@ class Victoria:
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
         return await view(self.client, self.keys, run_id)
+
+    async def plan(self, run_id: str) -> PlanView:
+        """A run's plan, as far as it is known. Raises InvalidInput with code `run.unknown`."""
+        return await plan_view(self.client, self.keys, run_id)
 
 
 def no_such_model(wish: Wish, models: Iterable[Model], faults: Sequence[ErrorInfo]) -> VictoriaError:
@@ -200,8 +238,26 @@ def foreground(stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if not stage.endswith(".background")]
 
 
-def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
-    """The topology of these settings."""
+def stores_of(projects: Projects, client: Client, keys: Keys, url: str) -> Stores:
+    """What projects keep, on the server of their streams."""
+
+    @cache
+    def store(project: str) -> Store:
+        return RedisStore(client, keys, project, url)
+
+    return lambda project: store(projects.resolve(project))
+
+
+def wired(
+    settings: Settings,
+    projects: Projects,
+    engines: Engines,
+    sessions: Sessions,
+    client: Client,
+    keys: Keys,
+    url: str = "",
+) -> Topology:
+    """The topology of these settings, on the server at `url`."""
 
     def workspaces(project: str) -> Workspace:
         name = projects.resolve(project)
@@ -215,7 +271,27 @@ def wired(settings: Settings, projects: Projects, engines: Engines) -> Topology:
         return Workspace(folder, secrets=secrets, writable=name in writable)
 
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
-    return topology(Parts(workspaces, engines.consumers.values(), settings.max_iterations, registry(settings)))
+    tools = registry(settings)
+    plans = strategies(settings)
+    folders = experts(settings, tools, plans)
+    others = agents(settings)
+    load = AgentLoad(client, keys, others.urls, settings.delegate_at_once)
+    return topology(
+        Parts(
+            workspaces=workspaces,
+            inference=engines.consumers.values(),
+            questions=Questions(client, keys),
+            left=partial(seconds_left, client, keys),
+            sessions=sessions,
+            delegation=Delegation(others, load, partial(ended, client, keys)),
+            max_iterations=settings.max_iterations,
+            question_seconds=settings.question_timeout,
+            tools=tools,
+            strategies=plans,
+            experts=folders if settings.use_victoria_enhanced else None,
+            stores=stores_of(projects, client, keys, url),
+        )
+    )
 
 
 def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
@@ -226,7 +302,8 @@ def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> 
 def catalogue_topology() -> Topology:
     """The topology for looking at: its stages are never run."""
     settings = Settings()
-    return wired(settings, Projects("", {}), engines_alone(settings))
+    client, keys = connect("redis://"), Keys()
+    return wired(settings, Projects("", {}), engines_alone(settings), Sessions(client, keys), client, keys)
 
 
 def engines_alone(settings: Settings) -> Engines:
@@ -244,10 +321,11 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     keys = Keys(settings.prefix, settings.partitions)
     board = Board(client, keys)
     engines = engines_of(settings, client, keys, board)
+    sessions = Sessions(client, keys, settings.keep_sessions)
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines)
+        stages = wired(settings, projects, engines, sessions, client, keys, url)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -257,6 +335,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             keys=keys,
             topology=stages,
             publisher=Publisher(client, keys, groups, settings.backlog),
+            sessions=sessions,
             board=board,
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),

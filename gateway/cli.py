@@ -18,10 +18,13 @@ try:
         events,
         experts,
         models,
+        plan,
         publish,
         run,
         serve_http,
+        sessions,
         status,
+        strategies,
         tail,
         tools,
         work,
@@ -44,13 +47,16 @@ app.command("serve")(serve_http.serve)
 app.command("publish")(publish.publish)
 app.command("cancel")(cancel.cancel)
 app.command("status")(status.status)
+app.command("plan")(plan.plan)
 app.command("tail")(tail.tail)
 app.command("events")(events.events)
 app.command("tools")(tools.tools)
 app.command("experts")(experts.experts)
+app.command("strategies")(strategies.strategies)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app)
+app.add_typer(sessions.app)
 app.add_typer(bench.app)
 
 

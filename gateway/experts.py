@@ -9,7 +9,10 @@ from rich.table import Table
 
 from consumers.experts import FOLDER, Expert
 from consumers.roster import Folders, Roster
+from deploy.people import experts as folders
+from deploy.people import strategies
 from deploy.settings import Loaded
+from deploy.tools import registry
 from gateway.options import Json, configured
 from gateway.screen import OUT, emit, note, styled
 from schemas.errors import InvalidInput
@@ -35,7 +38,7 @@ def experts(
     Example: victoria experts frontend
     """
     folder = loaded.settings.experts_dir
-    roster = Folders(FOLDER, folder).roster()
+    roster = folders(loaded.settings, registry(loaded.settings), strategies(loaded.settings)).roster()
     if name:
         expert = one_of(roster, name)
         emit(_data(expert)) if as_json else OUT.print(_card(expert))

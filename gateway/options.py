@@ -16,7 +16,11 @@ from deploy.wiring import Victoria, opened, server
 from gateway import logs
 from gateway.complain import leaves
 from schemas.errors import InvalidInput
+from schemas.plan import MOST
 from streams.connection import reachable
+
+YEAR = 31_536_000
+"""The longest deadline, in seconds."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +36,20 @@ Model = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; `victoria config` lists them."),
+]
+Tokens = Annotated[
+    int | None,
+    typer.Option(min=0, max=MOST, metavar="N", help="Tokens of models a run may use; 0 is any.", show_default=False),
+]
+Calls = Annotated[
+    int | None,
+    typer.Option(min=0, max=MOST, metavar="N", help="Calls of models a run may make; 0 is any.", show_default=False),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=YEAR, metavar="SECONDS", help="Seconds in which a run must end; 0 is any.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, errors too.")]
 

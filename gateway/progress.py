@@ -70,6 +70,11 @@ class Progress:
                 text = f"step {event.step_id} {event.status}" + (f": {event.text}" if event.text else "")
                 self.done(MARKS.get(event.status or "", "✓"), "step-execute", text, at)
                 self.waiting("aggregate")
+            case "question":
+                self.done("?", "step-execute", f"step {event.step_id} asks: {event.text}", at)
+                self.waiting(f"step {event.step_id}: an answer")
+            case "handoff" | "delegated":
+                self.done("→", "delegate", f"step {event.step_id}: {event.text}", at)
 
     def download(self, done: int, total: int) -> None:
         """Show a model's download. Called in its thread, which this ends when nobody waits for the model any more."""

@@ -1,9 +1,10 @@
 """`victoria publish`: put goals on the intake stream, one or many, and wait for them where wanted."""
 
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Annotated
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import anyio
 import typer
@@ -14,7 +15,7 @@ from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.lines import Line, batches, read
-from gateway.options import Json, configured, with_victoria
+from gateway.options import Calls, Deadline, Json, Tokens, configured, with_victoria
 from gateway.report import RunReport
 from gateway.screen import answer, emit, note
 from gateway.serve import missing_stages
@@ -22,6 +23,7 @@ from gateway.submit import Accepted, Refused, Results, accepted
 from schemas.envelope import Envelope
 from schemas.errors import InvalidInput, Overloaded, Published
 from schemas.events import RunFinished
+from schemas.plan import Limits
 from streams.connection import TROUBLE
 
 BATCH = 500
@@ -42,6 +44,9 @@ def publish(
     wait: Annotated[bool, typer.Option("--wait", metavar="", help="Wait for the answers; workers must run.")] = False,
     project: Annotated[str, typer.Option(metavar="NAME", help="An allowed project; by default the main one.")] = "",
     session: Annotated[str, typer.Option(metavar="ID", help="A conversation this goal belongs to.")] = "",
+    tokens: Tokens = None,
+    calls: Calls = None,
+    deadline: Deadline = None,
     as_json: Json = False,
 ) -> None:
     """Publish goals to the intake stream; prints each run's id.
@@ -57,11 +62,12 @@ def publish(
         goal_submitted(goal)  # before anything is started
 
     async def work(victoria: Victoria) -> bool:
+        submit = Submit(victoria, partial(victoria.limits, tokens, calls, deadline), patient=stdin)
         if goal is not None:
-            return await _publish(victoria, _alone(accepted(victoria, goal, project, session)), False, wait, as_json)
+            return await _publish(submit, _alone(accepted(victoria, goal, project, session)), wait, as_json)
         if sys.stdin.isatty():
             note('Type goals as {"goal": "..."}, one a line; Ctrl-D ends.')
-        return await _publish(victoria, _from_stdin(victoria, project, session), True, wait, as_json)
+        return await _publish(submit, _from_stdin(victoria, project, session), wait, as_json)
 
     if not with_victoria(loaded, work):
         raise typer.Exit(1)
@@ -80,13 +86,19 @@ async def _from_stdin(victoria: Victoria, project: str, session: str) -> AsyncIt
             number += len(part)
 
 
-async def _publish(
-    victoria: Victoria, source: AsyncIterator[Iterable[Accepted | Refused]], patient: bool, wait: bool, as_json: bool
-) -> bool:
-    """Publish what comes, and wait for the runs' ends where wanted. Whether all went well.
+class Submit(NamedTuple):
+    """How goals are put on their stream. `limits` hold for each run, from when it is submitted. While too many goals
+    wait, a `patient` publisher waits too; another raises Overloaded."""
 
-    While too many goals wait, a `patient` publisher waits too; another raises Overloaded.
-    """
+    victoria: Victoria
+    limits: Callable[[], Limits]
+    patient: bool
+
+
+async def _publish(
+    submit: Submit, source: AsyncIterator[Iterable[Accepted | Refused]], wait: bool, as_json: bool
+) -> bool:
+    """Publish what comes, and wait for the runs' ends where wanted. Whether all went well. Raises Overloaded."""
     good, published = True, 0
     waiting: dict[str, bool] = {}
 
@@ -97,7 +109,7 @@ async def _publish(
         return Interrupted("interrupted", f"Interrupted; what was published is kept ({published}).", hint)
 
     async with interruptible(interrupted):
-        results = await Results.from_now(victoria) if wait else None
+        results = await Results.from_now(submit.victoria) if wait else None
         async for batch in source:
             goals: list[Accepted] = []
             for item in batch:
@@ -107,28 +119,26 @@ async def _publish(
                         _refused(item, as_json)
                     case Accepted():
                         goals.append(item)
-            async for run_id, result in _submitted(victoria, goals, patient):
+            async for run_id, result in _submitted(submit, goals):
                 published += 1
                 if results:
                     waiting[run_id] = result == "known"
                 else:
                     _queued(run_id, as_json)
         if results:
-            good &= await _wait(victoria, results, waiting, as_json)
+            good &= await _wait(submit.victoria, results, waiting, as_json)
     return good
 
 
-async def _submitted(
-    victoria: Victoria, goals: Sequence[Accepted], patient: bool
-) -> AsyncIterator[tuple[str, Published]]:
-    """Run ids of goals as they get onto their stream, however long that takes if `patient`. Raises Overloaded."""
+async def _submitted(submit: Submit, goals: Sequence[Accepted]) -> AsyncIterator[tuple[str, Published]]:
+    """Run ids of goals as they get onto their stream, however long that takes if patient. Raises Overloaded."""
     tell_at = 0.0
     while goals:
         pause = 0.0
         try:
-            results = await victoria.submit([(item.run_id, item.goal) for item in goals])
+            results = await submit.victoria.submit([(item.run_id, item.goal) for item in goals], submit.limits())
         except Overloaded as full:
-            if not patient:
+            if not submit.patient:
                 raise
             results, pause = full.results, full.retry_after
             if anyio.current_time() >= tell_at:

@@ -1,5 +1,7 @@
 """`victoria run`: start what is missing, publish one goal, show its way through the stages, print the answer."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -10,7 +12,7 @@ from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
-from gateway.options import Json, configured, with_victoria
+from gateway.options import Calls, Deadline, Json, Tokens, configured, with_victoria
 from gateway.progress import Progress
 from gateway.report import RunReport
 from gateway.screen import ERR, emit
@@ -19,6 +21,7 @@ from gateway.submit import Accepted, Results, accepted
 from schemas.envelope import Envelope
 from schemas.errors import NotReachable, VictoriaError
 from schemas.events import AnswerProgressed, RunFinished, RunProgressed
+from schemas.plan import Limits
 
 
 class RunTimeout(VictoriaError):
@@ -34,6 +37,9 @@ def run(
     timeout: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the answer; the run is kept.")
     ] = None,
+    tokens: Tokens = None,
+    calls: Calls = None,
+    deadline: Deadline = None,
     as_json: Json = False,
 ) -> None:
     """Run a goal: start what is missing, show each stage live, print the answer.
@@ -45,8 +51,9 @@ def run(
     async def work(victoria: Victoria) -> RunReport:
         victoria.engines.check(await victoria.engines.wanted())
         taken = accepted(victoria, goal, project, session)
+        limits = partial(victoria.limits, tokens, calls, deadline)
         with Progress() as progress:
-            return RunReport.of(taken.run_id, await run_goal(victoria, taken, progress, timeout))
+            return RunReport.of(taken.run_id, await run_goal(victoria, taken, limits, progress, timeout))
 
     report = with_victoria(loaded, work)
     if as_json:
@@ -57,8 +64,11 @@ def run(
         raise typer.Exit(1)
 
 
-async def run_goal(victoria: Victoria, goal: Accepted, progress: Progress, seconds: float | None) -> RunFinished:
-    """Publish a goal and follow its run to the end. Raises RunTimeout after `seconds`, Interrupted on Ctrl-C."""
+async def run_goal(
+    victoria: Victoria, goal: Accepted, limits: Callable[[], Limits], progress: Progress, seconds: float | None
+) -> RunFinished:
+    """Publish a goal and follow its run to the end. `limits` is called when that begins. Raises RunTimeout after
+    `seconds`, Interrupted on Ctrl-C."""
     look = f"`victoria status {goal.run_id}` shows it; `victoria up` lets it go on."
     published = False
 
@@ -72,7 +82,7 @@ async def run_goal(victoria: Victoria, goal: Accepted, progress: Progress, secon
         results = await Results.from_now(victoria, [goal.run_id] if ERR.is_terminal else [])
         async with served(victoria):
             await victoria.require_model()
-            await victoria.submit([(goal.run_id, goal.goal)])
+            await victoria.submit([(goal.run_id, goal.goal)], limits())
             published = True
             progress.waiting("understand")
             try:

@@ -62,9 +62,11 @@ class Prompt:
         max_tokens: int = 256,
         priority: Priority = "interactive",
         step: str = "",
+        expert: str = "",
         **variables: str,
     ) -> Question[T]:
-        """A question with these variables as data. The block of an empty variable is left out.
+        """A question with these variables as data. The block of an empty variable is left out. `expert` are the
+        instructions of who answers it: an operator's words, never a user's.
 
         A variable can't leave its block: `<` of anything that looks like one of the template's tags becomes `‹`.
         Its length is the caller's matter. Raises ValueError if a variable is missing or unknown.
@@ -75,7 +77,8 @@ class Prompt:
         tag = re.compile(rf"<(?=\s*/?\s*(?:{'|'.join(self.variables)})\b)", re.IGNORECASE)
         data = {name: tag.sub("‹", value.strip()) for name, value in variables.items()}
         user = Template(template).substitute(data).strip()
-        return Question(self.system, user, answer, max_tokens, priority, step)
+        system = f"{self.system}\n\n{expert.strip()}" if expert.strip() else self.system
+        return Question(system, user, answer, max_tokens, priority, step)
 
 
 @cache

@@ -13,7 +13,7 @@ import msgspec
 
 from schemas.errors import InvalidInput
 from schemas.events import CATALOGUE, Event
-from schemas.plan import Moment, Trust
+from schemas.plan import Limits, Moment, Trust
 
 B_co = TypeVar("B_co", covariant=True)
 
@@ -22,7 +22,8 @@ class Envelope(msgspec.Struct, Generic[B_co], frozen=True, omit_defaults=True):
     """One event on its way.
 
     `id` identifies it for ever: derived from what caused it, so doing a thing again yields the same id. `cause` is
-    the event it follows from ("" for the first). `trust` labels the least trusted source of its content.
+    the event it follows from ("" for the first). `trust` labels the least trusted source of its content. `limits` are
+    those of its run; what follows from it has the same.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Envelope(msgspec.Struct, Generic[B_co], frozen=True, omit_defaults=True):
     body: B_co
     cause: str = ""
     traceparent: str = ""
+    limits: Limits | None = None
 
 
 EVENT_BYTES = 4 * 1024 * 1024

@@ -82,6 +82,10 @@ class ModelFailed(VictoriaError):
     """No usable answer from a model: none configured, too slow, or never valid. Stages fall back to rules."""
 
 
+class AgentFailed(VictoriaError):
+    """Another agent did not do what it was given. The step is done here."""
+
+
 class NoModelNow(VictoriaError):
     """There may be a model for a question later, but there is none now: the question waits."""
 

@@ -11,7 +11,20 @@ import msgspec
 
 from schemas.errors import ErrorInfo
 from schemas.inference import ChatMessage, Priority
-from schemas.plan import Category, Moment, Plan, Spent, Step, StepStatus, TaskKind, ToolCall, Usage
+from schemas.plan import (
+    Category,
+    Done,
+    Moment,
+    Plan,
+    Progress,
+    Source,
+    Spent,
+    Step,
+    StepStatus,
+    TaskKind,
+    ToolCall,
+    Usage,
+)
 
 Fields = dict[str, Any]
 
@@ -44,13 +57,16 @@ class Exchange(msgspec.Struct, frozen=True):
 class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Somebody wants something done. `project` names an allowed project, "" the main one.
 
-    `delegated_by` names the agent that handed it over, so that it is not handed on.
+    `strategy` and `expert` are the ones that are wanted, "" for whatever fits best. `delegated_by` is the agent whose
+    work this is: it is not handed on once more.
     """
 
     goal: str
     project: str = ""
     session: str = ""
     history: tuple[Exchange, ...] = ()
+    strategy: str = ""
+    expert: str = ""
     delegated_by: str = ""
 
 
@@ -58,7 +74,9 @@ class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The goal in one clear sentence.
 
     `calls` are tool calls that rules are sure of, in order; `question` is what is left for a model beside them, and
-    `question_alone` says that it needs nothing of what they give; `confidence` is 0 to 1.
+    `question_alone` says that it needs nothing of what they give; `confidence` is 0 to 1. `expert` is who it is for, as
+    far as that is known, `strategy` the one that is wanted. `context` is what the goal was said in: data for prompts.
+    `delegated_by` is the agent whose work this is.
     """
 
     restated: str
@@ -67,44 +85,170 @@ class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
     first_step: str = ""
     project: str = ""
     session: str = ""
+    context: str = ""
+    expert: str = ""
+    strategy: str = ""
     calls: tuple[ToolCall, ...] = ()
     question: str = ""
     question_alone: bool = False
     confidence: float = 0.0
     source: Literal["rules", "model"] = "rules"
+    delegated_by: str = ""
     spent: tuple[Spent, ...] = ()
 
 
+def _step_with_how(step: Fields, strategy: str) -> Fields:
+    """Steps said with `final` and their plan's strategy how they are carried out."""
+    how = "tool" if step.get("final") and step.get("call") else "react" if strategy == "react" else "answer"
+    return {**step, "how": how}
+
+
+def _plan_with_how(fields: Fields) -> Fields:
+    plan = fields["plan"]
+    steps = [_step_with_how(step, plan["strategy"]) for step in plan.get("steps", ())]
+    return {**fields, "plan": {**plan, "steps": steps}}
+
+
 class PlanProposed(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A checked plan for a run. An empty plan says in `plan.notes` why nothing can be done."""
+    """A checked plan for a run. An empty plan says in `plan.notes` why nothing can be done.
+
+    `revision` counts how often what was left of a plan was planned anew: then it holds only that.
+    """
+
+    version: ClassVar[int] = 2
+    upgrades: ClassVar[dict[int, Callable[[Fields], Fields]]] = {1: _plan_with_how}
 
     restated: str
     plan: Plan
     project: str = ""
     session: str = ""
+    context: str = ""
+    expert: str = ""
+    revision: int = 0
     spent: tuple[Spent, ...] = ()
 
 
+class ReplanRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """What is left of a plan is to be planned again, for the `revision`-th time, because of `why`: a step that failed
+    for good, or what the user said meanwhile. `done` has ended and stays; `left` was planned and has not begun."""
+
+    restated: str
+    revision: int
+    why: str
+    done: tuple[Done, ...] = ()
+    left: tuple[Step, ...] = ()
+    strategy: str = ""
+    project: str = ""
+    session: str = ""
+    context: str = ""
+    expert: str = ""
+
+
 class StepReady(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """All that a step depends on is done: carry it out. `inputs` maps those steps' ids to their outputs."""
+    """All that a step depends on is done: carry it out. `inputs` maps those steps' ids to their outputs.
+
+    A step that goes on where it stopped has its `progress`, and the `reply` to what it asked the user.
+    """
+
+    version: ClassVar[int] = 2
+    upgrades: ClassVar[dict[int, Callable[[Fields], Fields]]] = {
+        1: lambda fields: {**fields, "step": _step_with_how(fields["step"], fields["strategy"])}
+    }
 
     step: Step
     goal: str
-    strategy: Literal["rules", "simple", "react"]
     project: str = ""
+    session: str = ""
+    context: str = ""
+    inputs: dict[str, str] = {}
+    progress: Progress | None = None
+    reply: str = ""
+
+
+class DelegationRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A step is to be done by another agent, `step.agent`."""
+
+    step: Step
+    goal: str
+    project: str = ""
+    context: str = ""
     inputs: dict[str, str] = {}
 
 
 class StepFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A step ended, with its output or with the error that says why not."""
+    """A step ended, with its output or with the error that says why not. `source` is who made the output, and `agent`
+    which other agent. A step that `settles` its run makes what has not ended yet needless: it has the answer."""
+
+    version: ClassVar[int] = 2
+    upgrades: ClassVar[dict[int, Callable[[Fields], Fields]]] = {
+        1: lambda fields: {
+            **fields,
+            "source": "model"
+            if fields.get("method", "rules") != "rules"
+            else "tool"
+            if fields.get("tools")
+            else "rules",
+        }
+    }
 
     step_id: str
     status: StepStatus
     output: str = ""
-    method: Literal["rules", "simple", "react"] = "rules"
+    source: Source = "rules"
+    agent: str = ""
+    expert: str = ""
     tools: tuple[str, ...] = ()
+    settles: bool = False
     error: ErrorInfo | None = None
     spent: Spent | None = None
+
+
+class QuestionAsked(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A step can't go on before a person answers; it waits without a worker. An empty `choices` is any answer.
+
+    `approval` says that it is asked whether a tool may be used. Who does not answer until `expires`, does not.
+    """
+
+    question_id: str
+    step_id: str
+    question: str
+    choices: tuple[str, ...] = ()
+    approval: bool = False
+    expires: Moment | None = None
+    progress: Progress = Progress()
+    spent: Spent | None = None
+
+
+class QuestionAnswered(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A person's answer to a step's question."""
+
+    question_id: str
+    answer: str
+
+
+class StepHandedOff(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """An expert has met what it can't do: the step goes to `expert`, who says to have the `capability`, or, if that is
+    "", to nobody."""
+
+    step_id: str
+    capability: str
+    expert: str = ""
+    reason: str = ""
+    progress: Progress = Progress()
+    spent: Spent | None = None
+
+
+class DeadlineSet(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """At a time, a run is to hear that it has come. `question_id` is whose deadline it is, "" for the run's."""
+
+    at: Moment
+    question_id: str = ""
+
+
+class DeadlinePassed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A deadline that was set has come."""
+
+    question_id: str = ""
 
 
 class StageFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -123,7 +267,7 @@ class CancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
 class RunProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Something people following a run want to see."""
 
-    kind: Literal["understood", "plan", "task_start", "task_end"]
+    kind: Literal["understood", "plan", "task_start", "task_end", "question", "handoff", "delegated"]
     stage: str
     text: str = ""
     step_id: str = ""
@@ -141,24 +285,28 @@ class StageTime(msgspec.Struct, frozen=True):
 
 
 class StepSummary(msgspec.Struct, frozen=True):
-    """How one step ended."""
+    """How one step ended, and who did it: `expert`, at another `agent`'s if that is named. `seconds` is wall time."""
 
     id: str
     title: str
     status: StepStatus
     tools: tuple[str, ...] = ()
     error: ErrorInfo | None = None
+    expert: str = ""
+    agent: str = ""
+    seconds: float = 0.0
+    usage: Usage = Usage()
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """How an answer came about. `source` is who made it: rules, a tool, or a model.
+    """How an answer came about. `source` is who made it: rules, a tool, a model, or another agent.
 
     `model` is the one that answered last, "none" if none did, `node` its server (Usage). Of `tokens_in` the engines had
     `tokens_cached` in memory already. `calls` counts answers of models.
     """
 
     model: str
-    source: Literal["rules", "tool", "model"]
+    source: Source
     delegated_to: str | None
     tokens_in: int
     tokens_out: int
@@ -171,16 +319,28 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The one end of a run."""
+    """The one end of a run. `method` is its plan's strategy, or "rules" where no model had a part in its answer. One
+    that was stopped at a limit is completed, with what there was by then, and `error` says which limit."""
 
     ends_run: ClassVar[bool] = True
 
     status: Literal["completed", "failed", "cancelled"]
     output: str
-    method: Literal["rules", "simple", "react"]
+    method: str
     metadata: Metadata
     stages: tuple[StageTime, ...]
     error: ErrorInfo | None = None
+
+
+class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A session's turn ended. Where its run was completed, goal and output are an exchange worth keeping; `expert` is
+    who answered, "" for nobody in particular."""
+
+    session: str
+    goal: str
+    output: str
+    status: Literal["completed", "failed", "cancelled"]
+    expert: str = ""
 
 
 class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):

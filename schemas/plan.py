@@ -9,6 +9,8 @@ Category = Literal["simple", "investigate", "multi_step"]
 TaskKind = Literal["fast", "coding", "general", "reasoning", "planning", "execution", "complex"]
 StepStatus = Literal["pending", "running", "ok", "partial", "failed", "blocked", "skipped", "waiting"]
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
+Source = Literal["rules", "tool", "model", "agent"]
+"""Who made an answer."""
 Trust = Literal["operator", "user", "model", "tool"]
 """Where content comes from, most trusted first."""
 _TRUST: tuple[Trust, ...] = ("operator", "user", "model", "tool")
@@ -21,6 +23,8 @@ def least_trusted(one: Trust, other: Trust) -> Trust:
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone: one without could not be compared with the server's."""
+MOST = 1_000_000_000_000
+"""The highest limit: of numbers a thousand times as large a script still knows each one."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -52,6 +56,14 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
 
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run may cost: tokens and calls of models, 0 for any number, and when it must have ended."""
+
+    tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
+    calls: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
+    ends: Moment | None = None
+
+
 class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
     """One stage's share of a run: when its event was said, and its model usage."""
 
@@ -67,31 +79,67 @@ class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, str] = {}
 
 
+How = Literal["tool", "answer", "think", "react", "vote", "choose"]
+"""How a step is carried out: by its sure tool call; by one answer of a model; by its thoughts, at length; by a loop of
+thinking and acting; by a short answer that others are counted against; by the choice of the best of its inputs."""
+
+
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step of a plan.
 
-    `call` is a first tool call that rules are sure of; `final` says that its result is the answer, so that no model
-    is asked. `depends_on` holds ids of steps of the same plan.
+    `expert` does it, at `agent`'s if that is named, and has `capability` for it. `depends_on` holds ids of steps of the
+    same plan: all of them must have gone well, or, where `any_input`, one of them once all have ended. `call` is a tool
+    call that rules are sure of. What an `inner` step gives only feeds others: it is no part of the answer.
     """
 
     id: str
     title: str
     instruction: str
+    how: How = "react"
+    expert: str = ""
+    agent: str = ""
     capability: str = ""
     depends_on: tuple[str, ...] = ()
+    any_input: bool = False
     expected: str = ""
     call: ToolCall | None = None
-    final: bool = False
-
-
-Strategy = Literal["rules", "simple", "react"]
-"""The shape of a plan, and a finished run's `method`."""
+    inner: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A checked plan. `strategy` shapes its steps; `notes` say what was repaired or why it is empty."""
+    """A checked plan. `strategy` shaped its steps; `notes` say what was repaired, or why it is empty.
 
-    strategy: Strategy
+    With `aggregate`, several answers are fused into one. Once `quorum` of the steps that vote agree, the other ones
+    are skipped. Of a `revisable` plan, what is left may be planned again.
+    """
+
+    strategy: str
     steps: tuple[Step, ...] = ()
     aggregate: bool = False
+    quorum: int = 0
+    revisable: bool = False
     notes: tuple[str, ...] = ()
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a step had come when it had to wait, or was handed on: what it needs to go on elsewhere.
+
+    `observations` are what its tools gave, `calls` the calls made, as JSON, `tools` their names, `best` its best answer
+    so far. `pending` is the call, as JSON, that waits for a person's answer.
+    """
+
+    rounds: int = 0
+    observations: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    best: str = ""
+    pending: str = ""
+
+
+class Done(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step that has ended, for those who plan what is left."""
+
+    step: Step
+    status: StepStatus
+    output: str = ""
+    error: str = ""

@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import cast
 from uuid import uuid4
 
-from schemas.envelope import Envelope, derived_id, encode
+import msgspec
+
+from schemas.envelope import UNREADABLE, Envelope, derived_id, encode
 from schemas.errors import Overloaded, Published
 from schemas.events import Event
-from schemas.plan import Trust
+from schemas.plan import Limits, Trust
 from streams.connection import Client
 from streams.keys import Keys
 from streams.scripts import Scripts
@@ -18,6 +21,16 @@ AT_ONCE = 256
 """Events in one script call, which blocks the server for about 1 ms."""
 RETRY_AFTER = 1.0
 """Seconds after which a refused event may fit."""
+
+
+SUBMITTED = "submitted"
+"""The field of a run's hash that holds its first envelope."""
+
+
+class First(msgspec.Struct, frozen=True):
+    """What else of a run's first envelope holds for all that come from outside."""
+
+    limits: Limits | None = None
 
 
 def new_run_id() -> str:
@@ -40,10 +53,17 @@ class Publisher:
         groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
         backlog: int = 0,
     ) -> None:
-        self._keys, self._scripts, self._groups, self._backlog = keys, Scripts(client), groups, backlog
+        self._client, self._scripts = client, Scripts(client)
+        self._keys, self._groups, self._backlog = keys, groups, backlog
 
-    async def publish(self, events: Sequence[tuple[str, Event]], stream: str, trust: Trust = "user") -> list[Published]:
-        """Append (run id, event) pairs to `stream`, in their order; what became of each.
+    async def publish(
+        self,
+        events: Sequence[tuple[str, Event]],
+        stream: str,
+        trust: Trust = "user",
+        limits: Limits | None = None,
+    ) -> list[Published]:
+        """Append (run id, event) pairs to `stream`, in their order; what became of each. `limits` hold for each run.
 
         Trying again adds nothing twice. Raises Overloaded `intake.overloaded` with the results when some were refused,
         after all that fit were appended; redis errors when the server is in trouble.
@@ -56,10 +76,10 @@ class Publisher:
         async def append(partition: str, some: Sequence[int]) -> None:
             for start in range(0, len(some), AT_ONCE):
                 part = some[start : start + AT_ONCE]
-                entries = [self._entry(partition, *events[place], trust) for place in part]
+                entries = [self._entry(partition, *events[place], trust, limits) for place in part]
                 key, groups = self._keys.stream(partition, stream), self._groups.get(stream, ())
                 counted = self._keys.counted(partition, stream)
-                found = await self._scripts.append_all(key, counted, "submitted", self._backlog, groups, entries)
+                found = await self._scripts.append_all(key, counted, SUBMITTED, self._backlog, groups, entries)
                 for place, reply in zip(part, found, strict=True):
                     replies[place] = reply
 
@@ -80,15 +100,32 @@ class Publisher:
         return results
 
     async def add(self, run_id: str, event: Event, stream: str, trust: Trust = "user") -> bool:
-        """Append one more event of a run from outside, of each type once; whether it was new. Raises redis errors."""
+        """Append one more event of a run from outside, of each type once; whether it was new. It has the limits of the
+        run's first event. Raises redis errors."""
         partition = self._keys.of_run(run_id)
-        marker, name, data = self._entry(partition, run_id, event, trust)
+        limits = await self._limits(self._keys.run(partition, run_id))
+        marker, name, data = self._entry(partition, run_id, event, trust, limits)
         return await self._scripts.append_once(marker, self._keys.stream(partition, stream), name, name, data)
 
-    def _entry(self, partition: str, run_id: str, event: Event, trust: Trust) -> tuple[str, str, bytes]:
+    async def _limits(self, run: str) -> Limits | None:
+        first = cast("bytes | None", await self._client.hget(run, SUBMITTED))
+        try:
+            return msgspec.json.decode(first, type=First).limits if first else None
+        except UNREADABLE:
+            return None
+
+    def _entry(
+        self, partition: str, run_id: str, event: Event, trust: Trust, limits: Limits | None
+    ) -> tuple[str, str, bytes]:
         """Marker, type and event for the script."""
         name = type(event).__name__
         envelope = Envelope(
-            id=derived_id(run_id, name), run=run_id, v=event.version, at=datetime.now(UTC), trust=trust, body=event
+            id=derived_id(run_id, name),
+            run=run_id,
+            v=event.version,
+            at=datetime.now(UTC),
+            trust=trust,
+            body=event,
+            limits=limits,
         )
         return self._keys.run(partition, run_id), name, encode(envelope)

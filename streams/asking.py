@@ -20,8 +20,9 @@ from schemas.envelope import Envelope, derived_id, encode
 from schemas.errors import EffectFailed, ErrorInfo, ModelFailed, NoModelNow
 from schemas.events import InferenceRequested
 from schemas.inference import Question
-from schemas.plan import Trust, Usage
+from schemas.plan import Limits, Trust, Usage
 from streams.answers import Answers
+from streams.budget import Budget, estimated, require_time
 from streams.connection import Client
 from streams.journal import Journal, Record, matching, request_hash
 from streams.keys import INFERENCE, Keys
@@ -81,7 +82,7 @@ class Deferral(Snooze):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Why a run does not go on: the stage whose question waits, and for what."""
+    """Why a run does not go on: which of its effects waits, and for what."""
 
     effect: str
     error: ErrorInfo
@@ -96,6 +97,7 @@ class Asking:
     event_id: str
     trust: Trust
     traceparent: str = ""
+    limits: Limits | None = None
 
 
 class Asker:
@@ -114,12 +116,15 @@ class Asker:
     ) -> None:
         self._client, self._keys, self._scripts = client, keys, Scripts(client)
         self._journal, self._answers, self._router = journal, answers, router
+        self.budget = Budget(self._scripts, keys)
         self._timeout, self._patience = timeout, patience
 
     async def ask(self, by: Asking, name: str, question: Question[R]) -> tuple[R | EffectFailed, Usage]:
         """The answer, or why there is none, and what all tries cost. Raises Deferral."""
         asked, tried, usage = question, list[Tried](), Usage()
         deadline = datetime.now(UTC) + timedelta(seconds=self._timeout)
+        if by.limits and by.limits.ends:
+            deadline = min(deadline, by.limits.ends)
         error = ErrorInfo("model.none", "Nothing was asked.")
         while True:
             effect = f"{by.event_id}/{name}" + (f".{len(tried) + 1}" if tried else "")
@@ -152,9 +157,12 @@ class Asker:
         if record is None:
             route = NOWHERE
             try:
+                require_time(by.limits)
                 if tried and datetime.now(UTC) >= deadline:
                     raise _late()
                 route = await self._router.route(question, tried)
+                share = estimated(messages, question.max_tokens)
+                await self.budget.reserve(by.run_id, effect, by.limits, share, share)
                 asked = InferenceRequested(
                     effect=effect,
                     request=request,
@@ -175,6 +183,8 @@ class Asker:
                 record = await self._give_up(by, effect, request, problem.info)
             except ModelFailed as problem:
                 record = await self._give_up(by, effect, request, problem.info, route.model)
+        cost = record.usage
+        await self.budget.spend(by.run_id, effect, by.limits, cost.tokens_in + cost.tokens_out, cost.calls)
         return matching(record, request, effect)
 
     async def _give_up(self, by: Asking, effect: str, request: str, error: ErrorInfo, model: str = "") -> Record:
@@ -218,6 +228,7 @@ class Asker:
 
             record = await self._answers.wait(by.run_id, asked.effect, hint, asked.deadline, gone)
         if record is None:
+            require_time(by.limits)
             raise _late()
         return record
 

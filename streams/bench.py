@@ -271,7 +271,7 @@ CHAIN: tuple[Event, ...] = (
     GoalSubmitted(goal=PAYLOAD),
     GoalUnderstood(restated=PAYLOAD, category="simple", kind="general"),
     PlanProposed(restated=PAYLOAD, plan=Plan(strategy="simple", steps=(_STEP,))),
-    StepReady(step=_STEP, goal=PAYLOAD, strategy="simple"),
+    StepReady(step=_STEP, goal=PAYLOAD),
     StepFinished(step_id="1", status="ok", output=PAYLOAD),
     RunFinished(status="completed", output=PAYLOAD, method="simple", stages=(), metadata=Metadata(
         model="none", source="model", delegated_to=None, tokens_in=0, tokens_out=0, seconds=0.0, steps=(),

@@ -8,15 +8,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from schemas.envelope import Envelope, derived_id
-from schemas.errors import (
-    EffectFailed,
-    OutcomeUnknown,
-    VictoriaError,
-)
+from schemas.errors import EffectFailed, ModelFailed, OutcomeUnknown, VictoriaError
 from schemas.events import Event
 from schemas.inference import Question
-from schemas.plan import Trust, Usage, least_trusted
+from schemas.plan import Limits, Trust, Usage, least_trusted
 from streams.asking import Asker, Asking
+from streams.budget import require_time
 from streams.entry import Entry
 from streams.journal import NOTHING, Journal, Record, decoded, matching, request_hash
 from streams.keys import Keys
@@ -68,12 +65,17 @@ class LiveContext:
         """What this handler's model calls cost so far."""
         return self._usage
 
+    @property
+    def limits(self) -> Limits | None:
+        """What the run may cost."""
+        return self._envelope.limits
+
     async def ask(self, name: str, question: Question[R]) -> R:
         """Ask a model; see streams/asking.py for what happens before it raises EffectFailed."""
         self.trust = least_trusted(self.trust, "model")
         await self._keep_records()
         envelope = self._envelope
-        by = Asking(self.run_id, self.event_id, self.trust, envelope.traceparent)
+        by = Asking(self.run_id, self.event_id, self.trust, envelope.traceparent, envelope.limits)
         answer, usage = await self._effector.asker.ask(by, name, question)
         self._usage += usage
         if isinstance(answer, EffectFailed):
@@ -89,6 +91,29 @@ class LiveContext:
         else:
             record = await self._carried_out(effect, action, request, hashed, effects)
         return msgspec.json.decode(_result(record, hashed, effect), type=returns)
+
+    async def reserve(self, name: str, tokens: int) -> int:
+        """Reserve up to `tokens`, or what was reserved before."""
+
+        async def reserve(tokens: int, effect: str) -> int:
+            try:
+                require_time(self.limits)
+                return await self._effector.asker.budget.reserve(self.run_id, effect, self.limits, tokens, 1)
+            except ModelFailed:
+                return 0
+
+        if self.limits is None:
+            return tokens
+        effect, hashed = self._share(name), request_hash([tokens])
+        record = await self._looked_up(effect, reserve, tokens, hashed)
+        return msgspec.json.decode(_result(record, hashed, effect), type=int)
+
+    async def spend(self, name: str, tokens: int, calls: int) -> None:
+        """Settle what was reserved under this name, once."""
+        await self._effector.asker.budget.spend(self.run_id, self._share(name), self.limits, tokens, calls)
+
+    def _share(self, name: str) -> str:
+        return f"{self.event_id}/{name}.share"
 
     async def _looked_up(self, effect: str, action: Action[A, Any], request: A, hashed: str) -> Record:
         """What changes nothing outside: its record can wait for the next one, or for the settlement.

@@ -9,6 +9,7 @@ The three go on side by side: while the server reads and settles, the lanes hand
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from random import random
@@ -23,9 +24,10 @@ from schemas.errors import ErrorInfo
 from schemas.events import Event
 from streams.connection import TROUBLE, Client
 from streams.context import Effector, LiveContext, Overtaken
+from streams.endings import LOOK_EVERY, ended
 from streams.entry import Entry, accepts
 from streams.groups import create_groups
-from streams.lanes import Lanes
+from streams.lanes import Lanes, RunEnded
 from streams.outcome import EMITTED, Again, Dead, failed, undeclared
 from streams.scripts import Scripts
 from streams.settlement import NOTHING, Handled, NewState, Settlement, Speech
@@ -71,6 +73,7 @@ class Hop:
         self._effector, self._keys = effector, effector.keys
         self.partitions = self._keys.of_stream(stage.reads)
         self._create_groups = partial(create_groups, client, self._keys, topology)
+        self._ended = partial(ended, client, self._keys)
         self._reading = {partition: client.line() for partition in self.partitions}
         self._settling = {partition: client.line() for partition in self.partitions}
         self._accepts, self._speech = accepts(stage), Speech(stage, topology)
@@ -102,6 +105,8 @@ class Hop:
 
             tasks.start_soon(read_all)
             tasks.start_soon(self._lanes.run)
+            if self.stage.policy.stops_with_run:
+                tasks.start_soon(self._stop_with_runs)
             for settler in self._settlers.values():
                 tasks.start_soon(settler.run)
             await self._stopping.wait()
@@ -220,18 +225,18 @@ class Hop:
             except Overtaken:
                 entry.records.clear()  # and it is no longer fresh
             except BaseException as raised:
-                problem = raised
                 if isinstance(raised, KeyboardInterrupt | GeneratorExit):
                     raise
-                if isinstance(raised, asyncio.CancelledError):
-                    problem = self._lanes.failure(raised)
+                problem = self._lanes.failure(raised)
+                if isinstance(problem, RunEnded):
+                    return self._dropped(entry)
                 if not isinstance(problem, Snooze):
                     about = {"stage": stage.name, "run": envelope.run, "event_id": envelope.id}
                     _log.warning("hop.failed", **about, exc_info=problem)
                 outcome = failed(problem, entry.attempt, stage.policy, random())  # noqa: S311  # jitter, not a secret
                 if isinstance(outcome, Dead):
                     return await self._dead(entry, outcome)
-                return Handled(entry, outcome)
+                return self._dropped(entry) if await self._is_over(envelope) else Handled(entry, outcome)
 
     async def _emitted(self, entry: Entry, envelope: Envelope[Event]) -> Handled:
         """Let the stage handle it. Raises what the handler raises, and what its effects do."""
@@ -250,17 +255,42 @@ class Hop:
     async def _dead(self, entry: Entry, outcome: Dead) -> Handled:
         """Give up on an entry, and let its run hear of it."""
         said, envelope = NOTHING, entry.envelope
+        self._lanes.leave()
         if self.stage.on_dead and envelope:
             context = LiveContext(envelope, entry, None, self._effector)
             try:
-                events = await self.stage.on_dead(envelope.body, outcome.error, context)
+                async with asyncio.timeout(self.stage.policy.timeout):
+                    events = await self.stage.on_dead(envelope.body, outcome.error, context)
                 said = self._speech.said(envelope, events, envelope.trust)
             except TROUBLE as problem:
                 await self._wait_out(problem)  # what it says must not be lost: all of it once more
                 return Handled(entry, Again(self.stage.policy.backoff, entry.attempt))
-            except Exception:
-                _log.exception("hop.on_dead_failed", stage=self.stage.name, run=envelope.run)
+            except (Exception, asyncio.CancelledError) as raised:
+                problem = self._lanes.failure(raised)
+                _log.error("hop.on_dead_failed", stage=self.stage.name, run=envelope.run, exc_info=problem)
         return Handled(entry, outcome, said)
+
+    def _dropped(self, entry: Entry) -> Handled:
+        """What becomes of an entry whose run has ended before it was handled: nothing is said, nor recorded."""
+        _log.info("hop.dropped", stage=self.stage.name, run=entry.run)
+        entry.records.clear()
+        return Handled(entry)
+
+    async def _is_over(self, envelope: Envelope[Event]) -> bool:
+        """Whether there is no use in handling an event again, since its run has ended."""
+        with suppress(*TROUBLE):
+            return self.stage.policy.stops_with_run and bool(await self._ended([envelope.run]))
+        return False
+
+    async def _stop_with_runs(self) -> None:
+        """Stop handlers whose runs have ended. Those that are quick are done before anybody asks for them."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if runs := self._lanes.at_work():
+                try:
+                    self._lanes.stop(await self._ended(runs))
+                except TROUBLE as problem:
+                    _log.warning("hop.not_watched", stage=self.stage.name, error=str(problem))
 
     async def _state(self, partition: str, run_id: str) -> tuple[Any, int]:
         """The run's state for this stage and its version; a fresh one if there is none."""

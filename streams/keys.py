@@ -18,6 +18,10 @@ class Keys:
         """The partition a run lives in."""
         return str(crc32(run_id.encode()) % self.partitions)
 
+    def of_session(self, session: str) -> str:
+        """The partition a session lives in; its runs live in theirs."""
+        return self.of_run(session)
+
     def of_stream(self, stream: str) -> tuple[str, ...]:
         """The partitions a stream exists in."""
         return (INFERENCE,) if stream.startswith("infer.") else tuple(map(str, range(self.partitions)))
@@ -47,12 +51,17 @@ class Keys:
         return self.stream(partition, f"{stage}:leases")
 
     def run(self, partition: str, run_id: str) -> str:
-        """Hash: `submitted`, the first envelope; for each stage with state `<stage>` and `<stage>.v`."""
+        """Hash: `submitted`, the first envelope; `session`, whose turn it is or waits for; for each stage with state
+        `<stage>` and `<stage>.v`."""
         return self.stream(partition, f"run:{run_id}")
 
     def journal(self, run_id: str) -> str:
         """Hash: a run's recorded effects, `<event id>/<name>`, and intents, the same with `!` behind."""
         return self.stream(self.of_run(run_id), f"journal:{run_id}")
+
+    def budget(self, run_id: str) -> str:
+        """Hash that expires: what a run with limits has spent and reserved; see scripts/reserve.lua."""
+        return self.stream(self.of_run(run_id), f"budget:{run_id}")
 
     def asked(self, effect: str) -> str:
         """Hash that expires: the inference streams a question was put on, so that it is put there once."""
@@ -62,13 +71,45 @@ class Keys:
         """String that expires: why a run does not go on, streams.asking.Waiting in JSON."""
         return self.stream(self.of_run(run_id), f"waiting:{run_id}")
 
+    def questions(self, partition: str) -> str:
+        """Sorted set: ids of questions to people that may still wait for an answer, by when they were asked."""
+        return self.stream(partition, "questions")
+
     def feed(self, run_id: str) -> str:
         """Stream that expires: pieces of a run's answers as they come, AnswerProgressed."""
         return self.stream(self.of_run(run_id), f"feed:{run_id}")
 
+    def sessions(self, partition: str) -> str:
+        """Sorted set: the sessions of a partition, by when a turn came last, in microseconds."""
+        return self.stream(partition, "sessions")
+
+    def turns(self, session: str) -> str:
+        """Sorted set that expires: a session's line, run ids by when they came, in microseconds."""
+        return self.stream(self.of_session(session), f"turns:{session}")
+
+    def said(self, session: str) -> str:
+        """List that expires: a session's last exchanges, consumers.sessions.Said in JSON."""
+        return self.stream(self.of_session(session), f"said:{session}")
+
+    def session(self, session: str) -> str:
+        """Hash that expires: `expert`, who had a session's last turn; `cleared`, the last turn in line by then."""
+        return self.stream(self.of_session(session), f"session:{session}")
+
     def offers(self) -> str:
         """Hash that expires: what each inference consumer offers, `<time in ms until it holds>:<JSON>`."""
         return self.stream(INFERENCE, "offers")
+
+    def works(self, agent: str) -> str:
+        """Sorted set that expires: what another agent has in hand for us, by the time in ms until which it counts."""
+        return self.stream(INFERENCE, f"agent:{agent}")
+
+    def records(self, collection: str, project: str) -> str:
+        """Hash: a project's records of one collection by id, in JSON, in a slot of their own."""
+        return f"{{{self.prefix}:kept:{collection}:{project}}}:records"
+
+    def times(self, collection: str, project: str) -> str:
+        """Sorted set: the ids of these records by their time in ms."""
+        return f"{{{self.prefix}:kept:{collection}:{project}}}:times"
 
     def answers(self, consumer: str) -> str:
         """Pub/sub channel on which a waiting worker hears that a journal has its answer."""

@@ -6,35 +6,54 @@ tight batches and slow ones side by side: as soon as one lane waits, another one
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from anyio import create_task_group
 from anyio.abc import TaskGroup
 
+from streams.endings import LOOK_EVERY
 from streams.entry import Entry
 from streams.settlement import Handled
 from streams.stage import Policy
 
 BREATHE_EVERY = 64
 """Entries after which a lane lets reading and settling have the event loop, about 0.5 ms of cheap work."""
+STOP_AGAIN = 5.0
+"""Seconds a handler has for what it does when its run ends, before it is stopped again."""
+
+
+class RunEnded(Exception):
+    """A handler was stopped since its run has ended."""
 
 
 class _Lane:
-    """`since`: the tick in which it began with its entry, 0 when idle. `overdue`: how often it was stopped for its
-    time."""
+    """`entry`: what its handler is at work on, None if it has none, and `since` the tick in which it began. `stops`:
+    how often it was stopped, the last time in tick `stopped`, at first since `why`."""
 
-    __slots__ = ("overdue", "since", "wake")
+    __slots__ = ("entry", "since", "stopped", "stops", "wake", "why")
 
     def __init__(self) -> None:
         self.wake: asyncio.Future[None] | None = None
-        self.since, self.overdue = 0.0, 0
+        self.entry: Entry | None = None
+        self.since, self.stopped, self.stops = 0.0, 0.0, 0
+        self.why: Exception | None = None
 
-    def spare(self, task: asyncio.Task[object]) -> bool:
-        """Take back the stops, which were meant for the handler; whether there were any."""
-        stops, self.overdue = self.overdue, 0
+    def works(self, tick: float) -> bool:
+        """Whether its handler is at work since before this tick, and not about to end."""
+        return self.entry is not None and self.since < tick and (not self.stops or self.stopped + STOP_AGAIN <= tick)
+
+    def stop(self, task: asyncio.Task[object], why: Exception, tick: float) -> None:
+        """Cancel the handler."""
+        self.stops, self.stopped, self.why = self.stops + 1, tick, self.why or why
+        task.cancel()
+
+    def spare(self, task: asyncio.Task[object]) -> Exception | None:
+        """Take back the stops, which were meant for the handler; why there were any."""
+        stops, why = self.stops, self.why
+        self.stops, self.why = 0, None
         for _ in range(stops):
             task.uncancel()
-        return stops > 0
+        return why
 
 
 class Lanes:
@@ -44,6 +63,7 @@ class Lanes:
         self, policy: Policy, handle: Callable[[Entry], Awaitable[Handled]], done: Callable[[Handled], None]
     ) -> None:
         self._limit, self._timeout = policy.concurrency, policy.timeout
+        self._period = min(LOOK_EVERY if policy.stops_with_run else 1.0, policy.timeout / 10)
         self._handle, self._done = handle, done
         self._ready: deque[Entry] = deque()
         self._lanes: dict[asyncio.Task[object], _Lane] = {}
@@ -105,14 +125,14 @@ class Lanes:
                 entry = ready.popleft()
                 if ready and not self._calling:
                     self._call()
-                lane.since = self._tick
+                lane.since, lane.entry = self._tick, entry
                 self._busy += 1
                 try:
                     result = await self._handle(entry)
                 finally:
                     self._busy -= 1
-                    lane.since = 0.0
-                if lane.overdue:  # its handler ended in spite of being stopped
+                    lane.entry = None
+                if lane.stops:  # its handler ended in spite of being stopped
                     lane.spare(task)
                 self._done(result)
                 self._room.set()
@@ -125,21 +145,40 @@ class Lanes:
 
     async def _watch(self) -> None:
         """Stop handlers that take too long. A look at all lanes now and then costs less than a timer for each event."""
-        period = min(1.0, self._timeout / 10)
         while True:
-            await asyncio.sleep(period)
-            self._tick += period
+            await asyncio.sleep(self._period)
+            self._tick += self._period
             for task, lane in self._lanes.items():
-                if lane.since and self._tick - lane.since > self._timeout:
-                    lane.overdue += 1  # again and again, if it does not listen
-                    task.cancel()
+                if lane.entry and self._tick - lane.since > self._timeout:
+                    lane.stop(task, TimeoutError(), self._tick)  # again and again, if it does not listen
 
-    def failure(self, stopped: asyncio.CancelledError) -> BaseException:
-        """In a lane that met a cancellation: what its handler failed with, TimeoutError where it took too long. Raises
-        `stopped` where it is the lane that is to end."""
+    def at_work(self) -> set[str]:
+        """The runs whose entries handlers are at work on since before the last tick."""
+        return {lane.entry.run for lane in self._lanes.values() if lane.entry and lane.works(self._tick)}
+
+    def stop(self, runs: Collection[str]) -> None:
+        """Stop those of them that are of these runs. They may take a while, to free what they hold."""
+        for task, lane in self._lanes.items():
+            if lane.entry and lane.entry.run in runs and lane.works(self._tick):
+                lane.stop(task, RunEnded(), self._tick)
+
+    def leave(self) -> None:
+        """In a lane whose handler has ended: what is left to do for its entry is not stopped any more."""
+        self._own()[1].entry = None
+
+    def failure(self, raised: BaseException) -> BaseException:
+        """In a lane whose handler raised something: what it failed with, TimeoutError or RunEnded where it was stopped
+        for that. Raises `raised` where it is the lane that is to end."""
+        self.leave()
+        task, lane = self._own()
+        why, cancelled = lane.spare(task), isinstance(raised, asyncio.CancelledError)
+        if cancelled and task.cancelling():
+            raise raised
+        if why and (cancelled or isinstance(why, RunEnded)):
+            return why.with_traceback(raised.__traceback__)
+        return raised
+
+    def _own(self) -> tuple[asyncio.Task[object], _Lane]:
         task = asyncio.current_task()
         assert task  # noqa: S101 - a coroutine that runs is in a task
-        too_long = self._lanes[task].spare(task)
-        if task.cancelling():
-            raise stopped
-        return TimeoutError().with_traceback(stopped.__traceback__) if too_long else stopped
+        return task, self._lanes[task]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 from redis.exceptions import NoScriptError
 
+from schemas.plan import Limits
 from streams.cluster import Client, Line
 
 Arg = str | bytes | int
@@ -27,6 +28,24 @@ class Retained(NamedTuple):
     more: bool
     held_by: str
     length: int
+
+
+class Reserved(NamedTuple):
+    """Tokens granted to an effect, -1 where tokens lack, -2 where calls do; and what the run had used and reserved."""
+
+    granted: int
+    used: int
+    reserved: int
+    calls: int
+
+
+class Place(NamedTuple):
+    """Where a turn stands in its session's line, from 0; -1 if it has no place. `wait` and `first_wait` are seconds."""
+
+    place: int
+    wait: float
+    first: str
+    first_wait: float
 
 
 class Script:
@@ -58,7 +77,9 @@ class Scripts:
         self._settle, self._promote, self._reclaim = load("settle"), load("promote"), load("reclaim")
         self._record = load("record")
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
-        self._retain, self._offer = load("retain"), load("offer")
+        self._retain, self._offer, self._keep_record = load("retain"), load("offer"), load("keep_record")
+        self._reserve, self._spend = load("reserve"), load("spend")
+        self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed, -2 one of its
@@ -119,6 +140,57 @@ class Scripts:
         """Say what an inference consumer offers for `seconds` from now; 0 withdraws it."""
         await self._offer(keys=[offers], args=[consumer, int(seconds * 1000), offer])
 
+    async def reserve(
+        self, budget: str, effect: str, wanted: int, enough: int, limits: Limits, keep: float
+    ) -> Reserved:
+        """Reserve `wanted` tokens, at least `enough`, and a call. The budget is kept for `keep` seconds from now."""
+        args: list[Arg] = [effect, wanted, enough, 1, limits.tokens, limits.calls, int(keep * 1000)]
+        return Reserved(*await self._reserve(keys=[budget], args=args))
+
+    async def spend(self, budget: str, effect: str, tokens: int, calls: int) -> None:
+        """Put what an effect cost in the place of what is reserved for it, once."""
+        await self._spend(keys=[budget], args=[effect, tokens, calls])
+
     async def leave(self, stream: str, leases: str, group: str, consumer: str) -> int:
         """Give the lease up; how many pending entries stay behind for others."""
         return cast("int", await self._leave(keys=[stream, leases], args=[group, consumer]))
+
+    async def keep_record(
+        self, records: str, times: str, how: str, record_id: str, time: int, record: bytes, most: int
+    ) -> int:
+        """`add` or `replace` a project's record; 1 done, 0 there is one already, or none, -1 there are `most`."""
+        return cast("int", await self._keep_record([records, times], [how, record_id, time, record, most]))
+
+    async def remove_record(self, records: str, times: str, record_id: str) -> bool:
+        """Remove a project's record; whether there was one."""
+        return bool(await self._keep_record([records, times], ["remove", record_id]))
+
+    async def line_up(
+        self, sessions: str, turns: Sequence[tuple[str, str, str]], keep: float, room: int, listed: int
+    ) -> list[Place]:
+        """Give (line, session, run id) places in lines that take `room` turns each, 0 for any number; where they stand.
+
+        Without a run id one only looks. All is kept for `keep` seconds, `listed` sessions are.
+        """
+        args: list[Arg] = [int(keep * 1000), room, listed]
+        for _, session, run_id in turns:
+            args += (session, run_id)
+        reply = await self._line_up(keys=[sessions, *(line for line, _, _ in turns)], args=args)
+        return [Place(place, wait / 1000, first.decode(), since / 1000) for place, wait, first, since in reply]
+
+    async def end_turn(
+        self,
+        keys: Sequence[str],
+        run_id: str,
+        said: bytes,
+        begins: bytes,
+        expert: str,
+        most: int,
+        keep: float,
+    ) -> bool:
+        """End a turn by (line, what was said, session), keeping the `most` last things said; whether this was kept."""
+        return await self._end_turn(keys=keys, args=[run_id, said, begins, expert, most, int(keep * 1000)]) == 1
+
+    async def clear_session(self, keys: Sequence[str], session: str, keep: float) -> int:
+        """Forget a session by (line, what was said, session, sessions); how many exchanges that were."""
+        return cast("int", await self._clear_session(keys=keys, args=[session, int(keep * 1000)]))

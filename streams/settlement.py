@@ -97,6 +97,7 @@ class Speech:
                     event,
                     cause.id,
                     cause.traceparent,
+                    cause.limits,
                 )
             )
             if len(payload) > EVENT_BYTES:
@@ -145,8 +146,8 @@ class Settlement:
         entry, said, state = handled.entry, handled.said, handled.state
         ends: Arg = b"0"
         if said.ends:
-            keys += (self._run(entry), self._journal(entry))
-            ends = len(keys) - 1
+            keys += (self._run(entry), self._journal(entry), self._names.budget(entry.run))
+            ends = len(keys) - 2
         records: tuple[Arg, ...] = ()
         if entry.records:
             keys.append(self._journal(entry))

@@ -12,6 +12,7 @@ from schemas.errors import ErrorInfo
 from schemas.events import Event
 from schemas.inference import Question
 from schemas.plan import Trust, Usage
+from streams.limits import Limited
 
 E = TypeVar("E", bound=Event)
 S = TypeVar("S")
@@ -24,7 +25,7 @@ Effects = Literal["none", "repeat", "unknown"]
 the same idempotency key; `unknown`, never again, raise OutcomeUnknown. A retryable error says that nothing was done."""
 
 
-class Context(Protocol[S]):
+class Context(Limited, Protocol[S]):
     """What a handler may use beside its event."""
 
     run_id: str
@@ -38,9 +39,7 @@ class Context(Protocol[S]):
         """Ask a model; the validated answer. Raises EffectFailed when there is none: fall back to rules."""
         ...
 
-    async def call(
-        self, name: str, action: "Action[A, R]", request: A, returns: type[R], effects: Effects = "none"
-    ) -> R:
+    async def call(self, name: str, action: Action[A, R], request: A, returns: type[R], effects: Effects = "none") -> R:
         """Do one outside action, `action(request, idempotency_key)`. Its typed errors are raised as EffectFailed."""
         ...
 
@@ -72,7 +71,7 @@ class Reject(Exception):
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How failure and load are met. Times are seconds; the n-th retry waits backoff * 2**(n-1), at most backoff_max.
-    An entry that was delivered `deliveries` times to workers that died is given up as well."""
+    An entry on which `deliveries` workers died is given up too. `stops_with_run`: a handler stops when its run ends."""
 
     attempts: int = 4
     deliveries: int = 10
@@ -80,6 +79,7 @@ class Policy:
     backoff_max: float = 60.0
     timeout: float = 600.0
     concurrency: int = 64
+    stops_with_run: bool = False
 
 
 @dataclass(frozen=True)

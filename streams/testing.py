@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from schemas.envelope import derived_id
 from schemas.errors import EffectFailed, VictoriaError
 from schemas.inference import Question
-from schemas.plan import Trust, Usage, least_trusted
+from schemas.plan import Limits, Trust, Usage, least_trusted
 from streams.stage import Action, Effects
 
 S = TypeVar("S")
@@ -22,7 +22,8 @@ R = TypeVar("R")
 class ScriptedContext(Generic[S]):
     """A Context whose models answer from a script; a question without an answer fails as if no model were there.
 
-    `answers` maps names to answers (or to an EffectFailed to raise); `asked` and `called` list what the handler did.
+    `answers` maps names to answers (or to an EffectFailed to raise); `asked`, `called` and `spent` list what the
+    handler did. Of `limits` the tokens can be reserved; nothing else keeps to them.
     """
 
     def __init__(
@@ -31,9 +32,12 @@ class ScriptedContext(Generic[S]):
         answers: Mapping[str, object] | None = None,
         now: datetime = datetime(2026, 1, 1, tzinfo=UTC),
         trust: Trust = "user",
+        limits: Limits | None = None,
     ) -> None:
         self.run_id, self.event_id, self.state = "run-1", "event-1", state
         self.trust: Trust = trust
+        self.limits = limits
+        self.spent: list[tuple[str, int, int]] = []
         self.asked: list[tuple[str, Question[Any]]] = []
         self.called: list[tuple[str, object]] = []
         self._answers, self._now = dict(answers or {}), now
@@ -69,3 +73,13 @@ class ScriptedContext(Generic[S]):
     def usage(self) -> Usage:
         """One call for each question that was answered."""
         return Usage(model="scripted", calls=len(self.asked)) if self.asked else Usage()
+
+    async def reserve(self, name: str, tokens: int) -> int:
+        """What is left of the limits, at most `tokens`."""
+        if not self.limits or not self.limits.tokens:
+            return tokens
+        return max(0, min(tokens, self.limits.tokens - sum(spent for _, spent, _ in self.spent)))
+
+    async def spend(self, name: str, tokens: int, calls: int) -> None:
+        """Noted."""
+        self.spent.append((name, tokens, calls))

@@ -1,6 +1,7 @@
-"""What settings allow the tools: programs, hosts, addresses, and how much of anything."""
+"""What settings say to the tools: programs, hosts, addresses, how much of anything, and where the user's clocks are."""
 
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 from consumers.tools.programs import BOUNDED
@@ -36,7 +37,7 @@ class Allowed:
     """What tools may use beside their project's folder. `approved` names tools that act without being asked for.
 
     An empty `search` is no address, an `ssh_key` of None is the keys of the user's agent. `sandbox` is the path of
-    bubblewrap; None looks for it, "" does without.
+    bubblewrap; None looks for it, "" does without. `zone` is the user's time zone.
     """
 
     programs: tuple[str, ...] = tuple(BOUNDED)
@@ -47,3 +48,4 @@ class Allowed:
     known_hosts: Path = Path("~/.ssh/known_hosts")
     search: str = ""
     approved: frozenset[str] = frozenset()
+    zone: tzinfo = UTC

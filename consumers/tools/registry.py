@@ -1,26 +1,19 @@
 """All tools by name. A tool is one file, beside this one or in the user's folder of tools: it is found, not listed."""
 
-import importlib
-import inspect
-import pkgutil
 import re
-import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from hashlib import blake2b
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Union, cast, get_args
 
 import msgspec
 
+from consumers import plugins
 from consumers import tools as package
 from consumers.tools.allowed import Allowed
-from consumers.tools.tool import Asked, Site, ToolArguments
+from consumers.tools.tool import Asked, Missing, Site, ToolArguments
 from schemas.errors import CouldNotStart, InvalidInput, ToolRefused, VictoriaError
 from schemas.plan import ToolCall
 from streams.stage import Effects
@@ -31,6 +24,7 @@ FINISH = "finish"
 """The tool that ends a loop, which every choice of tools has."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 YES, NO = "yes", "no"
+BROKEN = "tool.broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +74,22 @@ class Registry:
             tool = _tool(arguments, allowed)
             if earlier := registry.tools.get(tool.name) or registry.absent.get(tool.name):
                 raise CouldNotStart(
-                    "tool.broken",
+                    BROKEN,
                     f"Two tools are called {tool.name}: in {earlier.source} and in {tool.source}.",
                     "Give one another tag.",
                 )
             (registry.absent if tool.missing else registry.tools)[tool.name] = tool
         return registry
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What experts may name: all tools, also those that can't be used here."""
+        return (*self.tools, *self.absent)
+
     def chosen(self, names: Iterable[str]) -> "Registry":
         """Those of these names that can be used, and `finish`. Raises InvalidInput `tool.unknown`."""
         names = {*names, FINISH}
-        if unknown := sorted(names - self.tools.keys() - self.absent.keys()):
+        if unknown := sorted(names.difference(self.names)):
             raise InvalidInput("tool.unknown", f"No tool is called {unknown[0][:80]!r}.", self._nearest(unknown[0]))
         return Registry(
             {name: tool for name, tool in self.tools.items() if name in names},
@@ -129,7 +128,7 @@ class Registry:
         if call.approval and call.name not in self.allowed.approved:
             arguments = msgspec.to_builtins(call)
             said = {name: value for name, value in arguments.items() if name not in ("tool", "thought")}
-            raise Asked(f"May {call.name} be used with {msgspec.json.encode(said).decode()}?", (YES, NO))
+            raise Asked(f"May {call.name} be used with {msgspec.json.encode(said).decode()}?", (YES, NO), approval=True)
 
     def _nearest(self, name: str) -> str:
         if absent := self.absent.get(name):
@@ -141,12 +140,12 @@ class Registry:
 async def carried_out(call: ToolArguments, site: Site) -> str:
     """Do a call; the observation, cut at MAX_CHARACTERS. Whether somebody had to agree is the caller's matter.
 
-    Raises VictoriaErrors as the tool does, and Asked. A mistake in a tool that changes nothing is a ToolRefused
+    Raises VictoriaErrors as the tool does, Asked and Missing. A mistake in a tool that changes nothing is a ToolRefused
     `tool.failed`; of one that may have changed something the journal's policy decides.
     """
     try:
         text = await call.run(site)
-    except (VictoriaError, Asked):
+    except (VictoriaError, Asked, Missing):
         raise
     except Exception as problem:
         if call.policy() != "none":
@@ -161,61 +160,25 @@ async def carried_out(call: ToolArguments, site: Site) -> str:
 
 def built_in() -> Iterator[type[ToolArguments]]:
     """The tools in this package, by the names of their files."""
-    for found in pkgutil.iter_modules(package.__path__):
-        yield from _tools_of(importlib.import_module(f"{package.__name__}.{found.name}"))
+    return plugins.in_package(package, ToolArguments)
 
 
 def in_folder(folder: Path) -> Iterator[type[ToolArguments]]:
-    """The tools in a folder's Python files, by name; those that begin with _ are left out, and so is a missing folder.
-
-    The files are run, as their owner's own. Raises CouldNotStart `tool.broken`, with file and line.
-    """
-    for path in sorted(folder.glob("[!_]*.py")):
-        yield from _tools_of(_loaded(path))
-
-
-def _loaded(path: Path) -> ModuleType:
-    digest = blake2b(str(path).encode(), digest_size=6).hexdigest()
-    spec = spec_from_file_location(f"victoria_tools_{digest}.{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise CouldNotStart("tool.broken", f"{path} is no Python file.", "Remove it.")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # msgspec looks there for what annotations mean
-    try:
-        spec.loader.exec_module(module)
-    except Exception as problem:
-        frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == str(path)]
-        line = problem.lineno if isinstance(problem, SyntaxError) else frames[-1].lineno if frames else 1
-        raise CouldNotStart(
-            "tool.broken",
-            f"{path}, line {line}: {type(problem).__name__}: {problem}",
-            "Correct the file, or take it out of the folder.",
-        ) from problem
-    return module
-
-
-def _tools_of(module: ModuleType) -> Iterator[type[ToolArguments]]:
-    for value in list(vars(module).values()):
-        own = isinstance(value, type) and value.__module__ == module.__name__  # not only imported there
-        if own and issubclass(value, ToolArguments) and not inspect.isabstract(value):
-            yield value
+    """The tools in a folder's Python files. Raises CouldNotStart `tool.broken`, with file and line."""
+    return plugins.in_folder(folder, ToolArguments, BROKEN)
 
 
 def _tool(arguments: type[ToolArguments], allowed: Allowed) -> Tool:
     """The tool that a subclass describes, held against the contract."""
     name = str(arguments.__struct_config__.tag)
-    source = Path(inspect.getfile(arguments))
     for fine, problem in (
         (_NAME.fullmatch(name), f"its tag is {name!r}; it should be a name in small letters, as in read_file"),
         (isinstance(getattr(arguments, "description", None), str), "it has no description"),
         (arguments.effects in get_args(Effects), f"its effects are none of {', '.join(get_args(Effects))}"),
     ):
         if not fine:
-            line = inspect.getsourcelines(arguments)[1]
-            raise CouldNotStart(
-                "tool.broken", f"{source}, line {line}: {arguments.__name__} is no tool: {problem}.", "Correct it."
-            )
-    return Tool(name, arguments, source, arguments.missing(allowed))
+            raise plugins.broken(arguments, BROKEN, f"is no tool: {problem}")
+    return Tool(name, arguments, plugins.source(arguments), arguments.missing(allowed))
 
 
 BUILT_IN = Registry.of(built_in())

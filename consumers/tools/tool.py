@@ -6,14 +6,17 @@ A new tool is one file: a subclass of ToolArguments, beside this file or in the 
 
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from consumers.store import Store, id_of
 from consumers.tools.allowed import Allowed
 from consumers.tools.workspace import Workspace
+from schemas.errors import ToolRefused
 from streams.stage import Effects
 
 Thought = Annotated[str, Meta(max_length=300)]
@@ -25,12 +28,21 @@ Argv = Annotated[tuple[Annotated[str, Meta(max_length=1_000)], ...], Meta(min_le
 class Asked(Exception):
     """Raised by a tool that can't go on before a person answers: its step has to wait. Not an error, and not recorded.
 
-    An empty `choices` lets them answer as they like. A tool that raises it has no effects: it runs again, answered.
+    An empty `choices` lets them answer as they like. With `approval` it is asked whether the call may be made at all;
+    otherwise the answer is what the call gives.
     """
 
-    def __init__(self, question: str, choices: tuple[str, ...] = ()) -> None:
+    def __init__(self, question: str, choices: tuple[str, ...] = (), *, approval: bool = False) -> None:
         super().__init__(question)
-        self.question, self.choices = question, choices
+        self.question, self.choices, self.approval = question, choices, approval
+
+
+class Missing(Exception):
+    """Raised by a tool that says what its expert can't do: its step is for another. Not an error, and not recorded."""
+
+    def __init__(self, capability: str, reason: str = "") -> None:
+        super().__init__(capability)
+        self.capability, self.reason = capability, reason
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -42,11 +54,28 @@ class Look(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where one call of a tool acts, and within what limits. `key` is the same when the same call is done again."""
+    """Where one call of a tool acts, and within what limits.
+
+    `key` and `now`, which is in the user's time zone, are the same when the same call is done again.
+    """
 
     workspace: Workspace
     allowed: Allowed = field(default_factory=Allowed)
     key: str = ""
+    now: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    store: Store | None = None
+
+    @property
+    def records(self) -> Store:
+        """What is kept for the project. Raises ToolRefused `store.none`."""
+        if self.store is None:
+            raise ToolRefused("store.none", "Nothing can be kept here: there is no store.", "Go on without.")
+        return self.store
+
+    @property
+    def new_id(self) -> str:
+        """The id of the record that this call makes, the same when it is done again."""
+        return id_of(self.key)
 
 
 class _AbstractStruct(msgspec.StructMeta, ABCMeta):
@@ -71,6 +100,8 @@ class ToolArguments(
     commands: ClassVar[tuple[str, ...]] = ()
     """What people type in a chat to use it themselves, as in `/read PATH`."""
     look: ClassVar[Look] = Look()
+    general: ClassVar[bool] = True
+    """Whether any expert may use it; otherwise only those do who name it."""
 
     thought: Thought
 
@@ -94,4 +125,4 @@ class ToolArguments(
 
     @abstractmethod
     async def run(self, site: Site) -> str:
-        """Do it; the observation as text. Raises ToolRefused, or Asked."""
+        """Do it; the observation as text. Raises ToolRefused, Asked, or Missing."""

@@ -1,11 +1,11 @@
 -- Settle a batch of handled entries: for each, all that its outcome changes, or nothing.
 --
 -- KEYS[1]   the stage's stream             KEYS[2]  its delayed entries (sorted set)
--- KEYS[3]   the dead letters (stream)      KEYS[4+] output streams, then run hashes and journals
+-- KEYS[3]   the dead letters (stream)      KEYS[4+] output streams, then run hashes, journals and budgets
 -- ARGV[1]   the consumer group   ARGV[2]  ms for which the keys of an ended run stay
 -- ARGV[3]   how many of the keys are streams, KEYS[2] counted in
 -- then for each entry:
---   id, kind, key index of the run hash (its journal follows) if this ends the run, else 0,
+--   id, kind, key index of the run hash (its journal and budget follow) if this ends the run, else 0,
 --   number of outputs, number of records, the outputs as (key index, type, event),
 --   if there are records: key index of the journal, the records as (field, record), then by kind
 --   "ack"    nothing more
@@ -76,8 +76,9 @@ while at <= size do
       call('XADD', KEYS[3], '*', 'type', 'DeadLetter', 'event', ARGV[rest])
     end
     if ends > 0 then
-      call('PEXPIRE', KEYS[ends], ARGV[2])
-      call('PEXPIRE', KEYS[ends + 1], ARGV[2])
+      for i = ends, ends + 2 do
+        call('PEXPIRE', KEYS[i], ARGV[2])
+      end
     end
   end
   results[#results + 1] = result

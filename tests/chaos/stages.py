@@ -9,14 +9,21 @@ on. So both ways out are walked. After the look some events are snoozed, once by
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from os import getpid
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from consumers.agent_load import AgentLoad
+from consumers.agents import Agents
+from consumers.clock import seconds_left
+from consumers.delegate import Delegation
 from consumers.inference import Desk, Inference
 from consumers.intake import goal_submitted
 from consumers.offers import Board
+from consumers.questions import Questions
+from consumers.sessions import Sessions
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from llm.engine import Generation
@@ -26,6 +33,7 @@ from llm.sources import Ready
 from schemas.errors import OutcomeUnknown
 from schemas.events import Event, GoalSubmitted, InferenceRequested
 from streams.connection import Client
+from streams.endings import ended
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.stage import AnyStage, Context, Effects, Snooze
@@ -100,7 +108,9 @@ def chaos_topology(
     board, source = Board(client, keys), Ready("local", engine)
     desk = Desk(client, keys, Journal(client, keys), board)
     local = Inference("local", SLOTS, lambda: Pool([source]), desk)
-    real = topology(Parts(lambda _project: Workspace(folder), (local,)))
+    alone = Delegation(Agents({}), AgentLoad(client, keys, (), 1), partial(ended, client, keys))
+    asked, left = Questions(client, keys), partial(seconds_left, client, keys)
+    real = topology(Parts(lambda _project: Workspace(folder), (local,), asked, left, Sessions(client, keys), alone))
     return replace(real, stages=tuple(_counted(stage, ledger, moment) for stage in real.stages))
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from consumers.run_state import Asking
 from schemas.envelope import Envelope, encode
 from schemas.events import Event
 
@@ -16,3 +17,7 @@ def after(seconds: float) -> datetime:
 def encoded(event: Event) -> bytes:
     """The event as it stands on a stream."""
     return encode(Envelope[Event](id="event-1", run="run-1", v=event.version, at=START, trust="user", body=event))
+
+
+async def unlisted(_asking: Asking, _key: str) -> None:
+    """Where no list of questions is kept."""

@@ -7,14 +7,14 @@ from consumers.aggregate import FUSE, FUSED_CHARACTERS
 from consumers.run_state import RunState
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import PlanProposed, RunFinished, StageFailed, StepFinished, StepReady
-from schemas.plan import Plan, Spent, Step, StepStatus, Strategy, Trust, Usage
+from schemas.plan import Plan, Source, Spent, Step, StepStatus, Trust, Usage
 from streams.testing import ScriptedContext
-from tests.consumers.events import START
+from tests.consumers.events import START, unlisted
 
 EventOfRun = PlanProposed | StepFinished | StageFailed
 
 
-def proposed(*ids: str, strategy: Strategy = "react", fuse: bool = True, goal: str = "Do all.") -> PlanProposed:
+def proposed(*ids: str, strategy: str = "react", fuse: bool = True, goal: str = "Do all.") -> PlanProposed:
     steps = tuple(Step(id_, f"title {id_}", f"Do {id_}.") for id_ in ids)
     return PlanProposed(restated=goal, plan=Plan(strategy, steps, aggregate=fuse), spent=(Spent("plan", START),))
 
@@ -23,12 +23,12 @@ def ended(
     id_: str,
     output: str,
     status: StepStatus = "ok",
-    method: Strategy = "react",
+    source: Source = "model",
     tools: tuple[str, ...] = (),
     usage: Usage | None = None,
 ) -> StepFinished:
     spent = Spent("step-execute", START, usage or Usage())
-    return StepFinished(step_id=id_, status=status, output=output, method=method, tools=tools, spent=spent)
+    return StepFinished(step_id=id_, status=status, output=output, source=source, tools=tools, spent=spent)
 
 
 async def run(
@@ -40,7 +40,7 @@ async def run(
     for item in events:
         event, trust = item if isinstance(item, tuple) else (item, "user")
         ctx = ScriptedContext(ctx.state, {"fuse": fused} if fused else {}, trust=trust)
-        ends += [e for e in await aggregate.handle(event, ctx) if isinstance(e, RunFinished)]
+        ends += [e for e in await aggregate.handle(event, ctx, unlisted) if isinstance(e, RunFinished)]
     (end,) = ends
     assert ctx.state.finished == end
     return end, ctx
@@ -129,9 +129,9 @@ async def test_a_fused_answer_is_a_models_and_not_more_trusted_than_the_tools_be
 
 async def test_every_release_and_end_carries_the_runs_trust_not_only_its_events() -> None:
     ctx = ScriptedContext(RunState(), trust="model")
-    await aggregate.handle(proposed("1", "2", "3", "4"), ctx)
+    await aggregate.handle(proposed("1", "2", "3", "4"), ctx, unlisted)
     ctx = ScriptedContext(ctx.state, trust="user")
-    released = await aggregate.handle(ended("1", "a"), ctx)
+    released = await aggregate.handle(ended("1", "a"), ctx, unlisted)
     assert any(isinstance(event, StepReady) for event in released)
     assert ctx.trust == "model"
 
@@ -139,30 +139,30 @@ async def test_every_release_and_end_carries_the_runs_trust_not_only_its_events(
 @pytest.mark.parametrize(
     ("steps", "method", "source"),
     [
-        ([("rules", ("read_file",))], "rules", "tool"),
+        ([("tool", ("read_file",))], "rules", "tool"),
         ([("rules", ())], "rules", "rules"),
-        ([("simple", ())], "simple", "model"),
-        ([("react", ("read_file",))], "react", "model"),
-        ([("rules", ("read_file",)), ("simple", ())], "simple", "model"),
-        ([("simple", ()), ("react", ())], "react", "model"),
+        ([("model", ())], "swarm", "model"),
+        ([("agent", ())], "swarm", "agent"),
+        ([("tool", ("read_file",)), ("model", ())], "swarm", "model"),
+        ([("agent", ()), ("model", ())], "swarm", "agent"),
     ],
 )
 async def test_the_end_says_by_which_method_and_whom_the_answer_was_made(
-    steps: list[tuple[Strategy, tuple[str, ...]]], method: str, source: str
+    steps: list[tuple[Source, tuple[str, ...]]], method: str, source: str
 ) -> None:
-    events = [ended(str(n), "x", method=how, tools=tools) for n, (how, tools) in enumerate(steps)]
-    end, _ = await run(proposed(*(str(n) for n in range(len(steps))), fuse=False), *events)
+    events = [ended(str(n), "x", source=who, tools=tools) for n, (who, tools) in enumerate(steps)]
+    end, _ = await run(proposed(*(str(n) for n in range(len(steps))), strategy="swarm", fuse=False), *events)
     assert (end.method, end.metadata.source) == (method, source)
 
 
 async def test_a_step_that_failed_does_not_decide_how_the_answer_was_made() -> None:
-    failed = ended("2", "", "failed", "react")
-    end, _ = await run(proposed("1", "2", fuse=False), ended("1", "x", method="rules", tools=("read_file",)), failed)
+    failed = ended("2", "", "failed", "model")
+    end, _ = await run(proposed("1", "2", fuse=False), ended("1", "x", source="tool", tools=("read_file",)), failed)
     assert (end.method, end.metadata.source) == ("rules", "tool")
 
 
 async def test_without_a_model_the_end_says_so() -> None:
-    end, _ = await run(proposed("1", strategy="rules"), ended("1", "x", method="rules", tools=("read_file",)))
+    end, _ = await run(proposed("1", strategy="rules"), ended("1", "x", source="tool", tools=("read_file",)))
     metadata = end.metadata
     assert (metadata.model, metadata.tokens_in, metadata.tokens_out, metadata.delegated_to) == ("none", 0, 0, None)
 

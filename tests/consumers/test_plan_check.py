@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from consumers.plan_check import MAX_STEPS, checked, renumbered
-from consumers.run_state import in_order
+from consumers.plan_check import MAX_STEPS, checked, kept, renumbered
+from consumers.release import in_order
+from consumers.strategies.strategy import Colleague
 from schemas.plan import Plan, Step
 
 IDS = st.sampled_from(["", "1", "2", "3", "a", "b", "c", "шаг", "d" * 50])
@@ -129,3 +130,79 @@ def test_notes_of_a_renumbered_plan_explain_the_ids_they_use() -> None:
 
 def test_a_plan_without_repairs_gets_no_note_by_renumbering() -> None:
     assert renumbered(checked(Plan("react", (step("x"), step("y", "x"))))).notes == ()
+
+
+# Experts and capabilities
+
+STAFF = (
+    Colleague("ann", "Ann", "rooms", capabilities={"cooking": 0.9, "singing": 0.5}),
+    Colleague("bob", "Bob", "rooms", capabilities={"cooking": 0.95}, load=0.5),
+)
+NAMES, CAN = {"ann", "bob"}, {"cooking", "singing"}
+
+
+def work(id_: str, expert: str = "", capability: str = "") -> Step:
+    return Step(id_, id_, "Do it.", expert=expert, capability=capability)
+
+
+STAFFED = st.lists(
+    st.builds(
+        work,
+        st.sampled_from("abcd"),
+        st.sampled_from(["", "ann", "bob", "carl"]),
+        st.sampled_from(["", "cooking", "singing", "flying"]),
+    ),
+    max_size=6,
+    unique_by=lambda step: step.id,
+).map(lambda steps: Plan("react", tuple(steps)))
+
+
+@given(STAFFED)
+def test_a_checked_plan_names_only_experts_and_capabilities_there_are(plan: Plan) -> None:
+    made = checked(plan, STAFF)
+    assert {step.expert for step in made.steps} <= {*NAMES, ""}
+    assert {step.capability for step in made.steps} <= {*CAN, ""}
+    assert checked(made, STAFF) == made
+    for before, after in zip(plan.steps, made.steps, strict=True):
+        if before.expert in NAMES:
+            assert after.expert == before.expert
+        if before.capability in CAN:
+            assert (after.capability, bool(after.expert)) == (before.capability, True)
+
+
+@given(STAFFED)
+def test_each_unknown_expert_and_capability_is_reported(plan: Plan) -> None:
+    unknown = [step.expert == "carl" for step in plan.steps] + [step.capability == "flying" for step in plan.steps]
+    assert len(checked(plan, STAFF).notes) == sum(unknown)
+
+
+def test_an_unknown_expert_is_replaced_by_who_is_able_and_least_busy_or_by_nobody() -> None:
+    made = checked(Plan("react", (work("a", "carl", "cooking"), work("b", "carl"), work("c", "", "flying"))), STAFF)
+    assert [(s.expert, s.capability) for s in made.steps] == [("ann", "cooking"), ("", ""), ("", "")]
+    assert made.notes == (
+        "Step 'a' was for 'carl', whom nobody knows: it is ann's.",
+        "Step 'b' was for 'carl', whom nobody knows: it is nobody's.",
+        "Step 'c' needs 'flying', which nobody can.",
+    )
+
+
+# What is left of a plan
+
+
+def test_what_is_left_may_depend_on_what_is_done_and_is_numbered_after_it() -> None:
+    plan = checked(Plan("parallel", (step("x", "1", "2"), step("y", "x", "9"), step("2"))), (), ["1", "2"])
+    assert [(s.id, s.depends_on) for s in plan.steps] == [("x", ("1", "2")), ("y", ("x",))]
+    assert plan.notes == (
+        "Step '2' appears twice; the second was left out.",
+        "Step 'y' depended on '9', which does not exist.",
+    )
+    made = renumbered(replace(plan, notes=()), 4)
+    assert [(s.id, s.depends_on) for s in made.steps] == [("5", ("1", "2")), ("6", ("5",))]
+
+
+def test_without_a_model_what_can_still_be_done_stays_as_it_was() -> None:
+    last = replace(step("5", "3", "4"), any_input=True)
+    left = (step("6", "5"), step("3", "2"), step("4", "1"), last, step("7", "3"), step("8"))
+    assert kept(left, ["2"]) == (step("6", "5"), step("4", "1"), replace(last, depends_on=("4",)), step("8"))
+    assert kept(left, []) == left
+    assert kept(left, ["1", "2"]) == (step("8"),)

@@ -1,9 +1,12 @@
 """A goal becomes one clear sentence: by rules where they are sure, by a model where it keeps the meaning."""
 
+from pathlib import Path
+
 import pytest
 
 from consumers import understand
-from consumers.understand import PROMPT, Understanding
+from consumers.tools.workspace import Workspace
+from consumers.understand import PROMPT, Reader, Understanding
 from schemas.errors import EffectFailed, ErrorInfo, InvalidInput
 from schemas.events import Event, Exchange, GoalSubmitted, GoalUnderstood, RunProgressed, StageFailed
 from schemas.plan import ToolCall
@@ -15,6 +18,10 @@ QUESTION = "What is a Redis stream?"
 """Rules are sure that it is simple, and of nothing else: confidence 0.7."""
 
 
+READER = Reader(lambda _name: Workspace(Path(__file__).parent))
+"""One who knows no experts."""
+
+
 def understood(events: list[Event]) -> GoalUnderstood:
     first, progress = events
     assert isinstance(first, GoalUnderstood)
@@ -24,7 +31,7 @@ def understood(events: list[Event]) -> GoalUnderstood:
 
 async def understanding(goal: GoalSubmitted, answer: object = None) -> tuple[GoalUnderstood, ScriptedContext[None]]:
     ctx = ScriptedContext[None](answers={"understand": answer} if answer else {})
-    return understood(await understand.handle(goal, ctx)), ctx
+    return understood(await READER.handle(goal, ctx)), ctx
 
 
 @pytest.mark.parametrize(
@@ -32,7 +39,7 @@ async def understanding(goal: GoalSubmitted, answer: object = None) -> tuple[Goa
 )
 async def test_what_passed_no_door_is_checked_as_there(goal: str, code: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        await understand.handle(GoalSubmitted(goal=goal), ScriptedContext[None]())
+        await READER.handle(GoalSubmitted(goal=goal), ScriptedContext[None]())
     assert refusal.value.code == code
 
 
@@ -111,7 +118,7 @@ async def test_the_project_and_the_session_go_on() -> None:
 
 
 async def test_a_goal_that_is_given_up_ends_its_run_with_the_reason() -> None:
-    stage, error = understand.stage(), ErrorInfo("stage.timeout", "Too slow.")
+    stage, error = understand.stage(READER), ErrorInfo("stage.timeout", "Too slow.")
     assert stage.on_dead
     assert await stage.on_dead(GoalSubmitted(goal="x"), error, ScriptedContext()) == [
         StageFailed(stage="understand", error=error)

@@ -239,7 +239,9 @@ def test_the_process_environment_is_read_by_default(tmp_path: Path, monkeypatch:
     assert load().settings.model == "none"
 
 
-@pytest.mark.parametrize(("key", "value"), [("tools_dir", "tools"), ("approved_tools", "ssh_run")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("tools_dir", "tools"), ("strategies_dir", "s"), ("approved_tools", "ssh_run")]
+)
 def test_a_projects_file_can_not_run_code_or_approve_tools(key: str, value: str, tmp_path: Path) -> None:
     assert refused(tmp_path, f'{key} = "{value}"').code == "settings.personal"
-    assert loaded(tmp_path, "", {key: value}).origins[key].startswith("flag ")
+    assert loaded(tmp_path, "", {key: "value"}).origins[key].startswith("flag ")

@@ -1,6 +1,7 @@
 """kill -9 on any stage in mid-run: a new one goes on, and every run ends exactly once."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
@@ -26,10 +27,10 @@ async def ends(workshop: Workshop) -> dict[str, list[RunFinished]]:
     return found
 
 
-async def doubled_events(workshop: Workshop) -> list[str]:
-    """Ids that stand twice on one stream."""
+async def doubled_events(workshop: Workshop, streams: Iterable[str] = (*STAGES.values(), "results")) -> list[str]:
+    """Ids that stand twice on one of these streams."""
     twice: list[str] = []
-    for stream in (*STAGES.values(), "results"):
+    for stream in streams:
         ids = Counter(entry.envelope.id for entry in await workshop.entries(stream) if entry.envelope)
         twice += [event_id for event_id, count in ids.items() if count > 1]
     return twice

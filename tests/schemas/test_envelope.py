@@ -17,34 +17,47 @@ from schemas.events import (
     AnswerProgressed,
     CancelRequested,
     ChatMessage,
+    DeadlinePassed,
+    DeadlineSet,
+    DelegationRequested,
     Event,
     Exchange,
+    ExchangeCompleted,
     Fields,
     GoalSubmitted,
     GoalUnderstood,
     InferenceRequested,
     Metadata,
     PlanProposed,
+    QuestionAnswered,
+    QuestionAsked,
+    ReplanRequested,
     RunFinished,
     RunProgressed,
     StageFailed,
     StageTime,
     StepFinished,
+    StepHandedOff,
     StepReady,
     StepSummary,
 )
-from schemas.plan import Plan, Spent, Step, ToolCall, Usage
+from schemas.plan import Done, Plan, Progress, Spent, Step, ToolCall, Usage
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 ERROR = ErrorInfo("some.code", "It went wrong.", "Try again.")
 USAGE = Usage("tiny", 2, 30, 40, 0.5)
 SPENT = Spent("plan", AT, USAGE)
 CALL = ToolCall("read_file", {"path": "отчёт «1».txt"})
-STEP = Step("2", "заголовок", "做点什么", "read", ("1",), "a text", CALL, final=True)
-PLAN = Plan("react", (STEP,), aggregate=True, notes=("note",))
+STEP = Step(
+    "2", "заголовок", "做点什么", "tool", "memo", "veronica", "notes", ("1",), True, "a text", CALL, inner=True
+)  # fmt: skip
+PLAN = Plan("react", (STEP,), aggregate=True, quorum=2, revisable=True, notes=("note",))
+PROGRESS = Progress(2, ("seen",), ("{}",), ("read_file",), "best", "{}")
 
 SAMPLES: tuple[Event, ...] = (
-    GoalSubmitted(goal="goal \u2028 😀", project="p", session="s", history=(Exchange("q", "a"),)),
+    GoalSubmitted(
+        goal="goal \u2028 😀", project="p", session="s", history=(Exchange("q", "a"),), strategy="swarm", expert="memo"
+    ),
     GoalUnderstood(
         restated="r",
         category="multi_step",
@@ -52,6 +65,9 @@ SAMPLES: tuple[Event, ...] = (
         first_step="f",
         project="p",
         session="s",
+        context="c",
+        expert="memo",
+        strategy="swarm",
         calls=(CALL,),
         question="q",
         question_alone=True,
@@ -59,10 +75,51 @@ SAMPLES: tuple[Event, ...] = (
         source="model",
         spent=(SPENT,),
     ),
-    PlanProposed(restated="r", plan=PLAN, project="p", session="s", spent=(SPENT,)),
-    StepReady(step=STEP, goal="g", strategy="react", project="p", inputs={"1": "text"}),
+    PlanProposed(
+        restated="r", plan=PLAN, project="p", session="s", context="c", expert="memo", revision=1, spent=(SPENT,)
+    ),
+    StepReady(
+        step=STEP, goal="g", project="p", session="s", context="c", inputs={"1": "text"}, progress=PROGRESS, reply="yes"
+    ),
+    DelegationRequested(step=STEP, goal="g", project="p", context="c", inputs={"1": "text"}),
+    QuestionAsked(
+        question_id="r.1",
+        step_id="2",
+        question="?",
+        choices=("yes", "no"),
+        approval=True,
+        expires=AT,
+        progress=PROGRESS,
+        spent=SPENT,
+    ),
+    QuestionAnswered(question_id="r.1", answer="да"),
+    StepHandedOff(step_id="2", capability="c", expert="schedule", reason="r", progress=PROGRESS, spent=SPENT),
+    ReplanRequested(
+        restated="r",
+        revision=1,
+        why="w",
+        done=(Done(STEP, "failed", "o", "e"),),
+        left=(STEP,),
+        strategy="parallel",
+        project="p",
+        session="s",
+        context="c",
+        expert="memo",
+    ),
+    DeadlineSet(at=AT, question_id="r.1"),
+    DeadlinePassed(question_id="r.1"),
+    ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo"),
     StepFinished(
-        step_id="2", status="partial", output="o", method="react", tools=("read_file",), error=ERROR, spent=SPENT
+        step_id="2",
+        status="partial",
+        output="o",
+        source="model",
+        agent="veronica",
+        expert="memo",
+        tools=("read_file",),
+        settles=True,
+        error=ERROR,
+        spent=SPENT,
     ),
     StageFailed(stage="plan", error=ERROR),
     CancelRequested(reason="enough"),
@@ -84,6 +141,7 @@ SAMPLES: tuple[Event, ...] = (
         stages=(StageTime("plan", 0.5, 2, USAGE),),
         error=ERROR,
     ),
+    ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo"),
     InferenceRequested(
         effect="e/answer",
         request="hash",

@@ -30,7 +30,7 @@ from tests.consumers.tools.hostile import CALLS, Hostile
 
 CANARY = "canary-of-the-outside"
 LIMITS = Limits(seconds=10, memory=256 << 20, file=1 << 20, output=20_000, processes=24, files=64)
-EVENT = StepReady(step=Step("1", "t", "Do it."), goal="Do it.", strategy="react")
+EVENT = StepReady(step=Step("1", "t", "Do it."), goal="Do it.")
 
 needs_sandbox = pytest.mark.skipif(not sandbox.working(None), reason="bubblewrap does not work here")
 MODES = [pytest.param(None, id="sandbox", marks=needs_sandbox), pytest.param("", id="limits only")]

@@ -13,13 +13,13 @@ from consumers.tools.ask_user import AskUser
 from consumers.tools.finish import Finish
 from consumers.tools.list_directory import ListDirectory
 from consumers.tools.read_file import ReadFile
-from consumers.tools.registry import BUILT_IN, MAX_CHARACTERS, Registry, built_in, carried_out, in_folder
+from consumers.tools.registry import BUILT_IN, MAX_CHARACTERS, NO, YES, Registry, built_in, carried_out, in_folder
 from consumers.tools.run_terminal_cmd import RunTerminalCmd
 from consumers.tools.ssh_run import SshRun
 from consumers.tools.tool import Asked, Site, ToolArguments
 from consumers.tools.workspace import Workspace
 from schemas.errors import CouldNotStart, InvalidInput, ToolRefused
-from schemas.events import StepFinished, StepReady
+from schemas.events import QuestionAsked, StepFinished, StepReady
 from schemas.inference import Question
 from schemas.plan import Step, ToolCall
 from streams.testing import ScriptedContext
@@ -107,7 +107,7 @@ async def test_a_new_tool_takes_one_new_file_and_a_model_can_use_it(
     assert "shout(text): a text in capitals" in registry.described
     said = Question("", "", registry.action).parse('{"tool": "shout", "thought": "so", "text": "hello"}')
     ctx = ScriptedContext[None](answers={"act-1": said, "act-2": Finish("", "done")})
-    event = StepReady(step=Step("1", "t", "Shout hello."), goal="Shout hello.", strategy="react")
+    event = StepReady(step=Step("1", "t", "Shout hello."), goal="Shout hello.")
     (finished,) = await Executor(lambda _: Workspace(tmp_path), 5, registry).handle(event, ctx)
     assert isinstance(finished, StepFinished)
     assert (finished.status, finished.output, finished.tools) == ("ok", "done", ("shout",))
@@ -184,17 +184,16 @@ def test_a_tool_that_needs_approval_asks_unless_settings_approve_it() -> None:
     BUILT_IN.require_approval(ReadFile("", "a.md"))
 
 
-async def test_nobody_can_be_asked_yet_so_a_model_hears_that_and_nothing_is_done(tmp_path: Path) -> None:
-    asked, far = AskUser("", "Which one?"), SshRun("", "gpu-1", ("reboot",))
-    ctx = ScriptedContext[None](answers={"act-1": asked, "act-2": far, "act-3": Finish("", "done")})
-    event = StepReady(step=Step("1", "t", "Do it."), goal="Do it.", strategy="react")
+async def test_a_call_that_somebody_must_agree_to_waits_for_them_and_nothing_is_done(tmp_path: Path) -> None:
+    far = SshRun("", "gpu-1", ("reboot",))
+    ctx = ScriptedContext[None](answers={"act-1": far})
+    event = StepReady(step=Step("1", "t", "Do it."), goal="Do it.")
     registry = Registry.of(built_in(), CONFIGURED)
-    (finished,) = await Executor(lambda _: Workspace(tmp_path), 5, registry).handle(event, ctx)
-    assert isinstance(finished, StepFinished)
-    assert (finished.status, finished.output) == ("ok", "done")
-    assert "ask_user failed: Nobody can be asked here: Which one? [question.nobody]" in ctx.asked[1][1].user
-    assert "ssh_run failed: Nobody can be asked here" in ctx.asked[2][1].user
-    assert [name for name, _ in ctx.called] == ["tool-1"]
+    (waits,) = await Executor(lambda _: Workspace(tmp_path), 5, registry).handle(event, ctx)
+    assert isinstance(waits, QuestionAsked)
+    assert (waits.choices, waits.approval) == ((YES, NO), True)
+    assert "reboot" in waits.question
+    assert ctx.called == []
 
 
 def test_what_only_looks_may_be_done_again_and_what_may_write_may_not() -> None:

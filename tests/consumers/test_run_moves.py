@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers import aggregate
-from consumers.run_state import AT_ONCE, UNLOCKS, RunState
+from consumers.release import AT_ONCE
+from consumers.run_moves import AggregateEvent
+from consumers.run_state import UNLOCKS, RunState
 from schemas.errors import ErrorInfo
 from schemas.events import (
     CancelRequested,
@@ -24,7 +26,7 @@ from schemas.events import (
 )
 from schemas.plan import Plan, Spent, Step, StepStatus, Usage
 from streams.testing import ScriptedContext
-from tests.consumers.events import START, after
+from tests.consumers.events import START, after, unlisted
 
 FINAL = {"ok", "partial", "failed", "blocked", "skipped"}
 FAILED = StageFailed(stage="plan", error=ErrorInfo("stage.timeout", "Too slow."))
@@ -42,7 +44,7 @@ def proposed(*steps: Step, notes: tuple[str, ...] = ()) -> PlanProposed:
 def ended(id_: str, status: StepStatus = "ok", output: str = "", error: ErrorInfo | None = None) -> StepFinished:
     spent = Spent("step-execute", after(2), Usage("big", 1, 10, 20, 0.25))
     return StepFinished(
-        step_id=id_, status=status, output=output or f"out {id_}", method="react", spent=spent, error=error
+        step_id=id_, status=status, output=output or f"out {id_}", source="model", spent=spent, error=error
     )
 
 
@@ -65,13 +67,13 @@ class Run:
     ends: list[RunFinished] = field(default_factory=list[RunFinished])
     seconds: float = 2.0
 
-    def __call__(self, *events: PlanProposed | StepFinished | StageFailed | CancelRequested) -> list[Event]:
+    def __call__(self, *events: AggregateEvent) -> list[Event]:
         """What the last of these events led to."""
         said: list[Event] = []
         for event in events:
             self.seconds += 1
             ctx = ScriptedContext(self.state, now=after(self.seconds))
-            said = at_once(aggregate.handle(event, ctx))
+            said = at_once(aggregate.handle(event, ctx, unlisted))
             self.state = msgspec.json.decode(msgspec.json.encode(ctx.state), type=RunState)
             assert self.state == ctx.state, "state survives being stored"
             self.released += [e for e in said if isinstance(e, StepReady)]
@@ -194,9 +196,9 @@ def test_a_deep_plan_of_20_hands_each_output_to_the_next_step() -> None:
     assert [end.status for end in run.ends] == ["completed"]
 
 
-def test_a_released_step_carries_the_goal_the_project_and_the_strategy_of_its_run() -> None:
+def test_a_released_step_carries_the_goal_and_the_project_of_its_run() -> None:
     ready, progress = Run()(proposed(step("1")))[:2]
-    assert ready == StepReady(step=step("1"), goal="Do all.", strategy="react", project="shop")
+    assert ready == StepReady(step=step("1"), goal="Do all.", project="shop")
     assert progress == RunProgressed(kind="task_start", stage="aggregate", step_id="1", text="title 1")
 
 
@@ -294,7 +296,7 @@ def test_a_run_can_be_cancelled_before_its_plan_comes() -> None:
 
 
 async def test_a_run_whose_own_event_is_given_up_ends_as_failed() -> None:
-    stage, error = aggregate.stage(), ErrorInfo("stage.error", "Boom.")
+    stage, error = aggregate.stage(unlisted), ErrorInfo("stage.error", "Boom.")
     assert stage.on_dead
     said = StageFailed(stage="aggregate", error=error)
     ctx = ScriptedContext(RunState())

@@ -1,0 +1,1 @@
+"""Strategies: shapes of plans, one file each."""

@@ -1,0 +1,134 @@
+"""Strategies are found by name, and chosen by what is wanted, by category and by kind; a new one is one new file."""
+
+from itertools import product
+from pathlib import Path
+from textwrap import dedent
+from typing import get_args
+
+import pytest
+
+from consumers import strategies as package
+from consumers.experts import STRATEGIES, read_expert
+from consumers.plan import stage
+from consumers.strategies.registry import BUILT_IN, Strategies, built_in, in_folder
+from schemas.errors import CouldNotStart
+from schemas.events import GoalUnderstood, PlanProposed
+from schemas.plan import Category, TaskKind
+from streams.testing import ScriptedContext
+from tests.consumers.test_experts import BEEKEEPER
+
+MISSION = {
+    "simple", "react", "extended_thinking", "swarm", "consensus", "tree_of_thoughts", "hierarchical",
+    "department_heads", "parallel",
+}  # fmt: skip
+
+
+def test_every_strategy_of_the_mission_is_there_in_a_file_of_its_name() -> None:
+    assert set(BUILT_IN.by_name) == MISSION == set(STRATEGIES)
+    for name, strategy in BUILT_IN.by_name.items():
+        assert (strategy.name, type(strategy).__module__) == (name, f"{package.__name__}.{name}")
+        assert 5 < len(strategy.description) <= 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "category", "wanted", "chosen"),
+    [
+        ("fast", "simple", "", "simple"),
+        ("reasoning", "simple", "", "simple"),
+        ("complex", "simple", "", "parallel"),
+        ("coding", "investigate", "", "react"),
+        ("coding", "multi_step", "", "react"),
+        ("execution", "multi_step", "", "react"),
+        ("reasoning", "multi_step", "", "extended_thinking"),
+        ("planning", "multi_step", "", "department_heads"),
+        ("general", "multi_step", "", "parallel"),
+        ("complex", "multi_step", "", "parallel"),
+        ("fast", "multi_step", "", "simple"),
+        ("fast", "simple", "consensus", "consensus"),
+        ("fast", "simple", "no_such", "simple"),
+    ],
+)
+def test_a_strategy_is_chosen_by_who_wants_it_then_by_category_then_by_kind(
+    kind: TaskKind, category: Category, wanted: str, chosen: str
+) -> None:
+    assert BUILT_IN.choose(kind, category, wanted).name == chosen
+
+
+def test_every_goal_gets_a_strategy() -> None:
+    for kind, category in product(get_args(TaskKind), get_args(Category)):
+        assert BUILT_IN.choose(kind, category).name in MISSION
+
+
+# A new strategy is one new file
+
+TWICE = '''\
+    """`twice`: ask again."""
+
+    from typing import ClassVar
+
+    from consumers.strategies.strategy import Ask, Brief, Strategy
+    from schemas.plan import Plan, Step
+
+
+    class Twice(Strategy):
+        """The same twice."""
+
+        name: ClassVar[str] = "double_check"
+        description: ClassVar[str] = "two answers"
+        suits: ClassVar[tuple[str, ...]] = ("general",)
+
+        async def shape(self, brief: Brief, ask: Ask) -> Plan:
+            """Two steps."""
+            return Plan(self.name, (Step("a", "once", brief.goal), Step("b", "twice", brief.goal, depends_on=("a",))))
+'''
+
+
+@pytest.mark.parametrize("where", ["the user's folder", "the package"])
+async def test_a_new_strategy_takes_one_new_file_and_plans_are_made_by_it(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "twice.py").write_text(dedent(TWICE))
+    if where == "the package":
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+        strategies = Strategies.of(built_in())
+    else:
+        strategies = Strategies.of([*built_in(), *in_folder(tmp_path)])
+    for wanted in ("", "double_check"):
+        event = GoalUnderstood(restated="Do it.", category="multi_step", kind="general", strategy=wanted)
+        proposed, _ = await stage(strategies=strategies).handle(event, ScriptedContext())
+        assert isinstance(proposed, PlanProposed)
+        assert proposed.plan.strategy == "double_check"
+        assert [(s.id, s.title, s.depends_on) for s in proposed.plan.steps] == [
+            ("1", "once", ()),
+            ("2", "twice", ("1",)),
+        ]
+    path = tmp_path / "beekeeper.yaml"
+    path.write_text(BEEKEEPER + "strategy: double_check\n", encoding="utf-8")
+    assert read_expert(path, strategies.by_name).strategy == "double_check"
+
+
+def test_a_folder_that_is_not_there_has_no_strategies(tmp_path: Path) -> None:
+    assert list(in_folder(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("nonsense(", "line 1: SyntaxError"),
+        ("\n\nraise ValueError('no')", "line 3: ValueError: no"),
+        (
+            dedent(TWICE).replace('"double_check"', '"Double check"'),
+            "line 9: Twice is no strategy: its name is",
+        ),
+        (dedent(TWICE).replace("    description", "    other"), "line 9: Twice is no strategy: it has no description"),
+        (dedent(TWICE).replace('"general"', '"hard"'), "line 9: Twice is no strategy: it suits what is none of fast,"),
+        (dedent(TWICE).replace('"double_check"', '"react"'), "Two strategies are called react: in "),
+    ],
+)
+def test_a_broken_strategy_is_named_with_file_and_line(text: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text(text)
+    with pytest.raises(CouldNotStart) as caught:
+        Strategies.of([*built_in(), *in_folder(tmp_path)])
+    assert caught.value.code == "strategy.broken"
+    assert problem in caught.value.message
+    assert str(tmp_path / "twice.py") in caught.value.message
