@@ -13,7 +13,9 @@ from uuid import uuid4
 import anyio
 import msgspec
 
+from consumers.experts import FOLDER, Expert
 from consumers.intake import goal_submitted
+from consumers.roster import Folders
 from deploy.settings import load
 from deploy.wiring import Victoria, opened
 from llm.engine import Generation
@@ -51,6 +53,26 @@ def in_turn(*replies: Reply) -> Says:
     return lambda asked: next(left, ModelFailed("model.refused", f"The test has no more for {asked.prompt!r}."))
 
 
+def act(tool: str, **arguments: str) -> Reply:
+    """An action of a loop, as a model says it."""
+    return {"tool": tool, "thought": "", **arguments}
+
+
+def finish(answer: str) -> Reply:
+    """The last action of a loop."""
+    return act("finish", answer=answer)
+
+
+def step(id_: str, instruction: str, expert: str = "backend", *needs: str) -> dict[str, Any]:
+    """A step as a model proposes it."""
+    return {"id": id_, "title": f"Step {id_}", "instruction": instruction, "expert": expert, "depends_on": needs}
+
+
+def decomposition(*steps: Mapping[str, Any], aggregate: bool = True) -> Reply:
+    """A plan as a model proposes it."""
+    return {"intent": "what is wanted", "steps": steps, "aggregate": aggregate}
+
+
 @dataclass
 class Model:
     """Says for each prompt, by its file's name, what it is to say. What it has nothing for, it refuses."""
@@ -63,6 +85,8 @@ class Model:
         self.engine = ScriptedEngine(self._reply, slots=8, delay=self.delay)
 
     def _reply(self, request: Generation) -> str | Exception:
+        if len(request.messages) == 1:
+            return "Hi."  # a trial, of an engine that had failed
         system, user = (message.content for message in request.messages)
         name = next(each.name for each in PROMPTS if system.startswith(each.system))
         asked = Asked(name, system, user, request.schema)
@@ -79,12 +103,20 @@ class House:
 
     victoria: Victoria
     folder: Path
-    model: Model | None
+    model: Model
 
     @property
     def asked(self) -> list[str]:
         """The names of the prompts the model was asked, in turn."""
-        return [each.prompt for each in self.model.asked] if self.model else []
+        return [each.prompt for each in self.model.asked]
+
+    def heard(self, name: str) -> list[Asked]:
+        """What the model was asked by one prompt."""
+        return [each for each in self.model.asked if each.prompt == name]
+
+    def expert(self, name: str) -> Expert:
+        """An expert there is."""
+        return Folders(FOLDER).roster().experts[name]
 
     async def submit(
         self,
@@ -98,9 +130,13 @@ class House:
     ) -> str:
         """Publish a goal; its run's id. `fields` are further ones of GoalSubmitted."""
         run_id = run_id or f"run-{uuid4().hex[:8]}"
-        submitted = msgspec.structs.replace(goal_submitted(goal, "", session, history), **fields)
-        await self.victoria.submit([(run_id, submitted)], limits)
+        submitted = goal_submitted(goal, self.victoria.projects.main, session, history)
+        await self.victoria.submit([(run_id, msgspec.structs.replace(submitted, **fields))], limits)
         return run_id
+
+    async def publish(self, run_id: str, event: Event, stream: str) -> None:
+        """Publish an event of a run from outside."""
+        await self.victoria.publisher.add(run_id, event, stream)
 
     async def run(self, goal: str, **fields: Any) -> RunFinished:
         """Submit a goal and wait for its end."""
@@ -149,10 +185,10 @@ async def at_work(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     own = {name: str(folder.parent / f"{folder.name}-{name}") for name in FOLDERS}
-    chosen = {"redis_url": url, "prefix": prefix, "model": "none" if says is None else "local"}
+    chosen = {"redis_url": url, "prefix": prefix, "grace": "1", "model": "none" if says is None else "local"}
     async with opened(load({**own, **chosen, **settings}, {}, folder), url) as victoria:
-        model = Model(says, delay) if says is not None else None
-        if model:
+        model = Model(says or {}, delay)
+        if says is not None:
             victoria.engines.use("local", model.engine)
         worker = victoria.worker(await victoria.needed())
         async with anyio.create_task_group() as tasks:
