@@ -24,8 +24,7 @@ class StepView(msgspec.Struct, frozen=True):
 
 
 class RunView(msgspec.Struct, frozen=True):
-    """A run for people: `queued` until its plan came, then `running` until it ended, and `waiting` while all that goes
-    on is that questions to people are open."""
+    """A run for people: `queued` until its plan came, then `running` until it ended."""
 
     run_id: str
     status: RunStatus
@@ -137,7 +136,6 @@ async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[Goa
 def _status(state: RunState) -> RunStatus:
     if state.finished:
         return state.finished.status
-    if not state.plan:
-        return "queued"
-    under_way = {step.status for step in state.steps.values()}
-    return "waiting" if "waiting" in under_way and "running" not in under_way else "running"
+    if any(step.status == "waiting" for step in state.steps.values()):
+        return "running" if any(step.status == "running" for step in state.steps.values()) else "waiting"
+    return "running" if state.plan else "queued"

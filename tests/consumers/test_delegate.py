@@ -9,6 +9,7 @@ import pytest
 from consumers import delegate
 from consumers.agent_load import AgentLoad
 from consumers.agents import Agents, task_id
+from consumers.delegate import Delegation
 from schemas.errors import ErrorInfo
 from schemas.events import DelegationRequested, StepFinished
 from schemas.plan import Limits, Step, Usage

@@ -1,16 +1,19 @@
 """Sessions: turns in line, what was said before, and that nothing stops a line for good."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 import pytest
 from redis.crc import key_slot
 
-from consumers import intake, sessions, understand
+from consumers import intake, sessions
 from consumers.admission import admit
 from consumers.run_state import STAGE, RunState
 from consumers.sessions import NotYet, Sessions, Turn
+from consumers.tools.workspace import Workspace
+from consumers.understand import Reader
 from schemas.errors import InvalidInput, Overloaded
 from schemas.events import Exchange, ExchangeCompleted, GoalSubmitted, Metadata, RunFinished
 from streams.append import Publisher
@@ -385,7 +388,7 @@ async def test_what_was_said_in_the_session_goes_before_what_came_with_the_goal(
     for run in ("one", "two"):
         ctx = ScriptedContext[None]()
         ctx.run_id = run
-        await understand.handle(goal, ctx, kept)
+        await Reader(lambda _project: Workspace(Path(__file__).parent), sessions=kept).handle(goal, ctx)
         ((_, question),) = ctx.asked
         said_before.append([word in question.user for word in ("CHERRY!", "answer of one")])
         await kept.keep(run, completed(run))
@@ -397,7 +400,7 @@ async def test_a_session_without_a_past_takes_no_trust_from_a_goal(workshop: Wor
     for run in ("one", "two"):
         ctx = ScriptedContext[None]()
         ctx.run_id = run
-        await understand.handle(goal, ctx, kept)
+        await Reader(lambda _project: Workspace(Path(__file__).parent), sessions=kept).handle(goal, ctx)
         await kept.keep(run, completed(run))
         trusts.append(ctx.trust)
     assert trusts == ["user", "tool"], "answers may hold what tools read"
