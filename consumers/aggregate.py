@@ -58,7 +58,7 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
 
 async def _output(state: RunState, ctx: Context[RunState]) -> str:
     """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other."""
-    plain, several = output(state), len(answers(state))
+    plain, several = output(state), len({said for _, said in answers(state)})
     if state.plan and state.plan.aggregate and several > 1 and not (state.settled or state.limit):
         # Each answer is cut by itself: a long one must not push the others out.
         cut = concatenated(state, FUSED_CHARACTERS // several)

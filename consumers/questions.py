@@ -24,7 +24,7 @@ LONGEST = 16_000
 """Characters of an answer."""
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class OpenQuestion(msgspec.Struct, frozen=True):
     """A question that waits for a person's answer, and whose it is."""
 
     run_id: str
@@ -75,22 +75,22 @@ class Questions:
         at = asking.asked_at.timestamp() if asking.asked_at else 0
         await self._client.zadd(self._keys.questions(partition), {asking.id: at})
 
-    async def waiting(self) -> AsyncIterator[Waiting]:
+    async def waiting(self) -> AsyncIterator[OpenQuestion]:
         """Those that wait, of each partition the oldest first. What no longer waits is taken off the list."""
         for partition in self._keys.of_stream("aggregate"):
             key = self._keys.questions(partition)
             for raw in cast("list[bytes]", await self._client.zrange(key, 0, MOST - 1)):
                 question_id = raw.decode()
                 found = await self._find(question_id)
-                if isinstance(found, Waiting):
+                if isinstance(found, OpenQuestion):
                     yield found
                 elif found != "coming":
                     await self._client.zrem(key, raw)
 
-    async def find(self, question_id: str) -> Waiting:
+    async def find(self, question_id: str) -> OpenQuestion:
         """A question that waits. Raises InvalidInput `question.unknown`, `question.closed`."""
         found = await self._find(question_id)
-        if isinstance(found, Waiting):
+        if isinstance(found, OpenQuestion):
             return found
         if found == "closed":
             raise InvalidInput(
@@ -102,7 +102,7 @@ class Questions:
             "question.unknown", f"There is no question {question_id[:120]!r}.", "`victoria questions` shows them."
         )
 
-    async def _find(self, question_id: str) -> "Waiting | str":
+    async def _find(self, question_id: str) -> "OpenQuestion | str":
         """The question, or `unknown`, `closed`, or `coming`: its run's state does not say so yet."""
         run_id = run_of(question_id)
         if not run_id:
@@ -113,7 +113,7 @@ class Questions:
         state = msgspec.json.decode(data, type=RunState)
         for step_id, asking in waiting(state):
             if asking.id == question_id:
-                return Waiting(run_id, step_id, state.goal, asking)
+                return OpenQuestion(run_id, step_id, state.goal, asking)
         if question_id in state.asked:
             return "closed"
         return "unknown" if state.finished else "coming"

@@ -136,4 +136,6 @@ async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[Goa
 def _status(state: RunState) -> RunStatus:
     if state.finished:
         return state.finished.status
+    if any(step.status == "waiting" for step in state.steps.values()):
+        return "running" if any(step.status == "running" for step in state.steps.values()) else "waiting"
     return "running" if state.plan else "queued"

@@ -33,6 +33,9 @@ from schemas.events import (
 )
 from streams.topology import Topology
 
+AFTERWARDS = (memory_compress.NAME,)
+"""Stages that no run waits for: what they do can be done later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

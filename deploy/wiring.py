@@ -12,19 +12,17 @@ import msgspec
 import structlog
 
 from consumers.admission import admit
-from consumers.agent_load import AgentLoad
 from consumers.clock import seconds_left
-from consumers.delegate import Delegation
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
-from consumers.questions import Questions
+from consumers.questions import OpenQuestion, Questions
 from consumers.redis_store import RedisStore
 from consumers.run_view import PlanView, RunView, goal_of, plan_view, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
-from deploy.agents import agents
+from deploy.agents import delegation
 from deploy.embedded import embedded
 from deploy.engines import Engines
 from deploy.people import experts, strategies
@@ -41,12 +39,11 @@ from schemas.errors import (
     ToolRefused,
     VictoriaError,
 )
-from schemas.events import CancelRequested, GoalSubmitted
+from schemas.events import CancelRequested, GoalSubmitted, QuestionAnswered
 from schemas.plan import Limits
 from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
-from streams.endings import ended
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.topology import Topology
@@ -196,6 +193,17 @@ class Victoria:
         """What a run was asked for. Raises InvalidInput with code `run.unknown`."""
         return await goal_of(self.client, self.keys, run_id)
 
+    @property
+    def questions(self) -> Questions:
+        """The questions to people that wait."""
+        return Questions(self.client, self.keys)
+
+    async def answer(self, question: OpenQuestion, answer: str) -> None:
+        """Publish a person's checked answer; the first one counts. Raises NotReachable."""
+        event, of = QuestionAnswered(question_id=question.asking.id, answer=answer), question.asking.id
+        with reachable(self.url):
+            await self.publisher.add(question.run_id, event, self.topology.entries[QuestionAnswered], about=of)
+
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
         return await view(self.client, self.keys, run_id)
@@ -274,8 +282,6 @@ def wired(
     tools = registry(settings)
     plans = strategies(settings)
     folders = experts(settings, tools, plans)
-    others = agents(settings)
-    load = AgentLoad(client, keys, others.urls, settings.delegate_at_once)
     return topology(
         Parts(
             workspaces=workspaces,
@@ -283,7 +289,7 @@ def wired(
             questions=Questions(client, keys),
             left=partial(seconds_left, client, keys),
             sessions=sessions,
-            delegation=Delegation(others, load, partial(ended, client, keys)),
+            delegation=delegation(settings, client, keys),
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=tools,

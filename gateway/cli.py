@@ -20,6 +20,7 @@ try:
         models,
         plan,
         publish,
+        questions,
         run,
         serve_http,
         sessions,
@@ -46,6 +47,8 @@ app.command("worker")(work.worker)
 app.command("serve")(serve_http.serve)
 app.command("publish")(publish.publish)
 app.command("cancel")(cancel.cancel)
+app.command("questions")(questions.questions)
+app.command("answer")(questions.reply)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
 app.command("tail")(tail.tail)

@@ -37,7 +37,10 @@ class RunReport(msgspec.Struct, omit_defaults=False):
         meta = self.metadata
         model = self.model + (f" at {meta.node}" if ":" in meta.node else "")
         tokens = f"{self.tokens} tokens" + (f" ({meta.tokens_cached} cached)" if meta.tokens_cached else "")
+        for text in meta.notes:
+            note(text, "yellow")
         facts = [self.status, f"method {self.method}", f"model {model}", tokens]
+        facts += [f"by {meta.delegated_to}"] if meta.delegated_to else []
         note(" · ".join([*facts, f"{meta.seconds:.2f} s"]), "dim")
         note(" · ".join(f"{part.stage} {part.seconds:.2f} s" for part in self.stages), "dim")
         note(f"run {self.run_id}", "dim")

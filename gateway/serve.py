@@ -10,6 +10,7 @@ import anyio
 import msgspec
 
 from consumers.offers import backend_of
+from consumers.topology import AFTERWARDS
 from deploy.wiring import Victoria, backends_of, foreground
 from gateway.interrupt import stopping_on_signals, unless
 from gateway.progress import Progress
@@ -62,7 +63,7 @@ def settle_in() -> None:
 async def missing_stages(victoria: Victoria) -> list[str]:
     """The stages that must be started for runs to go on: of the inference consumers none, as long as there is one."""
     live = await victoria.live()
-    stages = foreground(await victoria.needed())
+    stages = [stage for stage in foreground(await victoria.needed()) if stage not in AFTERWARDS]
     asked = any(live[stage] for stage in stages if backend_of(stage))
     return [stage for stage in stages if not live[stage] and not (asked and backend_of(stage))]
 

@@ -99,13 +99,14 @@ class Publisher:
             )
         return results
 
-    async def add(self, run_id: str, event: Event, stream: str, trust: Trust = "user") -> bool:
-        """Append one more event of a run from outside, of each type once; whether it was new. It has the limits of the
-        run's first event. Raises redis errors."""
+    async def add(self, run_id: str, event: Event, stream: str, trust: Trust = "user", about: str = "") -> bool:
+        """Append one more event of a run from outside, of each type once, or once for all it is `about`; whether it was
+        new. It has the limits of the run's first event. Raises redis errors."""
         partition = self._keys.of_run(run_id)
         limits = await self._limits(self._keys.run(partition, run_id))
-        marker, name, data = self._entry(partition, run_id, event, trust, limits)
-        return await self._scripts.append_once(marker, self._keys.stream(partition, stream), name, name, data)
+        marker, name, data = self._entry(partition, run_id, event, trust, limits, about)
+        field = f"{name}:{about}" if about else name
+        return await self._scripts.append_once(marker, self._keys.stream(partition, stream), field, name, data)
 
     async def _limits(self, run: str) -> Limits | None:
         first = cast("bytes | None", await self._client.hget(run, SUBMITTED))
@@ -115,12 +116,12 @@ class Publisher:
             return None
 
     def _entry(
-        self, partition: str, run_id: str, event: Event, trust: Trust, limits: Limits | None
+        self, partition: str, run_id: str, event: Event, trust: Trust, limits: Limits | None, about: str = ""
     ) -> tuple[str, str, bytes]:
         """Marker, type and event for the script."""
         name = type(event).__name__
         envelope = Envelope(
-            id=derived_id(run_id, name),
+            id=derived_id(run_id, name, *([about] if about else [])),
             run=run_id,
             v=event.version,
             at=datetime.now(UTC),

@@ -42,7 +42,7 @@ SHARE = estimated(question("1").messages, ANSWER)
 
 async def fan_out(event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
     steps = [Step(str(number), event.goal, event.goal) for number in range(STEPS)]
-    return [StepReady(step=step, goal=event.goal, strategy="simple") for step in steps]
+    return [StepReady(step=step, goal=event.goal) for step in steps]
 
 
 async def answer(event: StepReady, ctx: Any) -> Sequence[Event]:

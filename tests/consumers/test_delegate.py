@@ -9,6 +9,7 @@ import pytest
 from consumers import delegate
 from consumers.agent_load import AgentLoad
 from consumers.agents import Agents, task_id
+from consumers.delegate import Delegation
 from schemas.errors import ErrorInfo
 from schemas.events import DelegationRequested, StepFinished
 from schemas.plan import Limits, Step, Usage
@@ -47,7 +48,7 @@ class Office:
         self.load = AgentLoad(workshop.client, workshop.keys, ["veronica"], 4)
 
     def stage(self, timeout: float = 10.0) -> AnyStage:
-        return delegate.stage(Agents({"veronica": self.agent.url}, timeout=timeout), self.load, self._over)
+        return delegate.stage(Delegation(Agents({"veronica": self.agent.url}, timeout=timeout), self.load, self._over))
 
     async def _over(self, runs: Collection[str]) -> Collection[str]:
         return await ended(self.workshop.client, self.workshop.keys, runs)
@@ -190,7 +191,7 @@ async def test_what_other_steps_gave_is_data_that_stays_in_its_place(agent: Fake
 
 
 async def test_a_request_that_is_given_up_ends_its_step() -> None:
-    on_dead = delegate.stage(Agents({}), ALONE, no_run).on_dead
+    on_dead = delegate.stage(Delegation(Agents({}), ALONE, no_run)).on_dead
     assert on_dead
     error = ErrorInfo("entry.poisoned", "Too often.")
     (end,) = await on_dead(ASKED, error, ScriptedContext())

@@ -1,6 +1,7 @@
 """Sessions: turns in line, what was said before, and that nothing stops a line for good."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -11,12 +12,15 @@ from consumers import intake, sessions
 from consumers.admission import admit
 from consumers.run_state import STAGE, RunState
 from consumers.sessions import NotYet, Sessions, Turn
+from consumers.tools.workspace import Workspace
+from consumers.understand import Reader
 from schemas.errors import InvalidInput, Overloaded
 from schemas.events import Exchange, ExchangeCompleted, GoalSubmitted, Metadata, RunFinished
 from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client
 from streams.keys import Keys
+from streams.testing import ScriptedContext
 from tests.workshop import Workshop, eventually
 
 HOSTILE = (
@@ -373,3 +377,30 @@ async def test_what_is_refused_at_the_door_is_in_no_line(
     assert view.line == ("run-1", "run-3")
     # Those that are known are not refused, however full it is.
     assert await admit(goals[:4], "intake", publisher, kept) == ["known"] * 4
+
+
+async def test_what_was_said_in_the_session_goes_before_what_came_with_the_goal(
+    workshop: Workshop, kept: Sessions
+) -> None:
+    given = (Exchange("BANANA?", "CHERRY!"),)
+    goal = GoalSubmitted(goal="Помоги с анализом данных о продажах", session="trip", history=given)
+    said_before: list[list[bool]] = []
+    for run in ("one", "two"):
+        ctx = ScriptedContext[None]()
+        ctx.run_id = run
+        await Reader(lambda _project: Workspace(Path(__file__).parent), sessions=kept).handle(goal, ctx)
+        ((_, question),) = ctx.asked
+        said_before.append([word in question.user for word in ("CHERRY!", "answer of one")])
+        await kept.keep(run, completed(run))
+    assert said_before == [[True, False], [False, True]]
+
+
+async def test_a_session_without_a_past_takes_no_trust_from_a_goal(workshop: Workshop, kept: Sessions) -> None:
+    goal, trusts = GoalSubmitted(goal="ls docs", session="trip"), list[str]()
+    for run in ("one", "two"):
+        ctx = ScriptedContext[None]()
+        ctx.run_id = run
+        await Reader(lambda _project: Workspace(Path(__file__).parent), sessions=kept).handle(goal, ctx)
+        await kept.keep(run, completed(run))
+        trusts.append(ctx.trust)
+    assert trusts == ["user", "tool"], "answers may hold what tools read"

@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 import msgspec
-import pytest
 
 from consumers.intake import goal_submitted
 from consumers.sessions import Said, Turn
@@ -41,7 +40,7 @@ async def working(victoria: Victoria, *stages: str, workers: int = 1) -> AsyncGe
             worker.stop()
 
 
-async def ends_of(victoria: Victoria, results: Results, *runs: str) -> dict[str, RunFinished]:
+async def ends_of(results: Results, *runs: str) -> dict[str, RunFinished]:
     """How these runs end, in the order in which they do."""
     ends: dict[str, RunFinished] = {}
     with anyio.fail_after(30):
@@ -77,7 +76,7 @@ async def test_ten_turns_submitted_at_once_are_answered_in_order_by_two_workers(
         alone = [(f"alone-{n}", goal_submitted(reading(n), session=f"alone {n}")) for n in range(10)]
         await victoria.submit([goal for pair in zip(goals, alone, strict=True) for goal in pair])
         async with working(victoria, workers=2):
-            await ends_of(victoria, results, *runs, *(run for run, _ in alone))
+            await ends_of(results, *runs, *(run for run, _ in alone))
 
             async def all_kept() -> bool:
                 view = await victoria.sessions.show("trip")
@@ -107,7 +106,7 @@ async def test_the_next_turn_knows_what_was_said_without_memory_compress(
         results = await Results.from_now(victoria)
         await victoria.submit([(run, goal_submitted(reading(1), session="trip")) for run in ("one", "two")])
         async with working(victoria, "understand", "plan", "step-execute", "aggregate"):
-            await ends_of(victoria, results, "one", "two")
+            await ends_of(results, "one", "two")
         (exchange,) = await seen_by(victoria, "two")
         assert exchange == Exchange(reading(1), "This is number 1.\n")
         async with working(victoria, "memory-compress"):
@@ -133,10 +132,10 @@ async def test_a_turn_that_fails_or_is_cancelled_does_not_stop_the_next(
         await victoria.submit([(run, goal_submitted(goal, session="trip")) for run, goal in goals.items()])
         async with working(victoria, "aggregate"):
             await victoria.cancel("cancelled")
-            await ends_of(victoria, results, "cancelled")
+            await ends_of(results, "cancelled")
         results = await Results.from_now(victoria)
         async with working(victoria):
-            ends = await ends_of(victoria, results, "failed", "completed")
+            ends = await ends_of(results, "failed", "completed")
         assert [(run, end.status) for run, end in ends.items()] == [("failed", "failed"), ("completed", "completed")]
         assert await seen_by(victoria, "completed") == ()
         view = await victoria.sessions.show("trip")
@@ -145,14 +144,14 @@ async def test_a_turn_that_fails_or_is_cancelled_does_not_stop_the_next(
 
 
 async def test_a_goal_given_up_by_understand_does_not_stop_the_next(
-    redis_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, prefix: str, tmp_path: Path
 ) -> None:
     async with victoria_of(redis_url, prefix, tmp_path) as victoria:
         results = await Results.from_now(victoria)
         bad = msgspec.structs.replace(goal_submitted("hi", session="trip"), goal="")
         await victoria.submit([("bad", bad), ("good", goal_submitted(reading(2), session="trip"))])
         async with working(victoria):
-            ends = await ends_of(victoria, results, "bad", "good")
+            ends = await ends_of(results, "bad", "good")
         assert {run: end.status for run, end in ends.items()} == {"bad": "failed", "good": "completed"}
 
 
@@ -171,6 +170,6 @@ async def test_who_waits_for_a_turn_says_so_and_goes_on_when_that_is_cancelled(
             await eventually(said)
         await victoria.cancel("one")
         async with working(victoria):
-            ends = await ends_of(victoria, results, "one", "two")
+            ends = await ends_of(results, "one", "two")
         assert ends["two"].status == "completed"
         assert await victoria.waiting("two") is None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deploy.agents import agents
 from deploy.settings import Settings, load
@@ -24,9 +25,9 @@ def test_agents_are_named_one_by_one() -> None:
 
 
 def test_an_agent_never_delegates_to_itself() -> None:
-    both = {"victoria_url": "http://a:8010", "veronica_url": "http://b:8011"}
-    assert set(agents(Settings(**both)).urls) == {"veronica"}
-    assert set(agents(Settings(**both, agent="veronica")).urls) == {"victoria"}
+    both = Settings(victoria_url="http://a:8010", veronica_url="http://b:8011")
+    assert set(agents(both).urls) == {"veronica"}
+    assert set(agents(replace(both, agent="veronica")).urls) == {"victoria"}
     assert set(agents(Settings(agent="qa", agents="qa=http://c:1")).urls) == set()
 
 

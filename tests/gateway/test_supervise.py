@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.gateway.conftest import WITHIN, Call, Cli, Running
 
-STAGES = {"understand", "plan", "step-execute", "aggregate"}
+STAGES = {"understand", "plan", "step-execute", "aggregate", "memory-compress"}
 
 
 def ready(running: Running, stages: set[str]) -> dict[str, int]:

@@ -78,22 +78,6 @@ SAMPLES: tuple[Event, ...] = (
     PlanProposed(
         restated="r", plan=PLAN, project="p", session="s", context="c", expert="memo", revision=1, spent=(SPENT,)
     ),
-    StepReady(
-        step=STEP, goal="g", project="p", session="s", context="c", inputs={"1": "text"}, progress=PROGRESS, reply="yes"
-    ),
-    DelegationRequested(step=STEP, goal="g", project="p", context="c", inputs={"1": "text"}),
-    QuestionAsked(
-        question_id="r.1",
-        step_id="2",
-        question="?",
-        choices=("yes", "no"),
-        approval=True,
-        expires=AT,
-        progress=PROGRESS,
-        spent=SPENT,
-    ),
-    QuestionAnswered(question_id="r.1", answer="да"),
-    StepHandedOff(step_id="2", capability="c", expert="schedule", reason="r", progress=PROGRESS, spent=SPENT),
     ReplanRequested(
         restated="r",
         revision=1,
@@ -106,9 +90,10 @@ SAMPLES: tuple[Event, ...] = (
         context="c",
         expert="memo",
     ),
-    DeadlineSet(at=AT, question_id="r.1"),
-    DeadlinePassed(question_id="r.1"),
-    ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo"),
+    StepReady(
+        step=STEP, goal="g", project="p", session="s", context="c", inputs={"1": "text"}, progress=PROGRESS, reply="yes"
+    ),
+    DelegationRequested(step=STEP, goal="g", project="p", context="c", inputs={"1": "text"}),
     StepFinished(
         step_id="2",
         status="partial",
@@ -121,6 +106,20 @@ SAMPLES: tuple[Event, ...] = (
         error=ERROR,
         spent=SPENT,
     ),
+    QuestionAsked(
+        question_id="r.1",
+        step_id="2",
+        question="?",
+        choices=("yes", "no"),
+        approval=True,
+        expires=AT,
+        progress=PROGRESS,
+        spent=SPENT,
+    ),
+    QuestionAnswered(question_id="r.1", answer="да"),
+    StepHandedOff(step_id="2", capability="c", expert="schedule", reason="r", progress=PROGRESS, spent=SPENT),
+    DeadlineSet(at=AT, question_id="r.1"),
+    DeadlinePassed(question_id="r.1"),
     StageFailed(stage="plan", error=ERROR),
     CancelRequested(reason="enough"),
     RunProgressed(kind="task_end", stage="aggregate", text="t", step_id="2", status="blocked", plan=PLAN),
@@ -264,6 +263,11 @@ def test_the_first_version_after_the_known_ones_is_refused_as_newer_even_if_it_l
 @pytest.mark.parametrize("version", [0, -1, -(10**15)])
 def test_a_version_that_never_was_is_malformed(version: int) -> None:
     assert code("StageFailed", entry(SAMPLES[5], v=version)) == "event.malformed"
+
+
+@pytest.mark.parametrize("limits", [{"tokens": -1}, {"calls": 10**13}, {"ends": "2026-01-01T00:00:00"}, [], 5])
+def test_limits_that_make_no_sense_are_malformed(limits: object) -> None:
+    assert code("StageFailed", entry(SAMPLES[5], limits=limits)) == "event.malformed"
 
 
 @pytest.mark.parametrize("name", ["", "Event", "goalsubmitted", "x" * 10_000])
