@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,8 @@ class FakeAgent:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await self._heard(reader, writer)
+            with suppress(asyncio.IncompleteReadError, ConnectionError):  # who gave up before it had asked
+                await self._heard(reader, writer)
         finally:
             if self.left:
                 writer.transport.abort()
