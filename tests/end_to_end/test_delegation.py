@@ -220,7 +220,7 @@ BAD: dict[str, tuple[Script, str]] = {
 
 async def test_whatever_an_agent_does_instead_the_run_ends_here(victoria: Victoria) -> None:
     async with fake_agent() as agent:
-        await victoria.work(agent.url, VICTORIA_DELEGATE_TIMEOUT="1")
+        await victoria.work(agent.url, VICTORIA_DELEGATE_TIMEOUT="4")
         for number, (name, (script, why)) in enumerate(BAD.items()):
             agent.script = script
             await victoria.forgive()
