@@ -17,7 +17,8 @@ async def admit(
     sessions: Sessions,
     limits: Limits | None = None,
 ) -> list[Published]:
-    """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice.
+    """Publish (run id, goal) pairs; what became of each. Trying again publishes nothing twice. `limits` hold for each
+    run.
 
     Raises Overloaded (`intake.overloaded`, `session.overloaded`) with the results when some were refused, after all
     that fit were published; of a session's turns, those that are refused come behind those that were not. Raises redis

@@ -107,7 +107,7 @@ def _value(key: str, hint: Any, given: Any, anchor: Path, *, typed: bool) -> Any
     if key in ("search_url", "victoria_url", "veronica_url"):
         _check_http_url(value)
     if key == "time_zone" and value:
-        ZoneInfo(value)  # raises KeyError or ValueError
+        _check_time_zone(value)
     if key in ("local_model", "mlx_model", "ssh_key") and value:
         return str(_placed(value, anchor))
     return _placed_model(value, anchor) if key == "model" else value
@@ -150,6 +150,13 @@ def is_http_url(url: str) -> bool:
         )
     except ValueError:  # its port is no number
         return False
+
+
+def _check_time_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except OSError:  # a folder of zones
+        raise ValueError(name) from None
 
 
 def _check_http_url(url: str) -> None:

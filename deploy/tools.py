@@ -42,11 +42,11 @@ def zone(name: str) -> tzinfo:
     """A time zone by its name; the system's for none. Where the system has none that makes sense, its offset of now."""
     if name:
         return ZoneInfo(name)
-    from tzlocal import get_localzone  # late: most starts of a process don't need it
+    from tzlocal import reload_localzone  # late: one that names its zone does without
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            return get_localzone()
+            return reload_localzone()
     except (LookupError, ValueError, OSError):
         return datetime.now().astimezone().tzinfo or UTC
 

@@ -12,9 +12,7 @@ import msgspec
 import structlog
 
 from consumers.admission import admit
-from consumers.agent_load import AgentLoad
 from consumers.clock import seconds_left
-from consumers.delegate import Delegation
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import OpenQuestion, Questions
@@ -24,7 +22,7 @@ from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
-from deploy.agents import agents
+from deploy.agents import delegation
 from deploy.embedded import embedded
 from deploy.engines import Engines
 from deploy.people import experts, strategies
@@ -46,7 +44,6 @@ from schemas.plan import Limits
 from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
-from streams.endings import ended
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.topology import Topology
@@ -285,8 +282,6 @@ def wired(
     tools = registry(settings)
     plans = strategies(settings)
     folders = experts(settings, tools, plans)
-    others = agents(settings)
-    load = AgentLoad(client, keys, others.urls, settings.delegate_at_once)
     return topology(
         Parts(
             workspaces=workspaces,
@@ -294,7 +289,7 @@ def wired(
             questions=Questions(client, keys),
             left=partial(seconds_left, client, keys),
             sessions=sessions,
-            delegation=Delegation(others, load, partial(ended, client, keys)),
+            delegation=delegation(settings, client, keys),
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=tools,

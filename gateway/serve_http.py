@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from typing import Annotated
 
+import msgspec
 import typer
 
 from consumers.experts import FOLDER
@@ -36,7 +37,8 @@ def serve(
     """
     from gateway.http import server  # late: importing it takes 0.2 s
 
-    settings = loaded.settings
+    given = {"http_host": host, "http_port": port}
+    settings = msgspec.structs.replace(loaded.settings, **{k: v for k, v in given.items() if v is not None})
     one_of(Folders(FOLDER, settings.experts_dir).roster(), settings.agent)
 
     async def work(victoria: Victoria) -> None:
@@ -51,5 +53,5 @@ def serve(
             await server.serve(victoria, listener, settings.agent, stop)
             note("stopped")
 
-    with server.listening(host or settings.http_host, settings.http_port if port is None else port) as listener:
-        with_victoria(loaded, work)
+    with server.listening(settings.http_host, settings.http_port) as listener:
+        with_victoria(msgspec.structs.replace(loaded, settings=settings), work)

@@ -116,6 +116,7 @@ class _Reading:
         self.span: tuple[date, date] | None = None
         self.minutes: float | None = None
         self.half_of_day: float | None = None
+        self.day_of_week: float | None = None
 
     def _on(self, first: date, last: date | None = None) -> None:
         span = first, last or first
@@ -142,8 +143,10 @@ class _Reading:
         self._on(self.today + timedelta(days=days))
 
     def weekday(self, weekday: float) -> None:
-        """It is on the next day of this name; today is one too."""
-        self.from_today((weekday - self.today.weekday()) % 7)
+        """It is on the day of this name that the rest speaks of, else on the next one; today is one too."""
+        if self.day_of_week not in (None, weekday):
+            raise _Unclear("names two days")
+        self.day_of_week = weekday
 
     def in_week(self, weeks: float = 0, weekday: float | None = None, days: float = 10) -> None:
         """It is in the week so many weeks from this one: on a day, or on `days`, coded as in dates.toml."""
@@ -178,7 +181,7 @@ class _Reading:
 
     def span_and_time(self, day: date | None) -> Span:
         """What was said; a time alone is on `day`, by default today."""
-        first, last = self.span or (day or self.today,) * 2
+        first, last = self._named_day() or self.span or (day or self.today,) * 2
         if first.year not in YEARS or last.year not in YEARS:
             raise _Unclear("is too far away")
         if self.half_of_day is not None and self.minutes is None:
@@ -186,6 +189,15 @@ class _Reading:
         if self.minutes is not None and first != last:
             raise _Unclear("names a time, but no day")
         return Span(first, last, None if self.minutes is None else int(self.minutes))
+
+    def _named_day(self) -> tuple[date, date] | None:
+        if self.day_of_week is None:
+            return None
+        first, last = self.span or (self.today, self.today + timedelta(days=6))
+        named = first + timedelta(days=(self.day_of_week - first.weekday()) % 7)
+        if named > last or (last - first).days > 6:
+            raise _Unclear("names two days")
+        return named, named
 
 
 class _Form(NamedTuple):
@@ -230,8 +242,6 @@ _FORMS = _forms(
         "weekday": ["weekday=weekday"],
         "in_week": [
             "weeks=week weekday=weekday",
-            "weeks=week days weekday=weekday",
-            "weekday=weekday weeks=week days",
             "weeks=week days=days",
             "days=days",
         ],

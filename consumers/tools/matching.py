@@ -50,7 +50,7 @@ class _Dense:
 
 
 class _Word:
-    """A word, also with another ending, or as the beginning of a longer one."""
+    """A word, and if it has more than two letters also with another ending, or as the beginning of a longer one."""
 
     def __init__(self, word: str) -> None:
         self._word = word
@@ -67,7 +67,8 @@ class _Word:
     def _like(self, word: str) -> float:
         if word not in self._known:
             shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, self._word, strict=False)))
-            alike = shared == len(self._word) or shared >= _LIKE * max(len(word), len(self._word))
+            begins, longer = shared == len(self._word), max(len(word), len(self._word))
+            alike = len(self._word) > 2 and (begins or shared >= _LIKE * longer)
             self._known[word] = 1.0 if word == self._word else 0.6 if alike else 0.0
         return self._known[word]
 

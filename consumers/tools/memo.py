@@ -1,6 +1,6 @@
 """`memo_*`: a project's notes."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, ClassVar
 
 from anyio import to_thread
@@ -65,6 +65,10 @@ class MemoWrite(_Memo, frozen=True, tag="memo_write"):
                 raise _unknown(given)
             return f"Changed note {_line(note, site.now)}"
         note = Note(id=site.new_id, at=site.now, text=self.text, tags=_tags(self.tags))
+        # A small model is apt to say in its next round what it said before; all rounds of a step have the same `now`.
+        for other in await site.records.scan(Note, site.now, site.now + timedelta(milliseconds=1)):
+            if other.text == note.text and other.id != note.id:
+                return f"That is written down already: {_line(other, site.now)}"
         await site.records.add(note)  # it is there already where the same call is done again
         return f"Wrote note {_line(note, site.now)}"
 

@@ -84,6 +84,9 @@ class ScheduleCreate(_Schedule, frozen=True, tag="schedule_create"):
             place=self.place.strip(),
             notes=self.notes.strip(),
         )
+        for other in await site.records.scan(Entry, start, start + timedelta(milliseconds=1)):
+            if (other.title, other.at, other.end) == (title, start, end) and other.id != entry.id:
+                return await _told("Already there:", other, site)
         await site.records.add(entry)  # it is there already where the same call is done again
         return await _told("Created", entry, site)
 

@@ -24,7 +24,7 @@ class NoForeigners:
         """Pass a request on, or refuse it."""
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         host, origin = headers.get("host", self._host), headers.get("origin")
-        if not is_here(host, self._host) or (origin is not None and urlsplit(origin).netloc != host):
+        if not is_here(host, self._host) or origin not in (None, f"http://{host}", f"https://{host}"):
             problem = InvalidInput(
                 "http.foreign",
                 "This request comes from elsewhere.",

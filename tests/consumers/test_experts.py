@@ -11,6 +11,7 @@ import pytest
 from consumers.experts import FOLDER, STRATEGIES, Expert, read_expert
 from consumers.roster import Folders, Roster
 from consumers.routing import Router
+from consumers.tools.registry import BUILT_IN
 from schemas.errors import InvalidInput
 
 BEEKEEPER = """\
@@ -60,6 +61,34 @@ def test_all_that_the_mission_names_are_there() -> None:
     for expert in roster.experts.values():
         assert {"en", "ru", "zh"} <= expert.keywords.sure.keys(), expert.name
         assert expert.strategy in STRATEGIES
+
+
+def test_every_tool_that_an_expert_names_is_there() -> None:
+    roster = Folders(FOLDER, tools=BUILT_IN.names).roster()
+    assert roster.problems == ()
+    assert roster.experts == Folders(FOLDER).roster().experts
+    for name in ("memo", "schedule"):
+        own = {tool for tool in BUILT_IN.names if tool.startswith(f"{name}_")}
+        assert own <= set(roster.experts[name].tools)
+        for other in roster.experts.values():
+            assert other.name == name or not own & set(other.tools)
+
+
+@pytest.mark.parametrize(
+    ("tools", "line", "says"),
+    [
+        ("tools: [finish, memo_serch]\n", 13, ["there is no tool 'memo_serch'", "Did you mean memo_search?"]),
+        ("tools:\n- finish\n- fly\n", 15, ["there is no tool 'fly'", "The tools are ask_user, finish, "]),
+    ],
+)
+def test_a_tool_that_is_none_is_told_with_its_line(tmp_path: Path, tools: str, line: int, says: list[str]) -> None:
+    path = written(tmp_path, BEEKEEPER + tools)
+    assert read_expert(path).tools, "who does not ask for tools is not told"
+    (problem,) = Folders(tmp_path, tools=BUILT_IN.names).roster().problems
+    assert problem.code == "expert.invalid"
+    assert f"beekeeper.yaml:{line}: " in problem.message
+    for part in says:
+        assert part in f"{problem.message} {problem.hint}"
 
 
 def test_the_agents_have_the_profiles_of_the_mission() -> None:

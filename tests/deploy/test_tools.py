@@ -1,5 +1,6 @@
 """Settings say what tools may use, and which files and folders they reach."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,21 @@ def test_what_is_no_host_is_refused(host: str) -> None:
 def test_what_is_no_address_of_a_search_server_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="search_url"):
         load({"search_url": url}, {}, tmp_path)
+
+
+def test_the_time_zone_is_the_one_that_is_named_or_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    noon = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    assert f"{noon.astimezone(allowed(Settings(time_zone='Asia/Tokyo')).zone):%H:%M}" == "21:00"
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    assert f"{noon.astimezone(allowed(Settings()).zone):%H:%M}" == "14:00"
+    monkeypatch.setenv("TZ", "Nowhere/At-all")
+    assert noon.astimezone(allowed(Settings()).zone) == noon
+
+
+@pytest.mark.parametrize("name", ["Nowhere/At-all", "Europe", "../../etc/passwd", "/etc/localtime", "Berlin"])
+def test_what_is_no_time_zone_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"time_zone.*Europe/Berlin"):
+        load({"time_zone": name}, {}, tmp_path)
 
 
 def test_settings_decide_which_tools_there_are(tmp_path: Path) -> None:

@@ -68,3 +68,21 @@ def test_a_file_in_the_users_folder_adds_an_expert_and_a_broken_one_is_told(call
     assert "wrong.yaml:3: there is no field 'titel'. Did you mean title?" in done.err
     data = call("experts", "--json", VICTORIA_EXPERTS_DIR=str(folder)).json()
     assert [problem["code"] for problem in data["problems"]] == ["expert.invalid"]
+
+
+def test_an_expert_may_name_a_tool_of_the_users_own_and_none_that_is_not_there(
+    call: Call, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "beekeeper.yaml").write_text(BEEKEEPER + "tools: [finish, web_search, memo_serch]\n")
+    done = call("experts", VICTORIA_EXPERTS_DIR=str(folder))
+    assert done.code == 1
+    assert "beekeeper.yaml:7: there is no tool 'memo_serch'. Did you mean memo_search?" in done.err
+    (tmp_path / "memo_serch.py").write_text(
+        "from typing import ClassVar\n"
+        "from consumers.tools.tool import Site, ToolArguments\n"
+        "class Serch(ToolArguments, frozen=True, tag='memo_serch'):\n"
+        "    description: ClassVar[str] = 'nothing much'\n"
+        "    async def run(self, site: Site) -> str:\n"
+        "        return ''\n"
+    )
+    assert call("experts", VICTORIA_EXPERTS_DIR=str(folder), VICTORIA_TOOLS_DIR=str(tmp_path)).code == 0

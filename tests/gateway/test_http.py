@@ -166,6 +166,7 @@ BAD: dict[str, Bad] = {
     "a wrong method": ("GET", "/run", None, {}, 405, "http.method", "GET /run"),
     "a foreign page": ("POST", "/run", {"goal": "x"}, {"Origin": "http://x.example"}, 403, "http.foreign", ""),
     "a page of nowhere": ("POST", "/run", {"goal": "x"}, {"Origin": "null"}, 403, "http.foreign", ""),
+    "half a page": ("POST", "/run", {"goal": "x"}, {"Origin": "http://["}, 403, "http.foreign", ""),
     "a foreign name": ("POST", "/run", {"goal": "x"}, {"Host": "x.example:8010"}, 403, "http.foreign", ""),
     "no name": ("POST", "/run", {"goal": "x"}, {"Host": "[x"}, 403, "http.foreign", ""),
 }  # fmt: skip

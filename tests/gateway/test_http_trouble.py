@@ -197,9 +197,3 @@ def test_a_bug_is_500_without_its_inner_life_and_is_logged(cli: Cli) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "bug")
     door.running.until('"event": "http.server"')
     assert door.get("/livez") == {"status": "ok"}
-
-
-def test_doors_are_processes_that_share_nothing_but_the_streams(cli: Cli) -> None:
-    one, other = start(cli), start(cli, "--alone")
-    task_id = other.post("/run", {"goal": GOAL}).json()["task_id"]
-    assert ended(one, task_id)["output"] == ANSWER

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.embedded import embedded
@@ -95,6 +96,31 @@ def test_each_answer_is_a_report_with_json_and_the_project_and_session_go_for_al
     assert {report["output"] for report in reports} == {"This is alpha.txt.\n", "This is gamma.txt.\n"}
     entries = [json.loads(line) for line in call("tail", "intake", "-n", "2", "--json").out.splitlines()]
     assert [entry["event"]["body"]["session"] for entry in entries] == ["theirs", "mine"]
+
+
+def test_what_a_run_may_cost_is_said_by_flags_or_by_settings_for_all(cli: Cli, call: Call) -> None:
+    settings = {"VICTORIA_RUN_TOKENS": "5000", "VICTORIA_RUN_CALLS": "7"}
+
+    def limits(*flags: str, **environ: str) -> dict[str, object] | None:
+        assert call("publish", GOAL, *flags, VICTORIA_PREFIX="limits", **environ).code == 0
+        (entry,) = call("tail", "intake", "-n", "1", "--json", VICTORIA_PREFIX="limits").out.splitlines()
+        return json.loads(entry)["event"].get("limits")
+
+    assert limits() is None
+    assert limits(**settings) == {"tokens": 5000, "calls": 7}
+    assert limits("--tokens", "0", "--calls", "2", **settings) == {"calls": 2}
+    before = datetime.now(UTC)
+    found = limits("--tokens", "100", "--deadline", "60")
+    assert found
+    assert found["tokens"] == 100
+    left = datetime.fromisoformat(str(found["ends"])) - before
+    assert 59 < left.total_seconds() < 90
+    refused = call("publish", GOAL, "--deadline", "nan")
+    assert (refused.code, "[limits.invalid]" in refused.err) == (2, True)
+    lines = b'{"goal": "Read docs/alpha.txt"}\n' * 2
+    assert cli("publish", "--stdin", "--tokens", "9", stdin=lines, VICTORIA_PREFIX="limits").code == 0
+    entries = call("tail", "intake", "-n", "2", "--json", VICTORIA_PREFIX="limits").out.splitlines()
+    assert [json.loads(entry)["event"]["limits"] for entry in entries] == [{"tokens": 9}] * 2
 
 
 def test_lines_are_published_as_they_come_and_ctrl_c_keeps_them(cli: Cli, call: Call) -> None:

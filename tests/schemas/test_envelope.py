@@ -265,6 +265,11 @@ def test_a_version_that_never_was_is_malformed(version: int) -> None:
     assert code("StageFailed", entry(SAMPLES[5], v=version)) == "event.malformed"
 
 
+@pytest.mark.parametrize("limits", [{"tokens": -1}, {"calls": 10**13}, {"ends": "2026-01-01T00:00:00"}, [], 5])
+def test_limits_that_make_no_sense_are_malformed(limits: object) -> None:
+    assert code("StageFailed", entry(SAMPLES[5], limits=limits)) == "event.malformed"
+
+
 @pytest.mark.parametrize("name", ["", "Event", "goalsubmitted", "x" * 10_000])
 def test_an_unknown_type_is_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
