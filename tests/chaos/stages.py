@@ -170,7 +170,7 @@ def _answer(request: Generation) -> str:
     user = request.messages[-1].content
     asked = str(request.schema)
     if "Understanding" in asked:
-        category = "investigate" if "nvestigate" in user else "simple"
+        category = "multi_step" if "nvestigate" in user else "simple"
         return f'{{"restated":"?","category":"{category}","first_step":""}}'
     if "Decomposition" in asked:
         return (
