@@ -5,6 +5,9 @@ from typing import NamedTuple
 from consumers.strategies.strategy import EXPERT, Brief, Colleague
 from schemas.plan import How, Plan, Step
 
+ASSISTANT = "assistant"
+"""The rank of those who keep something, and have no opinion."""
+
 
 class Department(NamedTuple):
     """A department with a head, and its specialists, who fits best first."""
@@ -30,6 +33,11 @@ def fitting(brief: Brief) -> list[Colleague]:
     """Those for whom something speaks, who fits best first."""
     known, needs = {brief.expert, *brief.claimed}, set(brief.needs)
     return [each for each in ranked(brief) if each.name in known or needs & each.capabilities.keys()]
+
+
+def advisers(brief: Brief) -> list[Colleague]:
+    """Those who can say something to any goal, who fits best first."""
+    return [each for each in ranked(brief) if each.rank != ASSISTANT]
 
 
 def departments(brief: Brief) -> list[Department]:

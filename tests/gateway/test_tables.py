@@ -203,7 +203,7 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    commands = "run ask up worker publish cancel status tail events tools experts config doctor"
+    commands = "run ask up worker serve publish cancel status plan tail events tools experts strategies config doctor"
     assert commands.split() == COMMANDS
 
 
