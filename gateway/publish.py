@@ -15,7 +15,7 @@ from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.lines import Line, batches, read
-from gateway.options import Calls, Deadline, Json, Tokens, configured, with_victoria
+from gateway.options import Calls, Deadline, Expert, Json, Strategy, Tokens, configured, with_victoria
 from gateway.report import RunReport
 from gateway.screen import answer, emit, note
 from gateway.serve import missing_stages
@@ -44,6 +44,8 @@ def publish(
     wait: Annotated[bool, typer.Option("--wait", metavar="", help="Wait for the answers; workers must run.")] = False,
     project: Annotated[str, typer.Option(metavar="NAME", help="An allowed project; by default the main one.")] = "",
     session: Annotated[str, typer.Option(metavar="ID", help="A conversation this goal belongs to.")] = "",
+    strategy: Strategy = "",
+    expert: Expert = "",
     tokens: Tokens = None,
     calls: Calls = None,
     deadline: Deadline = None,
@@ -64,7 +66,9 @@ def publish(
     async def work(victoria: Victoria) -> bool:
         submit = Submit(victoria, partial(victoria.limits, tokens, calls, deadline), patient=stdin)
         if goal is not None:
-            return await _publish(submit, _alone(accepted(victoria, goal, project, session)), wait, as_json)
+            return await _publish(
+                submit, _alone(accepted(victoria, goal, project, session, strategy, expert)), wait, as_json
+            )
         if sys.stdin.isatty():
             note('Type goals as {"goal": "..."}, one a line; Ctrl-D ends.')
         return await _publish(submit, _from_stdin(victoria, project, session), wait, as_json)

@@ -12,7 +12,7 @@ from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
-from gateway.options import Calls, Deadline, Json, Tokens, configured, with_victoria
+from gateway.options import Calls, Deadline, Expert, Json, Strategy, Tokens, configured, with_victoria
 from gateway.progress import Progress
 from gateway.report import RunReport
 from gateway.screen import ERR, emit
@@ -37,6 +37,8 @@ def run(
     timeout: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the answer; the run is kept.")
     ] = None,
+    strategy: Strategy = "",
+    expert: Expert = "",
     tokens: Tokens = None,
     calls: Calls = None,
     deadline: Deadline = None,
@@ -50,7 +52,7 @@ def run(
 
     async def work(victoria: Victoria) -> RunReport:
         victoria.engines.check(await victoria.engines.wanted())
-        taken = accepted(victoria, goal, project, session)
+        taken = accepted(victoria, goal, project, session, strategy, expert)
         limits = partial(victoria.limits, tokens, calls, deadline)
         with Progress() as progress:
             return RunReport.of(taken.run_id, await run_goal(victoria, taken, limits, progress, timeout))

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import anyio
+from msgspec.structs import replace
 
 from consumers.intake import goal_submitted
+from deploy.people import require
 from deploy.wiring import Victoria
 from schemas.errors import NotReachable, VictoriaError
 from schemas.events import AnswerProgressed, GoalSubmitted, RunFinished, RunProgressed
@@ -38,10 +40,14 @@ class Refused(NamedTuple):
     error: VictoriaError
 
 
-def accepted(victoria: Victoria, goal: str, project: str = "", session: str = "") -> Accepted:
+def accepted(
+    victoria: Victoria, goal: str, project: str = "", session: str = "", strategy: str = "", expert: str = ""
+) -> Accepted:
     """One checked goal. Raises InvalidInput."""
     name = victoria.projects.require(project or victoria.projects.main)
-    return Accepted(new_run_id(), goal_submitted(goal, name, session))
+    if strategy or expert:
+        require(victoria.settings, strategy, expert)
+    return Accepted(new_run_id(), replace(goal_submitted(goal, name, session), strategy=strategy, expert=expert))
 
 
 class Results:

@@ -10,6 +10,7 @@ from typing import Any
 
 from consumers.experts import FOLDER, read_expert
 from consumers.roster import Folders
+from consumers.strategies.registry import BUILT_IN
 from deploy.settings import describe
 
 ROOT = Path(__file__).parent.parent
@@ -114,6 +115,15 @@ def test_the_table_of_experts_is_what_their_files_say() -> None:
     )
     table = "\n".join(("| department | expert | does | can |", "|---|---|---|---|", *rows))
     assert printed("experts") == table, f"Put this between the marks:\n{table}"
+
+
+def test_the_table_of_strategies_is_what_their_files_say() -> None:
+    rows = (
+        f"| {name} | {', '.join(strategy.suits) or 'where it is wanted'} | {strategy.description} |"
+        for name, strategy in BUILT_IN.by_name.items()
+    )
+    table = "\n".join(("| strategy | for what is | shape |", "|---|---|---|", *rows))
+    assert printed("strategies") == table, f"Put this between the marks:\n{table}"
 
 
 def test_the_expert_it_shows_is_a_valid_one(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from itertools import cycle
 from typing import ClassVar
 
-from consumers.strategies.fitting import NOBODY, fitting, one_answer, ranked
+from consumers.strategies.fitting import NOBODY, advisers, fitting, one_answer
 from consumers.strategies.strategy import Ask, Brief, Strategy
 from schemas.plan import Plan, Step
 
@@ -26,7 +26,8 @@ class Consensus(Strategy):
 
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
         """A step for each angle, its experts those who fit, in turns."""
-        voters = fitting(brief)[: len(ANGLES)] or ranked(brief)[:1]
+        asked, fit = advisers(brief), fitting(brief)
+        voters = [each for each in asked if each in fit][: len(ANGLES)] or asked[:1]
         if not voters:
             return one_answer(self.name, brief, NOBODY)
         steps = tuple(

@@ -5,6 +5,12 @@ from typing import NamedTuple
 from consumers.strategies.strategy import EXPERT, Brief, Colleague
 from schemas.plan import How, Plan, Step
 
+_TOOLED = frozenset({"execution", "file_operations", "research", "system_admin"})
+"""What is done with tools, of what a goal can need."""
+
+ASSISTANT = "assistant"
+"""The rank of those who keep something, and have no opinion."""
+
 
 class Department(NamedTuple):
     """A department with a head, and its specialists, who fits best first."""
@@ -32,6 +38,11 @@ def fitting(brief: Brief) -> list[Colleague]:
     return [each for each in ranked(brief) if each.name in known or needs & each.capabilities.keys()]
 
 
+def advisers(brief: Brief) -> list[Colleague]:
+    """Those who can say something to any goal, who fits best first."""
+    return [each for each in ranked(brief) if each.rank != ASSISTANT]
+
+
 def departments(brief: Brief) -> list[Department]:
     """The departments that have a head and somebody who fits, the best one's first."""
     ordered = ranked(brief)
@@ -46,6 +57,12 @@ def departments(brief: Brief) -> list[Department]:
 def manner(colleague: Colleague) -> How:
     """How this colleague carries out a part of the work: with tools, unless its own way is to answer."""
     return "answer" if colleague.strategy in ("simple", "extended_thinking") else "react"
+
+
+def manner_for(colleague: Colleague, brief: Brief) -> How:
+    """The same where it is the goal itself that is worked at: without tools where its words ask for none."""
+    hands_on = brief.category == "investigate" or not _TOOLED.isdisjoint(brief.needs)
+    return manner(colleague) if hands_on else "answer"
 
 
 def one_step(strategy: str, brief: Brief, *notes: str) -> Plan:

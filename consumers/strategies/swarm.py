@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from consumers.strategies.fitting import NOBODY, fitting, one_answer, ranked
+from consumers.strategies.fitting import NOBODY, advisers, fitting, one_answer
 from consumers.strategies.strategy import Ask, Brief, Strategy
 from schemas.plan import Plan, Step
 
@@ -17,9 +17,10 @@ class Swarm(Strategy):
 
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
         """A step for each expert."""
-        count = min(MOST, max(FEWEST, len(fitting(brief))))
+        asked = advisers(brief)
+        count = min(MOST, max(FEWEST, sum(each in asked for each in fitting(brief))))
         steps = tuple(
             Step(str(number), each.title, brief.goal, how="answer", expert=each.name)
-            for number, each in enumerate(ranked(brief)[:count], 1)
+            for number, each in enumerate(asked[:count], 1)
         )
         return Plan(self.name, steps, aggregate=len(steps) > 1) if steps else one_answer(self.name, brief, NOBODY)

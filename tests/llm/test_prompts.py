@@ -10,9 +10,13 @@ from schemas.inference import Question
 
 VARIABLES = {
     "understand": {"goal", "history"},
-    "plan": {"goal", "tools"},
-    "answer": {"goal", "inputs"},
-    "act": {"goal", "hint", "tools", "observations"},
+    "decompose": {"goal", "context", "experts", "tools"},
+    "replan": {"goal", "context", "experts", "tools", "done", "left", "why"},
+    "answer": {"goal", "context", "inputs"},
+    "think": {"goal", "context", "inputs"},
+    "vote": {"goal", "context", "inputs"},
+    "choose": {"goal", "context", "candidates"},
+    "act": {"goal", "context", "hint", "tools", "observations"},
     "fuse": {"goal", "answers"},
 }
 
@@ -36,8 +40,9 @@ def test_the_system_part_never_changes_and_is_short(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_what_is_the_same_in_many_requests_comes_before_what_changes(name: str) -> None:
-    order = [variable for variable in prompt(name).variables if variable in {"tools", "observations"}]
-    assert order == sorted(order, key=["tools", "observations"].index)
+    steady = ["tools", "experts", "context", "goal", "observations"]
+    order = [variable for variable in prompt(name).variables if variable in steady]
+    assert order == sorted(order, key=steady.index)
     if "tools" in order:
         assert filled(name, tools="a tool").user.startswith("<tools>a tool</tools>")
 
@@ -55,7 +60,7 @@ def test_text_cannot_leave_its_block(evil: str) -> None:
 
 def test_other_markup_and_dollars_stay_as_they_are() -> None:
     code = "if a < b: print('<div></div>', $HOME, ${x}, $goal)"
-    assert filled("answer", goal=code, inputs="").user == f"<goal>{code}</goal>"
+    assert filled("answer", goal=code, inputs="", context="").user == f"<goal>{code}</goal>"
 
 
 def test_the_block_of_an_empty_variable_is_left_out() -> None:
@@ -91,7 +96,7 @@ def test_a_question_keeps_its_type_and_its_limits() -> None:
     class Reply(msgspec.Struct):
         word: str
 
-    question = prompt("answer").question(Reply, max_tokens=9, priority="background", goal="x", inputs="")
+    question = prompt("answer").question(Reply, max_tokens=9, priority="background", goal="x", inputs="", context="")
     assert (question.answer, question.max_tokens, question.priority) == (Reply, 9, "background")
     assert question.parse('{"word": "x"}') == Reply("x")
 
