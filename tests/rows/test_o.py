@@ -105,7 +105,7 @@ SPECIALISTS = ("marketing", "frontend", "backend", "mobile", "devops", "data_ana
                "qa", "content_writer")  # fmt: skip
 
 
-@pytest.mark.parametrize("name", (*SPECIALISTS, "memo", "schedule", "victoria", "veronica"))
+@pytest.mark.parametrize("name", [*SPECIALISTS, "memo", "schedule", "victoria", "veronica"])
 async def test_O1_every_expert_that_comes_with_victoria_can_be_given_a_goal(house: Build, name: str) -> None:
     async with house({"act": finish("Done."), "answer": "Done.", "think": "Hm.", "decompose": "no"}) as home:
         run = await home.submit("Zzz", expert=name)
