@@ -52,6 +52,23 @@ async def test_B2_a_goal_that_is_surely_an_experts_goes_straight_to_its_step_wit
         assert home.asked == ["act"], "only the step itself asks"
 
 
+@pytest.mark.parametrize(
+    ("goal", "expert"),
+    [
+        ("Create an appointment with the dentist on Friday at 10", "schedule"),
+        ("look up my note about the wifi password", "memo"),
+    ],
+)
+async def test_B2_a_keeper_of_notes_or_calendar_uses_its_tools_whatever_kind_of_goal_it_is(
+    house: Build, goal: str, expert: str
+) -> None:
+    async with house({"act": finish("Done.")}) as home:
+        run = await home.submit(goal)
+        await home.end(run)
+        (ready,) = await home.events(run, StepReady)
+        assert (ready.step.expert, ready.step.how, home.asked) == (expert, "react", ["act"])
+
+
 async def test_B2_a_goal_that_nobodys_words_are_sure_of_is_planned(house: Build) -> None:
     async with house({"understand": understood(RAW), "answer": "So."}) as home:
         run = await home.submit(RAW)

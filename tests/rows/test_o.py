@@ -14,6 +14,7 @@ display_name: Beekeeper
 emoji: 🐝
 title: Looks after bees
 department: garden
+rank: assistant
 strategy: react
 max_iterations: 2
 tools: [finish, list_directory]
@@ -73,7 +74,7 @@ async def test_O1_memo_writes_notes_and_finds_them_again(house: Build) -> None:
     wrote = in_turn(
         act("memo_write", text="The wifi password is 12.", tags="home"),
         finish("Noted."),
-        act("memo_search", query="wifi"),
+        act("memo_search", words="wifi"),
         finish("It is 12."),
     )
     async with house({"act": wrote}) as home:
@@ -107,8 +108,8 @@ SPECIALISTS = ("marketing", "frontend", "backend", "mobile", "devops", "data_ana
 
 @pytest.mark.parametrize("name", [*SPECIALISTS, "memo", "schedule", "victoria", "veronica"])
 async def test_O1_every_expert_that_comes_with_victoria_can_be_given_a_goal(house: Build, name: str) -> None:
-    async with house({"act": finish("Done."), "answer": "Done.", "think": "Hm.", "decompose": "no"}) as home:
-        run = await home.submit("Zzz", expert=name)
+    async with house({"act": finish("Done.")}) as home:
+        run = await home.submit("Zzz", expert=name, strategy="react")
         end = await home.end(run)
         assert (end.status, end.output) == ("completed", "Done.")
         assert (await home.said(run, PlanProposed)).expert == name
