@@ -47,14 +47,14 @@ _TEST = re.compile(r"^(?:async )?def test_([A-Z]\d)_\w+\(", re.MULTILINE)
 
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_has_a_test(row: str) -> None:
-    assert row in tested(), ROWS[row]
+    assert row in covered(), ROWS[row]
 
 
 def test_no_test_is_of_a_row_that_is_not_in_the_table() -> None:
-    assert tested() <= ROWS.keys()
+    assert covered() <= ROWS.keys()
 
 
-def tested() -> set[str]:
+def covered() -> set[str]:
     """The rows that tests beside this file are named for."""
     files = Path(__file__).parent.glob("test_?.py")
     return {row for file in files for row in _TEST.findall(file.read_text(encoding="utf-8"))}
