@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
-from consumers.strategies.fitting import NOBODY, Department, departments, one_answer
+from consumers.strategies.fitting import NOBODY, Department, departments, manner_for, one_answer
 from consumers.strategies.strategy import EXPERT, Ask, Brief, Colleague, Strategy
 from schemas.plan import Plan, Step
 
