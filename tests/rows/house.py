@@ -47,10 +47,15 @@ Says = Reply | Callable[[Asked], Reply]
 """What is always said, or made of what is asked. A mapping is said as JSON."""
 
 
-def in_turn(*replies: Reply) -> Says:
-    """The first reply to the first question, and so on; further ones are refused."""
-    left = iter(replies)
-    return lambda asked: next(left, ModelFailed("model.refused", f"The test has no more for {asked.prompt!r}."))
+def in_turn(*says: Says) -> Says:
+    """The first to the first question, and so on; further ones are refused."""
+    left = iter(says)
+
+    def said(asked: Asked) -> Reply:
+        following = next(left, ModelFailed("model.refused", f"The test has no more for {asked.prompt!r}."))
+        return following(asked) if callable(following) else following
+
+    return said
 
 
 def act(tool: str, **arguments: str) -> Reply:
@@ -162,6 +167,11 @@ class House:
         envelopes = (each.envelope for each in await self.entries(run_id))
         return [each.body for each in envelopes if each and isinstance(each.body, kind)]
 
+    async def at(self, run_id: str, kind: type[Event]) -> tuple[int, ...]:
+        """When a run's first event of a kind came onto its stream, by the server's clock."""
+        entries = await self.entries(run_id)
+        return next(_place(each) for each in entries if each.envelope and isinstance(each.envelope.body, kind))
+
     async def entries(self, run_id: str) -> list[Seen]:
         """All entries of a run, of whatever stream, as they came."""
         v, client = self.victoria, _any(self.victoria.client)
@@ -172,7 +182,7 @@ class House:
                 rows = await client.xrange(v.keys.stream(partition, stream))
                 found += [seen(stream, entry_id, fields) for entry_id, fields in rows]
         own = [each for each in found if each.envelope and each.envelope.run == run_id]
-        return sorted(own, key=lambda each: tuple(map(int, each.id.split("-"))))
+        return sorted(own, key=_place)
 
 
 @asynccontextmanager
@@ -195,6 +205,10 @@ async def at_work(
             await tasks.start(worker.run)
             yield House(victoria, folder, model)
             worker.stop()
+
+
+def _place(entry: Seen) -> tuple[int, ...]:
+    return tuple(map(int, entry.id.split("-")))
 
 
 def _any(client: Any) -> Any:
