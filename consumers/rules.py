@@ -7,6 +7,8 @@ Every text is bounded before it is matched.
 """
 
 import re
+from collections.abc import Iterator
+from functools import cache
 
 import msgspec
 
@@ -29,7 +31,7 @@ _KEPT_START, _KEPT_END = 1_500, 500
 
 _SURE, _SURE_SEVERAL, _SURE_WITH_REST, _QUESTION, _SORTED, _UNSURE = 0.95, 0.9, 0.8, 0.7, 0.5, 0.3
 
-_CALLS = tuple((rules, tuple(pattern(text) for text in rules.patterns)) for rules in RULES.call)
+_SCRIPTS = {"en": re.compile("[A-Za-z]"), "ru": re.compile("[А-яЁё]"), "zh": re.compile("[\u3400-\u9fff]")}
 _PATH = pattern("{path}")
 _SEQUENCE = pattern(RULES.parts.sequence)
 _BEFORE = re.compile(rf"(?:[\s,;:!?。！？，；：…]|{RULES.parts.before})++", re.IGNORECASE)
@@ -43,6 +45,10 @@ _OPENS, _REFERS = pattern(RULES.rest.opens), pattern(RULES.rest.refers)
 _QUESTION_START, _ACTION = pattern(RULES.categories.question), pattern(RULES.categories.action)
 _QUESTION_END = pattern(RULES.categories.question_end)
 _INVESTIGATE, _SEVERAL = pattern(RULES.categories.investigate), pattern(RULES.categories.several)
+
+
+_Patterns = tuple[CallRules, tuple[re.Pattern[str], ...]]
+"""What a call looks like in one language, compiled."""
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -126,7 +132,7 @@ def _call(
     if not 1 < len(text) <= _LONGEST_PART and not quotes.inside(text):
         return None
     wholes = {"alone": text, "dated": quotes.dated(text)} if alone else {"alone": "", "dated": ""}
-    for rules, patterns in _CALLS:
+    for rules, patterns in _in_its_languages(text):
         if not (seen := wholes.get(rules.needs, text)):
             continue
         for candidate in patterns:
@@ -141,6 +147,20 @@ def _call(
         if fits(path, "file_path" if previous.tool == "read_file" else "folder_path", quoted=False, apart=True):
             return _of_path(previous.tool, previous.language, cleaned(path))
     return None
+
+
+def _in_its_languages(text: str) -> Iterator[_Patterns]:
+    """The calls of the languages in whose scripts something is said."""
+    for language, script in _SCRIPTS.items():
+        if script.search(text):
+            yield from _calls_of(language)
+
+
+@cache
+def _calls_of(language: str) -> tuple[_Patterns, ...]:
+    """Compiled when first needed: that takes a while, and mostly one language is spoken."""
+    own = (rules for rules in RULES.call if rules.language == language)
+    return tuple((rules, tuple(pattern(text) for text in rules.patterns)) for rules in own)
 
 
 def _arguments(
