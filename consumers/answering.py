@@ -22,8 +22,8 @@ CONTEXT_CHARACTERS = 2_000
 SURE = 95
 """From this score on, the best candidate is the answer, and nothing else is tried."""
 BY_RULES = (
-    "No model answered, and no rule answers this by itself. By rules alone Victoria lists folders and reads files: "
-    'try "List the files in the folder schemas" or "Read README.md".'
+    "No model answered, and no rule answers this by itself. By rules alone Victoria lists folders, reads files, and "
+    'keeps notes and a calendar: try "Read README.md", "Make a note: the gym code is 4711" or "What is on tomorrow?".'
 )
 
 
