@@ -78,11 +78,19 @@ async def test_O1_memo_writes_notes_and_finds_them_again(house: Build) -> None:
         finish("It is 12."),
     )
     async with house({"act": wrote}) as home:
-        await home.run("make a note that the wifi password is 12")
-        run = await home.submit("look up my note about the wifi password")
+        await home.run("@memo the wifi password is 12")
+        run = await home.submit("@memo what is the wifi password?")
         end = await home.end(run)
         assert (end.metadata.steps[0].expert, end.metadata.steps[0].tools) == ("memo", ("memo_search",))
         assert "The wifi password is 12." in home.heard("act")[-1].user
+
+
+async def test_O1_notes_and_calendar_work_without_any_model(house: Build) -> None:
+    async with house() as home:
+        await home.run("make a note that the wifi password is 12")
+        end = await home.run("look up my note about the wifi password")
+        assert (end.metadata.steps[0].expert, end.method) == ("memo", "rules")
+        assert "the wifi password is 12" in end.output
 
 
 async def test_O1_schedule_creates_queries_and_changes_entries(house: Build) -> None:
