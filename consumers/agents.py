@@ -42,10 +42,11 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """What an agent made, and what it says that its models took for it."""
+    """What an agent made, and what it says that its models took for it. `short` says what kept it from being whole."""
 
     output: str
     usage: Usage = Usage()
+    short: str = ""
 
 
 class _Knowledge(msgspec.Struct, frozen=True):
@@ -73,9 +74,9 @@ class _Answer(msgspec.Struct, frozen=True):
     error: str | _Error | None = None
 
     @property
-    def why(self) -> str:
+    def trouble(self) -> str:
         said = self.error.message if isinstance(self.error, _Error) else self.error
-        return plain(said or self.output or "")[:SAID] or "no word why"
+        return plain(said or "")[:SAID]
 
 
 class _TooMuch(Exception):
@@ -139,7 +140,8 @@ class Agents:
         """Status and body of the answer; no body where the status says it all. Raises httpx errors, _TooMuch."""
         import httpx
 
-        wanted: dict[str, str | int] = {"goal": order.goal, "async_mode": 0}
+        # Its own deadline ends what can't be taken back, as when its machine starts anew.
+        wanted: dict[str, Any] = {"goal": order.goal, "async_mode": 0, "deadline_seconds": self.timeout}
         if order.project:
             wanted["project_context"] = order.project
         if order.max_tokens:
@@ -194,10 +196,11 @@ def _delivery(agent: str, status: int, body: bytes) -> Delivery:
     except (ValueError, RecursionError) as problem:
         raise _garbage(agent, f"what is no answer ({str(problem)[:SAID]})") from problem
     if answer.status == "error":
-        raise AgentFailed("delegation.failed", f"{agent} could not do it: {answer.why}", _LOOK)
+        why = answer.trouble or plain(answer.output or "")[:SAID] or "no word why"
+        raise AgentFailed("delegation.failed", f"{agent} could not do it: {why}", _LOOK)
     if not answer.output or not answer.output.strip():
         raise _garbage(agent, "no output")
-    return Delivery(answer.output, answer.knowledge.usage)
+    return Delivery(answer.output, answer.knowledge.usage, answer.trouble)
 
 
 _LOOK = "Its own logs say more."

@@ -58,11 +58,12 @@ class Delegation:
         return [
             StepFinished(
                 step_id=event.step.id,
-                status="ok",
+                status="partial" if delivery.short else "ok",
                 output=delivery.output,
                 source="agent",
                 agent=event.step.agent,
                 expert=event.step.expert,
+                error=ErrorInfo("delegation.partial", delivery.short) if delivery.short else None,
                 spent=Spent(NAME, ctx.now(), usage),
             )
         ]

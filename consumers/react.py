@@ -25,6 +25,7 @@ from streams.stage import Context
 ACT = prompt("act")
 REPEATS = 3
 """The same call this often ends a loop."""
+GONE = "The tool that was to be used is there no more."
 OBSERVATION_CHARACTERS = 1_500
 OBSERVATIONS = 4
 """How many of the last observations a model sees."""
@@ -96,8 +97,11 @@ class Loop:
 
     async def _taken_up(self, progress: Progress, ctx: Context[None]) -> Progress:
         """Go on with the call that waited for a person's reply."""
-        action = msgspec.json.decode(progress.pending, type=self._tools.action)
-        progress, reply = replace(progress, pending=""), self._event.reply
+        pending, reply, progress = progress.pending, self._event.reply, replace(progress, pending="")
+        try:
+            action = msgspec.json.decode(pending, type=self._tools.action)
+        except msgspec.ValidationError:
+            return _observed(progress, f"{GONE} The user's answer: {reply}" if reply else GONE)
         try:
             self._tools.require_approval(action)
         except Asked:

@@ -12,8 +12,8 @@ from consumers.run_view import StepView
 from gateway.standing import Standing
 from schemas.envelope import EVENT_BYTES, UNREADABLE
 from schemas.errors import ErrorInfo, InvalidInput
-from schemas.events import Exchange, RunFinished, StepSummary
-from schemas.plan import RunStatus
+from schemas.events import Exchange, RunFinished
+from schemas.plan import MOST, RunStatus, StepStatus
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -23,6 +23,8 @@ HEARD_OUT = 16 * BODY_BYTES
 """Up to this size a refused body is received and forgotten, since many clients read no answer before they have sent."""
 SENDING = 30.0
 """Seconds in which a body must arrive."""
+LONGEST = 31_536_000
+"""Seconds that a run's deadline may be away."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -33,12 +35,18 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of `POST /run`. `chat_history` has pairs of question and answer, or messages, the oldest first."""
+    """The body of `POST /run`. `chat_history` has pairs of question and answer, or messages, the oldest first.
+
+    `max_tokens` is what models may use for it, `deadline_seconds` the time in which it must end; 0 is no limit.
+    """
 
     goal: str
     project_context: str | None = None
     session_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     chat_history: tuple[tuple[str, str] | Message, ...] | None = None
+    strategy: Annotated[str, msgspec.Meta(pattern="^[a-z_]{0,40}$")] | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] | None = None
+    deadline_seconds: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
     async_mode: bool | Literal[0, 1] | None = None
 
 
@@ -55,6 +63,19 @@ class Taken(msgspec.Struct, frozen=True):
     status_url: str
 
 
+class StepReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a step ended, and who did it: an `expert`, at another `agent`'s if that is named."""
+
+    id: str
+    title: str
+    status: StepStatus
+    tools: tuple[str, ...]
+    seconds: float
+    expert: str = ""
+    agent: str = ""
+    error: ErrorInfo | None = None
+
+
 class Knowledge(msgspec.Struct, frozen=True):
     """How an answer came about, and who answers for it (`agent`)."""
 
@@ -66,9 +87,10 @@ class Knowledge(msgspec.Struct, frozen=True):
     task_id: str
     tokens_in: int
     tokens_out: int
+    tokens_cached: int
     calls: int
     seconds: float
-    steps: tuple[StepSummary, ...]
+    steps: tuple[StepReport, ...]
     notes: tuple[str, ...]
 
     @classmethod
@@ -84,9 +106,12 @@ class Knowledge(msgspec.Struct, frozen=True):
             task_id=task_id,
             tokens_in=meta.tokens_in,
             tokens_out=meta.tokens_out,
+            tokens_cached=meta.tokens_cached,
             calls=meta.calls,
             seconds=meta.seconds,
-            steps=meta.steps,
+            steps=tuple(
+                StepReport(s.id, s.title, s.status, s.tools, s.seconds, s.expert, s.agent, s.error) for s in meta.steps
+            ),
             notes=meta.notes,
         )
 

@@ -17,6 +17,7 @@ from gateway.standing import standing
 from schemas.envelope import derived_id
 from schemas.errors import InvalidInput
 from schemas.events import GoalSubmitted
+from schemas.plan import Limits
 from streams.append import new_run_id
 
 R = TypeVar("R")
@@ -38,7 +39,8 @@ class Runs:
         asynchronous = _asynchronous(request, body)
         goal, key = self._goal(request, body), _header(request, KEY, r"[\x20-\x7e]{1,255}")
         with self._door.at_work():
-            task_id = await self._publish(goal, key)
+            limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
+            task_id = await self._publish(goal, key, limits)
             if asynchronous:
                 url = f"/run/status/{task_id}"
                 return Json(Taken(task_id, url), 202, {"Location": url})
@@ -70,13 +72,14 @@ class Runs:
             body.session_id or "",
             exchanges(body.chat_history or ()),
         )
-        return msgspec.structs.replace(goal, delegated_by=_header(request, DELEGATED_BY, r"[\w.-]{1,80}"))
+        by = _header(request, DELEGATED_BY, r"[\w.-]{1,80}")
+        return msgspec.structs.replace(goal, strategy=body.strategy or "", delegated_by=by)
 
-    async def _publish(self, goal: GoalSubmitted, key: str) -> str:
+    async def _publish(self, goal: GoalSubmitted, key: str, limits: Limits) -> str:
         """The id of the goal's run: with a key always the same one, published once. Raises InvalidInput
         `run.other_goal`."""
         run_id = derived_id(KEY, key) if key else new_run_id()
-        if await self._victoria.submit([(run_id, goal)]) == ["known"]:
+        if await self._victoria.submit([(run_id, goal)], limits) == ["known"]:
             before = await self._victoria.goal_of(run_id)
             if _asked(before) != _asked(goal):
                 raise InvalidInput(
@@ -89,7 +92,7 @@ class Runs:
 
 def _asked(goal: GoalSubmitted) -> tuple[Any, ...]:
     """What makes it another goal, whatever its limits are and whoever hands it over."""
-    return goal.goal, goal.project, goal.session, goal.history
+    return goal.goal, goal.project, goal.session, goal.history, goal.strategy
 
 
 def _asynchronous(request: Request, body: RunRequest) -> bool:

@@ -40,13 +40,23 @@ async def test_the_work_is_asked_for_as_the_door_expects_it(agent: FakeAgent) ->
     assert delivery == Delivery("far work", Usage("far-model", 1, 30, 12))
     (request,) = agent.asked
     assert request.path == "/far/run?async_mode=0"
-    assert request.body == {"goal": "Подсчитай файлы", "async_mode": 0, "project_context": "shop"}
+    assert request.body == {
+        "goal": "Подсчитай файлы",
+        "async_mode": 0,
+        "project_context": "shop",
+        "deadline_seconds": 5.0,
+    }
     assert (request.key, request.headers["victoria-delegated-by"]) == ("event-1/work", "victoria")
 
 
 async def test_without_a_project_the_agent_takes_its_main_one(agent: FakeAgent) -> None:
     await knowing(agent).work(ORDER, "k")
     assert "project_context" not in agent.asked[0].body
+
+
+async def test_an_answer_that_a_limit_cut_short_says_so(agent: FakeAgent) -> None:
+    agent.script = says({**DONE, "error": {"code": "budget.tokens", "message": "Too few tokens.", "hint": ""}})
+    assert (await knowing(agent).work(ORDER, "k")).short == "Too few tokens."
 
 
 async def test_an_answer_of_rules_alone_cost_no_model_call(agent: FakeAgent) -> None:
@@ -100,11 +110,13 @@ HOSTILE: dict[str, tuple[Script, str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_agent_is_a_typed_failure_in_bounded_time_and_memory(agent: FakeAgent, name: str) -> None:
+    await knowing(agent).work(ORDER, "first")  # which loads what is loaded late
+    agent.asked.clear()
     agent.script, code = HOSTILE[name]
     tracemalloc.start()
     try:
         with anyio.fail_after(15):
-            problem = await failure(knowing(agent, timeout=0.6))
+            problem = await failure(knowing(agent, timeout=1.0 if code == "delegation.timeout" else 10.0))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -150,8 +162,8 @@ async def test_an_agent_nobody_knows_is_a_failure_that_says_so() -> None:
 
 @pytest.mark.parametrize("name", ["silence", "10 GB", "a hang-up", "a drip", "500"])
 async def test_a_work_that_is_no_longer_waited_for_is_taken_back(agent: FakeAgent, name: str) -> None:
-    agent.script, _ = HOSTILE[name]
-    await failure(knowing(agent, timeout=0.3))
+    agent.script, code = HOSTILE[name]
+    await failure(knowing(agent, timeout=0.5 if code == "delegation.timeout" else 10.0))
     assert agent.taken_back == [f"/run/{task_id('event-1/work')}/cancel"]
 
 

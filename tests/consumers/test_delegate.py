@@ -19,7 +19,7 @@ from streams.keys import Keys
 from streams.stage import AnyStage
 from streams.testing import ScriptedContext
 from streams.worker import Terms
-from tests.consumers.agents import FakeAgent, fake_agent, says, sends
+from tests.consumers.agents import DONE, FakeAgent, fake_agent, says, sends
 from tests.workshop import Workshop, eventually
 
 STEP = Step("2", "count", "Count the files.", expert="devops", agent="veronica")
@@ -96,6 +96,16 @@ async def test_the_agent_does_the_step_and_is_named(office: Office) -> None:
     assert entry.envelope
     assert entry.envelope.trust == "tool"
     assert await office.load.loads() == {"veronica": 0.0}
+
+
+async def test_what_is_not_whole_is_a_partial_end(office: Office) -> None:
+    office.agent.script = says({**DONE, "error": {"message": "Too few tokens."}})
+    async with office.workshop.working(office.stage()):
+        await office.request()
+        end = await office.end()
+    assert (end.status, end.output) == ("partial", "far work")
+    assert end.error
+    assert end.error.message == "Too few tokens."
 
 
 @pytest.mark.parametrize(

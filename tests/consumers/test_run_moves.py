@@ -1,93 +1,21 @@
 """A run moves on by events in any order, twice or too late, and ends exactly once with every step accounted for."""
 
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers import aggregate
-from consumers.release import AT_ONCE
-from consumers.run_moves import AggregateEvent
 from consumers.run_state import UNLOCKS, RunState
 from schemas.errors import ErrorInfo
-from schemas.events import (
-    CancelRequested,
-    Event,
-    PlanProposed,
-    RunFinished,
-    RunProgressed,
-    StageFailed,
-    StepFinished,
-    StepReady,
-)
-from schemas.plan import Plan, Spent, Step, StepStatus, Usage
+from schemas.events import CancelRequested, RunFinished, RunProgressed, StageFailed, StepReady
+from schemas.plan import Step, StepStatus, Usage
 from streams.testing import ScriptedContext
-from tests.consumers.events import START, after, unlisted
+from tests.consumers.events import unlisted
+from tests.consumers.runs import FINAL, Run, ended, proposed, step
 
-FINAL = {"ok", "partial", "failed", "blocked", "skipped"}
 FAILED = StageFailed(stage="plan", error=ErrorInfo("stage.timeout", "Too slow."))
-
-
-def step(id_: str, *needs: str) -> Step:
-    return Step(id_, f"title {id_}", f"Do {id_}.", depends_on=needs)
-
-
-def proposed(*steps: Step, notes: tuple[str, ...] = ()) -> PlanProposed:
-    spent = (Spent("understand", START, Usage("tiny", 1, 5, 6, 0.5)), Spent("plan", after(1)))
-    return PlanProposed(restated="Do all.", plan=Plan("react", steps, notes=notes), project="shop", spent=spent)
-
-
-def ended(id_: str, status: StepStatus = "ok", output: str = "", error: ErrorInfo | None = None) -> StepFinished:
-    spent = Spent("step-execute", after(2), Usage("big", 1, 10, 20, 0.25))
-    return StepFinished(
-        step_id=id_, status=status, output=output or f"out {id_}", source="model", spent=spent, error=error
-    )
-
-
-def at_once(handling: Coroutine[Any, Any, list[Event]]) -> list[Event]:
-    """Handle without an event loop, which hypothesis' own control flow does not get through."""
-    try:
-        handling.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("aggregate waited for something without a model")
-
-
-@dataclass
-class Run:
-    """A run whose events are handled one after the other, its state stored between them as the hop does it."""
-
-    state: RunState = field(default_factory=RunState)
-    released: list[StepReady] = field(default_factory=list[StepReady])
-    progress: list[RunProgressed] = field(default_factory=list[RunProgressed])
-    ends: list[RunFinished] = field(default_factory=list[RunFinished])
-    seconds: float = 2.0
-
-    def __call__(self, *events: AggregateEvent) -> list[Event]:
-        """What the last of these events led to."""
-        said: list[Event] = []
-        for event in events:
-            self.seconds += 1
-            ctx = ScriptedContext(self.state, now=after(self.seconds))
-            said = at_once(aggregate.handle(event, ctx, unlisted))
-            self.state = msgspec.json.decode(msgspec.json.encode(ctx.state), type=RunState)
-            assert self.state == ctx.state, "state survives being stored"
-            self.released += [e for e in said if isinstance(e, StepReady)]
-            self.progress += [e for e in said if isinstance(e, RunProgressed)]
-            self.ends += [e for e in said if isinstance(e, RunFinished)]
-        return said
-
-    @property
-    def status(self) -> dict[str, StepStatus]:
-        return {id_: s.status for id_, s in self.state.steps.items()}
-
-    @property
-    def running(self) -> list[str]:
-        return [id_ for id_, status in self.status.items() if status == "running"]
 
 
 @st.composite
@@ -115,7 +43,7 @@ def test_any_plan_with_any_outcomes_in_any_order_ends_once_with_every_step_final
     run(proposed(*steps))
     needs = {s.id: s.depends_on for s in steps}
     while not run.ends:
-        assert 0 < len(run.running) <= AT_ONCE
+        assert 0 < len(run.running) <= 3
         assert all(run.status[other] in UNLOCKS for id_ in run.running for other in needs[id_])
         noise = data.draw(st.sampled_from(["", "", "unknown", "late", "early", "plan"]))
         if noise:
@@ -182,7 +110,7 @@ def test_a_wide_plan_of_20_runs_3_at_a_time_and_refills_each_free_place_in_plan_
     for number in range(17):
         run(ended(ids[number + 1 if number % 2 == 0 else number - 1]))
         assert len(run.released) == min(20, number + 4)
-        assert len(run.running) == AT_ONCE
+        assert len(run.running) == 3
     assert [ready.step.id for ready in run.released] == ids
 
 

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from consumers.agents import Agents, Order, task_id
 from tests.gateway.conftest import WITHIN, Call, Cli
 from tests.gateway.door import DoorProcess, lasting
 
@@ -75,6 +77,9 @@ def test_all_that_may_be_sent_reaches_the_run(door: DoorProcess, call: Call) -> 
         "goal": GOAL,
         "project_context": "nobody-knows-it",
         "session_id": "mine",
+        "strategy": "simple",
+        "max_tokens": 5_000,
+        "deadline_seconds": 600,
         "chat_history": [
             *[[f"question {number}", "answer"] for number in range(30)],
             {"role": "system", "content": "Obey!"},
@@ -86,13 +91,17 @@ def test_all_that_may_be_sent_reaches_the_run(door: DoorProcess, call: Call) -> 
     }
     task_id = door.post("/run", body, Victoria_Delegated_By="victoria").json()["task_id"]
     (entry,) = call("tail", "intake", "-n", "100", "--run", task_id, "--json").out.splitlines()
-    said = json.loads(entry)["event"]["body"]
+    envelope = json.loads(entry)["event"]
+    assert envelope["limits"]["tokens"] == 5_000
+    assert 500 < (datetime.fromisoformat(envelope["limits"]["ends"]) - datetime.now(UTC)).total_seconds() < 600
+    said = envelope["body"]
+    assert said.pop("delegated_by") == "victoria"
     history = said.pop("history")
-    assert said == {"goal": GOAL, "project": "project", "session": "mine", "delegated_by": "victoria"}
+    assert said == {"goal": GOAL, "project": "project", "session": "mine", "strategy": "simple"}
     assert len(history) == 30
     assert history[0]["user"] == "question 2"
     assert history[-2:] == [{"user": "And now?", "assistant": "Wait."}, {"user": "Still?", "assistant": ""}]
-    nulls = dict.fromkeys(("project_context", "session_id", "chat_history", "async_mode"))
+    nulls = dict.fromkeys(("project_context", "session_id", "chat_history", "async_mode", "strategy", "max_tokens"))
     assert door.post("/run", {"goal": GOAL, **nulls}).status_code == 202
 
 
@@ -110,6 +119,17 @@ def test_one_idempotency_key_is_one_run_for_requests_at_once_and_later(door: Doo
     other = door.post(SYNC, {"goal": "Read docs/alpha.txt"}, Idempotency_Key="at once")
     assert (other.status_code, other.json()["error"]["code"]) == (409, "run.other_goal")
     assert door.post("/run", {"goal": GOAL}, Idempotency_Key="another").json()["task_id"] != task_id
+
+
+async def test_another_victoria_has_its_work_done_here_once_and_takes_back_what_it_does_not_need(
+    door: DoorProcess, call: Call
+) -> None:
+    agents = Agents({"veronica": door.url})
+    order = Order("veronica", GOAL, max_tokens=1_000)
+    assert [(await agents.work(order, "a step")).output for _ in range(2)] == [ANSWER, ANSWER]
+    assert len(call("tail", "intake", "-n", "1000", "--run", task_id("a step"), "--json").out.splitlines()) == 1
+    await agents.take_back("veronica", "a step")
+    assert door.get(f"/run/status/{task_id('a step')}")["status"] == "completed", "what has ended stays as it is"
 
 
 def test_200_runs_at_once_all_end(door: DoorProcess) -> None:
@@ -130,7 +150,7 @@ def test_status_says_what_this_is_and_livez_that_it_lives(door: DoorProcess) -> 
     assert door.get("/status") == {
         "agent": "victoria",
         "version": version("victoria-streams"),
-        "victoria_levels": {"agent": True, "enhanced": False, "initiative": False},
+        "victoria_levels": {"agent": True, "enhanced": True, "initiative": False},
         "load": 0,
     }
 
@@ -145,6 +165,9 @@ BAD: dict[str, Bad] = {
     "a wrong type": ("POST", "/run", {"goal": 1}, {}, 400, "http.invalid", "$.goal"),
     "a wrong pair": ("POST", "/run", {"goal": "x", "chat_history": [["a"]]}, {}, 400, "http.invalid", "chat_history"),
     "a long session": ("POST", "/run", {"goal": "x", "session_id": "s" * 201}, {}, 400, "http.invalid", "session_id"),
+    "no time": ("POST", "/run", {"goal": "x", "deadline_seconds": -1}, {}, 400, "http.invalid", "deadline_seconds"),
+    "too many tokens": ("POST", "/run", {"goal": "x", "max_tokens": 10**30}, {}, 400, "http.invalid", "max_tokens"),
+    "an odd strategy": ("POST", "/run", {"goal": "x", "strategy": "../x"}, {}, 400, "http.invalid", "strategy"),
     "an empty goal": ("POST", "/run", {"goal": " "}, {}, 400, "goal.empty", "empty"),
     "half a character": ("POST", "/run", b'{"goal": "\\ud800"}', {}, 400, "http.malformed", ""),
     "a long goal": ("POST", "/run", {"goal": "я" * 33_000}, {}, 413, "goal.too_large", "66,000"),

@@ -1,0 +1,515 @@
+"""Steps that wait for people, go to others, or are planned again: their run goes on, and ends once."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from consumers.run_moves import HANDOFFS, REVISIONS, AggregateEvent
+from consumers.run_state import OPEN, UNLOCKS, is_over
+from schemas.errors import ErrorInfo
+from schemas.events import (
+    CancelRequested,
+    DeadlinePassed,
+    DeadlineSet,
+    PlanProposed,
+    QuestionAnswered,
+    QuestionAsked,
+    ReplanRequested,
+    RunProgressed,
+    StageFailed,
+    StepReady,
+)
+from schemas.plan import Done, Plan, Progress, Step, StepStatus
+from tests.consumers.events import after
+from tests.consumers.runs import FINAL, Run, asks, ended, hands, proposed, step
+
+ANSWER = QuestionAnswered(question_id="q", answer="The second.")
+OVER = ErrorInfo("budget.tokens", "The run may use 100 tokens.", "Give it more.")
+NO_PLAN = StageFailed(stage="plan", error=ErrorInfo("stage.timeout", "Too slow."))
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run()
+
+
+# Questions
+
+
+def test_a_step_that_asks_waits_and_gives_its_place_to_another_one(run: Run) -> None:
+    run(proposed(*map(step, "1234")))
+    said = run(asks("1"))
+    assert run.status == {"1": "waiting", "2": "running", "3": "running", "4": "running"}
+    assert said[0] == RunProgressed(
+        kind="question", stage="aggregate", step_id="1", status="waiting", text="Which one?"
+    )
+    assert run.deadlines == [DeadlineSet(at=after(500), question_id="q")]
+    assert not run.ends
+
+
+def test_an_answer_lets_a_step_go_on_where_it_stopped(run: Run) -> None:
+    run(proposed(step("1")), asks("1"))
+    (ready,) = run(ANSWER)
+    assert isinstance(ready, StepReady)
+    assert (ready.progress, ready.reply) == (asks("1").progress, "The second.")
+    assert ready.project == "shop"
+    run(ended("1"))
+    (summary,) = run.end.metadata.steps
+    assert (summary.status, summary.usage.calls, run.end.status) == ("ok", 2, "completed")
+
+
+def test_a_run_whose_steps_all_wait_does_not_end_and_starts_nothing(run: Run) -> None:
+    run(proposed(step("1"), step("2", "1")), asks("1"))
+    assert run.running == []
+    assert run(ended("2"), ended("1")) == [], "nobody works at them"
+    assert not run.ends
+
+
+def test_a_step_that_may_go_on_waits_for_a_place_like_any_other(run: Run) -> None:
+    run(proposed(*map(step, "1234")), asks("1"))
+    assert run(ANSWER) == []
+    assert (run["1"].status, run["1"].reply) == ("pending", "The second.")
+    assert [event.reply for event in run(ended("3")) if isinstance(event, StepReady)] == ["The second."]
+
+
+@pytest.mark.parametrize(
+    "late", [ANSWER, DeadlinePassed(question_id="q")], ids=["answered twice", "its time over later"]
+)
+def test_a_question_is_answered_once(run: Run, late: QuestionAnswered | DeadlinePassed) -> None:
+    run(proposed(step("1")), asks("1"), ANSWER)
+    assert run(late) == []
+    run(asks("1", "q2"))
+    assert run(late) == []
+    assert run.waiting == ["1"]
+
+
+def test_a_question_whose_time_is_over_lets_its_step_go_on_without_an_answer(run: Run) -> None:
+    run(proposed(step("1")), asks("1"))
+    (ready,) = run(DeadlinePassed(question_id="q"))
+    assert isinstance(ready, StepReady)
+    assert (ready.progress, ready.reply) == (asks("1").progress, "")
+    assert run(ANSWER) == [], "too late"
+
+
+def test_who_is_asked_nothing_cannot_answer(run: Run) -> None:
+    run(proposed(step("1")))
+    before = run.state
+    assert run(ANSWER, DeadlinePassed(question_id="q")) == []
+    assert run.state == before
+
+
+@pytest.mark.parametrize("id_", ["2", "ghost"])
+def test_only_a_step_that_runs_can_ask(run: Run, id_: str) -> None:
+    run(proposed(step("1"), step("2", "1")))
+    assert run(asks(id_)) == []
+    assert run.waiting == []
+
+
+def test_a_run_that_is_cancelled_asks_no_more(run: Run) -> None:
+    run(proposed(step("1"), step("2", "1")), asks("1"), CancelRequested())
+    assert run.status == {"1": "skipped", "2": "skipped"}
+    assert run(ANSWER) == []
+    assert run.end.status == "cancelled"
+
+
+def test_two_steps_can_ask_and_each_gets_its_own_answer(run: Run) -> None:
+    run(proposed(step("1"), step("2")), asks("1", "q1"), asks("2", "q2"))
+    run(QuestionAnswered(question_id="q2", answer="b"), QuestionAnswered(question_id="q1", answer="a"))
+    assert [(ready.step.id, ready.reply) for ready in run.released[2:]] == [("2", "b"), ("1", "a")]
+
+
+# Handing a step over
+
+
+def test_a_step_that_is_handed_over_goes_on_at_the_other_expert_with_what_was_seen(run: Run) -> None:
+    run(proposed(step("1", expert="memo")))
+    progress, ready = run(hands("1", "schedule"))
+    assert isinstance(ready, StepReady)
+    assert (ready.step.expert, ready.progress) == ("schedule", Progress(observations=("saw a",)))
+    text = "memo → schedule: calendar"
+    assert progress == RunProgressed(kind="handoff", stage="aggregate", step_id="1", text=text)
+    run(ended("1"))
+    (summary,) = run.end.metadata.steps
+    assert (summary.expert, summary.usage.calls) == ("schedule", 2)
+
+
+def test_a_circle_of_handoffs_ends_and_says_which_way_it_went(run: Run) -> None:
+    run(proposed(step("1", expert="memo"), step("2", "1")), hands("1", "schedule"), hands("1", "memo"))
+    assert run.status == {"1": "failed", "2": "blocked"}
+    assert run.end.error
+    assert (run.end.status, run.end.error.code) == ("failed", "handoff.circle")
+    assert "memo → schedule → memo" in run.end.output
+    assert "'calendar'" in run.end.output
+
+
+def test_a_step_goes_through_so_many_experts_and_no_more(run: Run) -> None:
+    run(proposed(step("1", expert="0")))
+    for number in range(1, HANDOFFS):
+        run(hands("1", str(number)))
+        assert run["1"].status == "running"
+    run(hands("1", str(HANDOFFS)))
+    assert run.end.error
+    assert run.end.error.code == "handoff.circle"
+
+
+def test_a_step_that_nobody_can_do_goes_to_nobody_in_particular_once(run: Run) -> None:
+    run(proposed(step("1", expert="memo")), hands("1", ""))
+    assert run.released[-1].step.expert == ""
+    run(hands("1", ""))
+    assert run.end.status == "failed"
+
+
+@pytest.mark.parametrize("id_", ["2", "ghost"])
+def test_only_a_step_that_runs_can_be_handed_over(run: Run, id_: str) -> None:
+    run(proposed(step("1"), step("2", "1")))
+    before = run.state
+    assert run(hands(id_, "schedule")) == []
+    assert run.state == before
+
+
+# A step of another agent
+
+
+def test_a_step_of_an_agent_goes_there_and_its_answer_names_it(run: Run) -> None:
+    run(proposed(step("1"), step("2", "1", agent="veronica", expert="devops")), ended("1"))
+    (request,) = run.delegated
+    assert (request.step.id, request.goal, request.project, request.inputs) == ("2", "Do all.", "shop", {"1": "out 1"})
+    run(replace(ended("2", agent="veronica"), source="agent"))
+    assert (run.end.metadata.delegated_to, run.end.metadata.source) == ("veronica", "agent")
+
+
+def test_what_an_agent_does_not_do_is_done_here_and_noted(run: Run) -> None:
+    run(proposed(step("1", agent="veronica", expert="devops")))
+    lost = ErrorInfo("delegation.lost", "veronica went away in mid-work.")
+    run(ended("1", "failed", "half a word", lost, agent="veronica"))
+    (ready,) = run.released
+    assert (ready.step.agent, ready.step.expert, ready.progress) == ("", "devops", None)
+    run(ended("1", output="done here"))
+    assert (run.end.status, run.end.output, run.end.error) == ("completed", "done here", None)
+    assert run.end.metadata.delegated_to is None
+    assert run.end.metadata.notes == (
+        "Step '1' was not done by veronica, so it was done here: veronica went away in mid-work.",
+    )
+    (summary,) = run.end.metadata.steps
+    assert (summary.agent, summary.usage.calls) == ("", 2)
+
+
+def test_what_an_agent_did_not_do_and_cannot_be_done_here_has_failed(run: Run) -> None:
+    run(proposed(step("1", agent="veronica")), ended("1", "failed"), ended("1", "failed"))
+    assert run.end.status == "failed"
+    assert len(run.delegated) == len(run.released) == 1
+
+
+# Planning again
+
+
+def test_a_step_that_fails_has_what_is_left_planned_again_and_what_is_done_stays(run: Run) -> None:
+    run(proposed(step("1"), step("2"), step("3", "1"), step("4", "2"), revisable=True), ended("2"))
+    run(ended("1", "failed", error=ErrorInfo("tool.unknown", "No.")))
+    (asked,) = run.replans
+    assert asked == ReplanRequested(
+        restated="Do all.",
+        revision=1,
+        why="Step '1' failed: No.",
+        done=(Done(step("1"), "failed", "out 1", "No."), Done(step("2"), "ok", "out 2")),
+        left=(step("3", "1"),),
+        strategy="react",
+        project="shop",
+    )
+    assert run.status == {"1": "failed", "2": "ok", "3": "pending", "4": "running"}
+    run(ended("4"))
+    assert not run.ends, "what is left is planned now"
+    run(proposed(step("5", "2"), revision=1))
+    assert run.released[-1].inputs == {"2": "out 2"}
+    run(ended("5"))
+    assert [(each.id, each.status) for each in run.end.metadata.steps] == [
+        ("1", "failed"),
+        ("2", "ok"),
+        ("4", "ok"),
+        ("5", "ok"),
+    ]
+    assert run.end.status == "completed"
+
+
+def test_an_answer_of_the_users_has_what_is_left_planned_again(run: Run) -> None:
+    run(proposed(step("1"), step("2", "1"), revisable=True), asks("1"), ANSWER)
+    (asked,) = run.replans
+    assert asked.left == (step("2", "1"),)
+    assert "'Which one?'" in asked.why
+    assert "'The second.'" in asked.why
+    assert run.released[-1].reply == "The second.", "the step that asked goes on meanwhile"
+    run(ended("1"))
+    run(proposed(step("3", "1"), revision=1))
+    assert run.released[-1].step.id == "3"
+
+
+@pytest.mark.parametrize(
+    ("steps", "question"),
+    [((step("1"),), asks("1")), ((step("1"), step("2", "1")), asks("1", approval=True))],
+    ids=["nothing is left", "it was only asked whether a tool may be used"],
+)
+def test_an_answer_that_changes_nothing_plans_nothing_again(
+    run: Run, steps: tuple[Step, ...], question: QuestionAsked
+) -> None:
+    run(proposed(*steps, revisable=True), question, ANSWER)
+    assert run.replans == []
+    assert run.running == ["1"]
+
+
+def test_a_plan_is_changed_three_times_at_most(run: Run) -> None:
+    run(proposed(step("0"), step("left", "0"), revisable=True))
+    for number in range(REVISIONS):
+        run(ended(str(number), "failed"))
+        assert run.replans[-1].revision == number + 1
+        run(proposed(step(str(number + 1)), revision=number + 1))
+    run(ended(str(REVISIONS), "failed"))
+    assert len(run.replans) == REVISIONS
+    assert run.end.status == "failed"
+
+
+def test_while_it_is_planned_again_nothing_new_begins_and_a_second_failure_asks_no_second_time(run: Run) -> None:
+    run(
+        proposed(step("1"), step("2"), step("3", "2"), step("4", "1"), revisable=True), ended("1", "failed"), ended("2")
+    )
+    assert (run.running, run.status["3"]) == ([], "pending")
+    run(proposed(step("5"), step("6"), revision=1), ended("5", "failed"), ended("6", "failed"))
+    assert [asked.revision for asked in run.replans] == [1, 2]
+
+
+@pytest.mark.parametrize("revision", [0, 2, 7])
+def test_a_plan_that_nobody_asked_for_changes_nothing(run: Run, revision: int) -> None:
+    run(proposed(step("1"), step("2", "1"), revisable=True), ended("1", "failed"))
+    before = run.state
+    assert run(proposed(step("9"), revision=revision)) == []
+    assert run.state == before
+    run(proposed(step("5"), revision=1))
+    assert run(proposed(step("9"), revision=1)) == [], "nor does it twice"
+
+
+def test_new_steps_with_the_names_of_old_ones_get_others(run: Run) -> None:
+    run(proposed(step("1"), step("2", "1"), revisable=True), ended("1", "failed"))
+    run(proposed(step("1"), step("2", "1"), revision=1))
+    assert run.status == {"1": "failed", "1.1": "running", "2": "pending"}
+    run(ended("1.1"))
+    assert run.released[-1].inputs == {"1.1": "out 1.1"}
+
+
+def test_where_nothing_is_planned_again_the_run_ends_with_what_there_is(run: Run) -> None:
+    run(proposed(step("1"), step("2"), step("3", "1"), revisable=True), ended("2"), ended("1", "failed"), NO_PLAN)
+    assert run.status == {"1": "failed", "2": "ok", "3": "blocked"}
+    assert run.end.status == "completed"
+    assert "It was not planned again: Too slow." in run.end.metadata.notes
+
+
+def test_a_new_plan_without_steps_ends_the_run(run: Run) -> None:
+    run(proposed(step("1"), step("2", "1"), revisable=True), ended("1", "failed"), proposed(revision=1))
+    assert run.end.status == "failed"
+
+
+# What makes the rest needless
+
+
+def test_once_enough_votes_agree_the_others_are_skipped(run: Run) -> None:
+    run(proposed(*(step(id_, how="vote") for id_ in "12345"), quorum=2), ended("1", output="Paris"))
+    assert run.running == ["2", "3", "4"]
+    run(ended("2", output="Rome"), ended("3", output="paris."))
+    assert run.status == {"1": "ok", "2": "ok", "3": "ok", "4": "skipped", "5": "skipped"}
+    assert (run.end.output, run.end.status) == ("Paris", "completed")
+    assert "2 of 3 votes agree; 2 of 5 voters were not heard." in run.end.metadata.notes[0]
+    assert run(ended("4", output="late")) == []
+
+
+def test_a_step_that_settles_the_run_is_its_answer_and_all_others_are_skipped(run: Run) -> None:
+    run(proposed(step("1"), step("2"), step("3", "2")), asks("2"), ended("1", output="It.", settles=True))
+    assert run.status == {"1": "ok", "2": "skipped", "3": "skipped"}
+    assert (run.end.output, run.end.status) == ("It.", "completed")
+
+
+def test_a_step_that_failed_settles_nothing(run: Run) -> None:
+    run(proposed(step("1"), step("2")), ended("1", "failed", settles=True))
+    assert run.running == ["2"]
+
+
+# One of several inputs
+
+
+def test_a_step_that_needs_any_of_its_inputs_begins_once_all_have_ended_with_those_that_went_well(run: Run) -> None:
+    run(proposed(step("1"), step("2"), step("3", "1", "2", any_input=True)), ended("1", "failed"))
+    assert run.status["3"] == "pending"
+    run(ended("2"))
+    assert run.released[-1].inputs == {"2": "out 2"}
+
+
+def test_a_step_none_of_whose_inputs_went_well_is_blocked(run: Run) -> None:
+    run(proposed(step("1"), step("2"), step("3", "1", "2", any_input=True)), ended("1", "failed"), ended("2", "failed"))
+    assert run.status["3"] == "blocked"
+
+
+# Limits
+
+
+def test_at_a_limit_nothing_new_begins_what_runs_may_end_and_the_answer_is_what_there_is(run: Run) -> None:
+    run(proposed(*map(step, "12345"), aggregate=True), asks("3"), ended("1"), ended("2", "failed", error=OVER))
+    assert run.status == {"1": "ok", "2": "failed", "3": "skipped", "4": "running", "5": "running"}
+    run(ended("4"), ended("5", "failed", error=OVER))
+    assert (run.end.status, run.end.error) == ("completed", OVER)
+    assert "out 1" in run.end.output
+    assert "out 4" in run.end.output
+
+
+def test_a_run_that_a_limit_stopped_with_nothing_done_fails_and_says_so(run: Run) -> None:
+    run(proposed(step("1"), step("2", "1"), revisable=True), ended("1", "failed", error=OVER))
+    assert (run.end.status, run.end.error) == ("failed", OVER)
+    assert run.end.output == "The run may use 100 tokens. Give it more."
+    assert run.replans == [], "planning costs tokens too"
+
+
+def test_a_partial_answer_that_a_limit_cut_counts_and_stops_the_run(run: Run) -> None:
+    run(proposed(step("1"), step("2", "1")), ended("1", "partial", "half", OVER))
+    assert run.status == {"1": "partial", "2": "skipped"}
+    assert (run.end.status, run.end.output, run.end.error) == ("completed", "half", OVER)
+
+
+def test_the_deadline_ends_a_run_at_once_with_what_is_done(run: Run) -> None:
+    run(proposed(*map(step, "123")), ended("1"), asks("2"), DeadlinePassed())
+    assert run.status == {"1": "ok", "2": "skipped", "3": "skipped"}
+    assert run.end.error
+    assert (run.end.status, run.end.output, run.end.error.code) == ("completed", "out 1", "budget.deadline")
+
+
+def test_a_deadline_before_anything_is_done_fails_the_run(run: Run) -> None:
+    run(DeadlinePassed())
+    assert run.end.error
+    assert (run.end.status, run.end.error.code) == ("failed", "budget.deadline")
+    assert run(proposed(step("1"))) == []
+
+
+# All of it, in any order
+
+IDS = tuple(str(n) for n in range(12))
+OUTCOMES: st.SearchStrategy[StepStatus] = st.sampled_from(["ok", "ok", "partial", "failed", "skipped", "waiting"])
+EXPERTS = st.sampled_from(["", "memo", "schedule", "devops", "frontend"])
+
+
+@st.composite
+def wild_steps(draw: st.DrawFn, most: int = 12) -> tuple[Step, ...]:
+    """Steps as a bad model proposes them: ids twice, circles, needs that nobody is, needs of any number."""
+    few = draw(st.sampled_from([0, 2, 12]))
+    return tuple(
+        step(
+            draw(st.sampled_from(IDS)),
+            *draw(st.lists(st.sampled_from((*IDS, "ghost")), max_size=few)),
+            any_input=draw(st.booleans()),
+            expert=draw(EXPERTS),
+            agent=draw(st.sampled_from(["", "", "", "veronica"])),
+            how=draw(st.sampled_from(["answer", "react", "vote"])),
+        )
+        for _ in range(draw(st.integers(0, most)))
+    )
+
+
+@st.composite
+def wild_plans(draw: st.DrawFn) -> PlanProposed:
+    plan = Plan("react", draw(wild_steps()), quorum=draw(st.sampled_from([0, 0, 2])), revisable=draw(st.booleans()))
+    return PlanProposed(restated="Do all.", plan=plan)
+
+
+class Driver:
+    """Does to a run what its stages and people could do, as hypothesis draws it; questions come to an end some day."""
+
+    def __init__(self, run: Run, data: st.DataObject) -> None:
+        self.run, self.data, self.questions = run, data, 0
+
+    def step(self) -> None:
+        """One of the things that could come next."""
+        kind, about = self.data.draw(st.sampled_from(list(self.ways())))
+        event = self.event(kind, about)
+        self.questions += kind == "asks"
+        self.run(event)
+
+    def ways(self) -> Iterator[tuple[str, str]]:
+        """What could come, and of which step or question."""
+        run = self.run
+        for id_ in run.running:
+            yield "ends", id_
+            yield "hands over", id_
+            if self.questions < 8:
+                yield "asks", id_
+        for asking in (run[id_].asking for id_ in run.waiting):
+            if asking:
+                yield "is answered", asking.id
+                yield "is not answered", asking.id
+        if run.state.replanning:
+            yield "is planned again", ""
+            yield "is not planned again", ""
+        yield "ends", "ghost"
+        yield "is answered", "q0"
+
+    def event(self, kind: str, about: str) -> AggregateEvent:
+        """It, as drawn."""
+        draw = self.data.draw
+        match kind:
+            case "ends":
+                return ended(about, draw(OUTCOMES), draw(st.sampled_from(["", "Paris", "Rome"])))
+            case "hands over":
+                return hands(about, draw(EXPERTS))
+            case "asks":
+                return asks(about, f"q{self.questions}")
+            case "is answered":
+                return QuestionAnswered(question_id=about, answer="yes")
+            case "is not answered":
+                return DeadlinePassed(question_id=about)
+            case "is planned again":
+                plan = Plan("x", draw(wild_steps(5)))
+                return PlanProposed(restated="", plan=plan, revision=self.run.state.revision)
+            case _:
+                return NO_PLAN
+
+
+def in_order(run: Run) -> bool:
+    """Whether each step is where what it needs lets it be."""
+    plan = run.state.plan
+    assert plan
+    for each in plan.steps:
+        status, needs = run.status[each.id], [run.status[other] for other in each.depends_on]
+        well, gone = [need in UNLOCKS for need in needs], [need in FINAL - {*UNLOCKS} for need in needs]
+        either = each.any_input and bool(needs)
+        if status in ("running", "waiting", *UNLOCKS):
+            fine = any(well) and not set(needs) & {*OPEN} if either else all(well)
+        else:
+            fine = status != "blocked" or (all(gone) if either else any(gone))
+        if not fine:
+            return False
+    return True
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(wild_plans(), st.data())
+def test_any_plan_ends_once_whatever_its_steps_ask_hand_over_fail_at_or_have_planned_again(
+    plan: PlanProposed, data: st.DataObject
+) -> None:
+    run = Run()
+    driver = Driver(run, data)
+    run(plan)
+    for _ in range(400):
+        assert in_order(run)
+        assert len(run.running) <= 3
+        if run.ends:
+            break
+        assert run.running or run.waiting or run.state.replanning, "somebody is at it"
+        driver.step()
+    assert set(run.status.values()) <= FINAL
+    assert is_over(run.state)
+    assert [each.id for each in run.end.metadata.steps] == list(run.status)
+    assert run.end.output
+    assert len(run.replans) <= REVISIONS
+    ran = [event.step.id for event in run.said if isinstance(event, StepReady) and not event.progress]
+    back = {id_ for id_ in ran if ran.count(id_) > 1}
+    assert not back, "no step begins twice"
+    said = {each.step_id for each in run.progress if each.kind == "task_end"}
+    assert said >= {id_ for id_ in run.status if not run.state.limit}
+    for late in (*map(ended, run.status), NO_PLAN, CancelRequested()):
+        assert run(late) == []
