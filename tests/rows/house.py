@@ -3,11 +3,7 @@
 The model is a fake that says what the test has it say; all else is what runs in production.
 """
 
-<<<<<<< HEAD
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-=======
 from collections.abc import AsyncGenerator, Callable, Mapping
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +13,9 @@ from uuid import uuid4
 import anyio
 import msgspec
 
-<<<<<<< HEAD
-from consumers.intake import goal_submitted
-=======
 from consumers.experts import FOLDER, Expert
 from consumers.intake import goal_submitted
 from consumers.roster import Folders
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
 from deploy.settings import load
 from deploy.wiring import Victoria, opened
 from llm.engine import Generation
@@ -51,10 +43,6 @@ class Asked(NamedTuple):
 
 
 Reply = str | Mapping[str, Any] | Exception
-<<<<<<< HEAD
-Says = Reply | list[Reply] | Callable[[Asked], Reply]
-"""What is always said, or said in turn, or made of what is asked. A mapping is said as JSON."""
-=======
 Says = Reply | Callable[[Asked], Reply]
 """What is always said, or made of what is asked. A mapping is said as JSON."""
 
@@ -88,7 +76,6 @@ def step(id_: str, instruction: str, expert: str = "backend", *needs: str) -> di
 def decomposition(*steps: Mapping[str, Any], aggregate: bool = True) -> Reply:
     """A plan as a model proposes it."""
     return {"intent": "what is wanted", "steps": steps, "aggregate": aggregate}
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
 
 
 @dataclass
@@ -98,32 +85,19 @@ class Model:
     says: Mapping[str, Says]
     delay: float = 0.0
     asked: list[Asked] = field(default_factory=list[Asked])
-<<<<<<< HEAD
-    _turns: dict[str, Iterator[Reply]] = field(default_factory=dict[str, Iterator[Reply]])
-=======
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
 
     def __post_init__(self) -> None:
         self.engine = ScriptedEngine(self._reply, slots=8, delay=self.delay)
 
     def _reply(self, request: Generation) -> str | Exception:
-<<<<<<< HEAD
-=======
         if len(request.messages) == 1:
             return "Hi."  # a trial, of an engine that had failed
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
         system, user = (message.content for message in request.messages)
         name = next(each.name for each in PROMPTS if system.startswith(each.system))
         asked = Asked(name, system, user, request.schema)
         self.asked.append(asked)
         said = self.says.get(name, ModelFailed("model.refused", f"The test has nothing to say to {name!r}."))
-<<<<<<< HEAD
-        if isinstance(said, list):
-            said = next(self._turns.setdefault(name, iter(said)), ModelFailed("model.refused", f"No more {name!r}."))
-        elif callable(said):
-=======
         if callable(said):
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
             said = said(asked)
         return said if isinstance(said, str | Exception) else msgspec.json.encode(said).decode()
 
@@ -134,18 +108,11 @@ class House:
 
     victoria: Victoria
     folder: Path
-<<<<<<< HEAD
-    model: Model | None
-=======
     model: Model
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
 
     @property
     def asked(self) -> list[str]:
         """The names of the prompts the model was asked, in turn."""
-<<<<<<< HEAD
-        return [each.prompt for each in self.model.asked] if self.model else []
-=======
         return [each.prompt for each in self.model.asked]
 
     def heard(self, name: str) -> list[Asked]:
@@ -155,7 +122,6 @@ class House:
     def expert(self, name: str) -> Expert:
         """An expert there is."""
         return Folders(FOLDER).roster().experts[name]
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
 
     async def submit(
         self,
@@ -169,12 +135,6 @@ class House:
     ) -> str:
         """Publish a goal; its run's id. `fields` are further ones of GoalSubmitted."""
         run_id = run_id or f"run-{uuid4().hex[:8]}"
-<<<<<<< HEAD
-        submitted = msgspec.structs.replace(goal_submitted(goal, "", session, history), **fields)
-        await self.victoria.submit([(run_id, submitted)], limits)
-        return run_id
-
-=======
         submitted = goal_submitted(goal, self.victoria.projects.main, session, history)
         await self.victoria.submit([(run_id, msgspec.structs.replace(submitted, **fields))], limits)
         return run_id
@@ -183,7 +143,6 @@ class House:
         """Publish an event of a run from outside."""
         await self.victoria.publisher.add(run_id, event, stream)
 
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
     async def run(self, goal: str, **fields: Any) -> RunFinished:
         """Submit a goal and wait for its end."""
         return await self.end(await self.submit(goal, **fields))
@@ -208,14 +167,11 @@ class House:
         envelopes = (each.envelope for each in await self.entries(run_id))
         return [each.body for each in envelopes if each and isinstance(each.body, kind)]
 
-<<<<<<< HEAD
-=======
     async def at(self, run_id: str, kind: type[Event]) -> tuple[int, ...]:
         """When a run's first event of a kind came onto its stream, by the server's clock."""
         entries = await self.entries(run_id)
         return next(_place(each) for each in entries if each.envelope and isinstance(each.envelope.body, kind))
 
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
     async def entries(self, run_id: str) -> list[Seen]:
         """All entries of a run, of whatever stream, as they came."""
         v, client = self.victoria, _any(self.victoria.client)
@@ -226,11 +182,7 @@ class House:
                 rows = await client.xrange(v.keys.stream(partition, stream))
                 found += [seen(stream, entry_id, fields) for entry_id, fields in rows]
         own = [each for each in found if each.envelope and each.envelope.run == run_id]
-<<<<<<< HEAD
-        return sorted(own, key=lambda each: tuple(map(int, each.id.split("-"))))
-=======
         return sorted(own, key=_place)
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
 
 
 @asynccontextmanager
@@ -243,17 +195,10 @@ async def at_work(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     own = {name: str(folder.parent / f"{folder.name}-{name}") for name in FOLDERS}
-<<<<<<< HEAD
-    chosen = {"redis_url": url, "prefix": prefix, "model": "none" if says is None else "local"}
-    async with opened(load({**own, **chosen, **settings}, {}, folder), url) as victoria:
-        model = Model(says, delay) if says is not None else None
-        if model:
-=======
     chosen = {"redis_url": url, "prefix": prefix, "grace": "1", "model": "none" if says is None else "local"}
     async with opened(load({**own, **chosen, **settings}, {}, folder), url) as victoria:
         model = Model(says or {}, delay)
         if says is not None:
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
             victoria.engines.use("local", model.engine)
         worker = victoria.worker(await victoria.needed())
         async with anyio.create_task_group() as tasks:
@@ -262,12 +207,9 @@ async def at_work(
             worker.stop()
 
 
-<<<<<<< HEAD
-=======
 def _place(entry: Seen) -> tuple[int, ...]:
     return tuple(map(int, entry.id.split("-")))
 
 
->>>>>>> cf27860f6682c4e49e573e63d96bb508b3425501
 def _any(client: Any) -> Any:
     return client  # tests use commands whose types the client leaves open
