@@ -58,7 +58,7 @@ class Planner:
 
     async def _first(self, event: GoalUnderstood, ctx: Context[None]) -> Plan:
         if event.calls:
-            return of_calls(event.calls, event.question, alone=event.question_alone)
+            return of_calls(event.calls, event.question, self._owner(event), alone=event.question_alone)
         strategy = self._strategies.choose(event.kind, event.category, event.strategy)
         delegates = bool(self._agents) and not event.delegated_by
         staff = await self._staff(event.restated, ctx) if delegates or not strategy.direct else None
@@ -100,6 +100,11 @@ class Planner:
         brief = replace(brief, needs=needs(brief.goal), tools=self._tools.described)
         return replace(brief, colleagues=staff.colleagues, claimed=staff.claimed) if staff else brief
 
+    def _owner(self, event: GoalUnderstood) -> str:
+        """Whose calls they are: its expert's, where not everybody may make them."""
+        tools = [self._tools.tools.get(call.tool) for call in event.calls]
+        return event.expert if not any(tool is None or tool.arguments.general for tool in tools) else ""
+
     def _unknown(self, wanted: str) -> tuple[str, ...]:
         """What to say of a strategy that is wanted and that there is not."""
         known = self._strategies.by_name
@@ -115,13 +120,21 @@ def _of(strategy: Strategy, plan: Plan) -> Plan:
     return replace(plan, strategy=strategy.name)
 
 
-def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False) -> Plan:
-    """A plan of sure tool calls, side by side, and of the question that is left, if any: about their results, or alone.
+def of_calls(calls: tuple[ToolCall, ...], question: str, expert: str = "", *, alone: bool = False) -> Plan:
+    """A plan of sure tool calls, an expert's, side by side, and of the question that is left, if any: about what they
+    give, or alone.
 
     A question that stands alone gets no results: a small model would talk about them instead of answering.
     """
     steps = [
-        Step(str(number), " ".join((call.tool, *call.arguments.values()))[:120], call.tool, how="tool", call=call)
+        Step(
+            str(number),
+            " ".join((call.tool, *call.arguments.values()))[:120],
+            call.tool,
+            how="tool",
+            expert=expert,
+            call=call,
+        )
         for number, call in enumerate(calls, 1)
     ]
     if not question:

@@ -12,7 +12,7 @@ from tests.rows.conftest import Build
 from tests.rows.house import Reply, Says, finish
 
 RAW = "page X errors why"
-SURE = "make a note that the wifi password is 12"
+SURE = "remember that the wifi password is 12"
 """Rules are sure that this is for memo."""
 
 

@@ -114,3 +114,19 @@ async def test_O1_every_expert_that_comes_with_victoria_can_be_given_a_goal(hous
         assert (await home.said(run, PlanProposed)).expert == name
         assert {step.expert for step in end.metadata.steps} == {name}
         assert home.expert(name).instructions.strip() in home.model.asked[-1].system
+
+
+async def test_O1_plain_goals_for_notes_and_calendar_need_no_model_and_are_done_by_whose_tools_they_are(
+    house: Build,
+) -> None:
+    async with house() as home:
+        wrote = await home.run("Make a note: the gym code is 4711", session="ours")
+        assert (wrote.status, wrote.method, wrote.metadata.model) == ("completed", "rules", "none")
+        assert [(s.expert, s.tools) for s in wrote.metadata.steps] == [("memo", ("memo_write",))]
+        assert "the gym code is 4711" in (await home.run("find my notes about gym")).output
+        run = await home.submit("and again please", session="ours")
+        assert (await home.said(run, StepReady)).step.expert == "memo", "its turn it was"
+        made = await home.run("Запиши меня к врачу завтра в 15:00")
+        assert [step.expert for step in made.metadata.steps] == ["schedule"]
+        assert "к врачу" in (await home.run("明天有什么安排？")).output
+        assert "15:00-16:00: к врачу" in (await home.run("What do I have tomorrow?")).output
