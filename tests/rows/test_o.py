@@ -66,7 +66,7 @@ async def test_O1_an_experts_file_that_cannot_be_read_harms_nobody_else(house: B
         folder = home.victoria.settings.experts_dir
         folder.mkdir()
         (folder / "beekeeper.yaml").write_text(BEEKEEPER.replace("title:", "titel:"))
-        assert (await home.run("make a note that the wifi password is 12")).metadata.steps[0].expert == "memo"
+        assert (await home.run("remember that the wifi password is 12")).metadata.steps[0].expert == "memo"
 
 
 async def test_O1_memo_writes_notes_and_finds_them_again(house: Build) -> None:
@@ -77,8 +77,8 @@ async def test_O1_memo_writes_notes_and_finds_them_again(house: Build) -> None:
         finish("It is 12."),
     )
     async with house({"act": wrote}) as home:
-        await home.run("make a note that the wifi password is 12")
-        run = await home.submit("look up my note about the wifi password")
+        await home.run("remember that the wifi password is 12")
+        run = await home.submit("read me my note about the wifi password")
         end = await home.end(run)
         assert (end.metadata.steps[0].expert, end.metadata.steps[0].tools) == ("memo", ("memo_search",))
         assert "The wifi password is 12." in home.heard("act")[-1].user
