@@ -73,12 +73,12 @@ async def test_O1_memo_writes_notes_and_finds_them_again(house: Build) -> None:
     wrote = in_turn(
         act("memo_write", text="The wifi password is 12.", tags="home"),
         finish("Noted."),
-        act("memo_search", query="wifi"),
+        act("memo_search", words="wifi"),
         finish("It is 12."),
     )
     async with house({"act": wrote}) as home:
         await home.run("remember that the wifi password is 12")
-        run = await home.submit("read me my note about the wifi password")
+        run = await home.submit("change the note about the wifi password")
         end = await home.end(run)
         assert (end.metadata.steps[0].expert, end.metadata.steps[0].tools) == ("memo", ("memo_search",))
         assert "The wifi password is 12." in home.heard("act")[-1].user
