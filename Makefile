@@ -1,7 +1,7 @@
 # Victoria needs nothing but Python 3.11 or newer: every target sets up what it uses in .venv.
 
 .DEFAULT_GOAL := help
-GOAL ?= List the files in the folder consumers. And what is an event-driven pipeline?
+GOAL ?= List the files in the folder schemas. And what is an event-driven pipeline?
 # As it was typed: a goal may have any character, also those that mean something to make.
 override export GOAL := $(value GOAL)
 VENV := .venv

@@ -29,6 +29,8 @@ from streams.stage import Context, Policy, Stage
 NAME = STAGE
 FUSE = prompt("fuse")
 FUSED_CHARACTERS = 6_000
+CONCURRENCY = 256
+"""Events at once: while a model fuses the answers of one run, other runs go on."""
 
 Listed = Callable[[Asking, str], Awaitable[None]]
 """Puts a question on the list of those that wait; again and again changes nothing."""
@@ -91,7 +93,7 @@ def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
             StageFailed,
         ),
         handle=partial(handle, listed=listed),
-        policy=Policy(concurrency=32),
+        policy=Policy(concurrency=CONCURRENCY),
         state=RunState,
         on_dead=_given_up,
     )

@@ -5,6 +5,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
+from consumers.agent_choice import AGENT
 from consumers.persona import Persona
 from llm.prompts import Prompt, excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
@@ -21,8 +22,8 @@ CONTEXT_CHARACTERS = 2_000
 SURE = 95
 """From this score on, the best candidate is the answer, and nothing else is tried."""
 BY_RULES = (
-    "No model answered, and no rule answers this by itself. By rules alone Victoria lists folders and reads files: "
-    'try "List the files in the folder schemas" or "Read README.md".'
+    "No model answered, and no rule answers this by itself. By rules alone Victoria lists folders, reads files, and "
+    'keeps notes and a calendar: try "Read README.md", "Make a note: the gym code is 4711" or "What is on tomorrow?".'
 )
 
 
@@ -101,7 +102,8 @@ def _question(kind: Prompt, answer: type[T], tokens: int, event: StepReady, pers
         answer,
         max_tokens=tokens,
         step=event.step.id,
-        expert=persona.instructions,
+        # An agent who only answers needs no more than the rules of answering: more leads a small model astray.
+        expert="" if persona.rank == AGENT else persona.instructions,
         context=excerpt(event.context, CONTEXT_CHARACTERS),
         goal=excerpt(event.step.instruction),
         inputs="\n\n".join(inputs(event)),

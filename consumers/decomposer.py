@@ -17,15 +17,16 @@ DECOMPOSE, REPLAN = prompt("decompose"), prompt("replan")
 MOST_STEPS = 5
 MOST_COLLEAGUES = 24
 """Experts whom a model is told of: more would leave no room for the goal."""
-_TOKENS = 600
+_TOKENS = 800
+"""Room for a proposal whose every text is as long as it may be, nearly: a small model uses what it gets."""
 _CONTEXT, _DONE, _LEFT, _WHY = 1_500, 4_000, 1_500, 1_000
 """Characters of each of these in a prompt."""
 _WAS_DONE = "done-"
 """What ids of steps that have ended begin with in a prompt; a model may call a new step as one of them is called."""
 
-ShortText = Annotated[str, Meta(min_length=1, max_length=120)]
-LongText = Annotated[str, Meta(min_length=1, max_length=400)]
-StepId = Annotated[str, Meta(min_length=1, max_length=20)]
+ShortText = Annotated[str, Meta(min_length=1, max_length=80)]
+LongText = Annotated[str, Meta(min_length=1, max_length=300)]
+StepId = Annotated[str, Meta(min_length=1, max_length=12)]
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
@@ -35,14 +36,14 @@ class PlannedStep(msgspec.Struct, frozen=True):
     title: ShortText
     instruction: LongText
     expert: str
-    depends_on: Annotated[tuple[StepId, ...], Meta(max_length=20)] = ()
-    expected: Annotated[str, Meta(max_length=200)] = ""
+    depends_on: Annotated[tuple[StepId, ...], Meta(max_length=8)] = ()
+    expected: Annotated[str, Meta(max_length=100)] = ""
 
 
 class Decomposition(msgspec.Struct, frozen=True):
     """A model's proposal for a plan: what is really wanted, and the steps there."""
 
-    intent: Annotated[str, Meta(max_length=300)]
+    intent: Annotated[str, Meta(max_length=150)]
     steps: Annotated[tuple[PlannedStep, ...], Meta(min_length=1, max_length=MOST_STEPS)]
     aggregate: bool = True
 

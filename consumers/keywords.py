@@ -25,6 +25,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold().replace("ё", "е"))
 
 
+def spans_of(text: str) -> list[tuple[int, int]]:
+    """Where a text's words stand, as (start, end)."""
+    return [found.span() for found in _WORD.finditer(text)]
+
+
 class Hit(msgspec.Struct, Generic[T], frozen=True):
     """A keyword that was found, where (its first word's number), and what it stands for."""
 

@@ -15,6 +15,7 @@ class Persona(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     name: str = ""
+    rank: str = ""
     instructions: str = ""
     tools: tuple[str, ...] | None = None
     max_iterations: int = 0
@@ -30,7 +31,7 @@ def persona(roster: Roster, name: str) -> Persona:
     if expert is None:
         return NOBODY
     tools = None if expert.rank == "agent" and not expert.tools else expert.tools
-    return Persona(expert.name, expert.instructions, tools, expert.max_iterations)
+    return Persona(expert.name, expert.rank, expert.instructions, tools, expert.max_iterations)
 
 
 def tools_of(persona: Persona, registry: Registry) -> Registry:

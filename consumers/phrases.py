@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from consumers.tools.dates import stretches
 from schemas.plan import TaskKind
 
 Needs = Literal[
@@ -20,17 +21,19 @@ Needs = Literal[
     "folder_there",
     "nothing",
     "alone",
+    "dated",
 ]
 
-# Quoted parts are put aside, each for one character of this private range, so that no pattern looks into them.
-_FIRST_MASK, _LAST_MASK = "\ue000", "\uefff"
-_PRIVATE = re.compile("[\ue000-\uefff]")
+# Quoted parts, and dates where they matter, are put aside, each for one character of these private ranges, so that no
+# pattern looks into them.
+_FIRST_MASK, _LAST_MASK, _FIRST_DATE = "\ue000", "\uefff", "\uf000"
+_PRIVATE = re.compile("[\ue000-\uf8ff]")
 _QUOTED = re.compile(
     r"""(?<![A-Za-z0-9])'([^'\n]{1,200})'(?![A-Za-z0-9])|"([^"\n]{1,200})"|`([^`\n]{1,200})`"""
     r"""|«([^«»\n]{1,200})»|[“„]([^“”„\n]{1,200})[”“]|‘([^‘’\n]{1,200})’|「([^「」\n]{1,200})」|『([^『』\n]{1,200})』"""
 )
-_BARE = r"""[^\s\ue000-\uefff"'`«»“”„‘’「」『』《》<>|*?,;:!，；：。！？、（）]"""
-PATH = rf"([{_FIRST_MASK}-{_LAST_MASK}]|{_BARE}{{1,200}}?)"
+_BARE = r"""[^\s\ue000-\uf8ff"'`«»“”„‘’「」『』《》<>|*?,;:!，；：。！？、（）]"""
+PATH = rf"(?P<path>[{_FIRST_MASK}-{_LAST_MASK}]|{_BARE}{{1,200}}?)"
 
 _EXTENSION = re.compile(r"[^./]\.(?=[0-9]*[A-Za-z])(?:[a-z0-9]{2,10}|[A-Z0-9]{2,10}|[chrdmvsCHRDMVS])\Z")
 _DOTFILE = re.compile(r"\.[A-Za-z][\w.-]*")
@@ -42,12 +45,23 @@ _TRAILING = re.compile(r"(?<=[^\s./])[.,;:!?]+\Z")
 
 
 class CallRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Patterns of one language for one tool."""
+    """Patterns of one language for one tool, whose groups are its arguments. `arguments` are those that are the same
+    for all of them; in these {name} stands for what a group found."""
 
-    tool: Literal["list_directory", "read_file"]
+    tool: str
     language: Literal["en", "ru", "zh"]
     needs: Needs
     patterns: tuple[str, ...]
+    arguments: dict[str, str] = {}
+
+
+class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When what a group found is surely all of an argument."""
+
+    request: str
+    name: str
+    courtesy: str
+    refused: dict[str, str]
 
 
 class Sentences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,6 +127,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call: tuple[CallRules, ...]
     sentences: dict[str, Sentences]
     parts: Parts
+    said: Said
     rest: Rest
     names: Names
     kinds: dict[TaskKind, str]
@@ -173,18 +188,32 @@ class Quotes:
     """A text with its quoted parts put aside. `masked` is what patterns see."""
 
     def __init__(self, text: str) -> None:
-        self._parts: list[tuple[str, str]] = []
+        self._parts: dict[str, tuple[str, str]] = {}
         masked = _QUOTED.sub(self._aside, _PRIVATE.sub("\ufffd", text))
         self.masked = re.sub(r"\s+", lambda m: "\n" if "\n" in m[0] else " ", masked).strip()
 
     def _aside(self, found: re.Match[str]) -> str:
-        self._parts.append((found[0], found[found.lastindex or 0]))
-        return chr(ord(_FIRST_MASK) + len(self._parts) - 1)
+        return self._mask(_FIRST_MASK, found[0], found[found.lastindex or 0])
+
+    def _mask(self, first: str, part: str, inside: str) -> str:
+        mask = chr(ord(first) + len(self._parts))
+        self._parts[mask] = part, inside
+        return mask
+
+    def dated(self, masked: str) -> str:
+        """The text with its dates and times put aside as well."""
+        pieces: list[str] = []
+        at = 0
+        for start, end in stretches(masked):
+            date = self.restored(masked[start:end])
+            pieces += masked[at:start], self._mask(_FIRST_DATE, date, date)
+            at = end
+        return "".join((*pieces, masked[at:]))
 
     @property
     def quoted(self) -> list[str]:
         """What stood in quotes, without them."""
-        return [inside for _, inside in self._parts]
+        return [inside for _, inside in self._parts.values()]
 
     @property
     def outside(self) -> str:
@@ -193,13 +222,13 @@ class Quotes:
 
     def restored(self, masked: str) -> str:
         """The text again, quotes and all."""
-        return _PRIVATE.sub(lambda m: self._parts[ord(m[0]) - ord(_FIRST_MASK)][0], masked)
+        return _PRIVATE.sub(lambda m: self._parts[m[0]][0], masked)
 
     def inside(self, masked: str) -> str | None:
         """What stands between the quotes, if this is a quoted part."""
         if not _PRIVATE.fullmatch(masked):
             return None
-        return _TRAILING.sub("", self._parts[ord(masked) - ord(_FIRST_MASK)][1].strip())
+        return _TRAILING.sub("", self._parts[masked][1].strip())
 
 
 def fits(path: str, needs: Needs, *, quoted: bool, apart: bool) -> bool:
@@ -219,7 +248,7 @@ def fits(path: str, needs: Needs, *, quoted: bool, apart: bool) -> bool:
             if _is_folder_path(path) or _may_be_folder(path, quoted=quoted):
                 return True
             return apart and path.isalnum() and path.casefold() not in RULES.names.not_folders
-        case "file_there" | "folder_there" | "nothing" | "alone":
+        case "file_there" | "folder_there" | "nothing" | "alone" | "dated":
             return False
 
 

@@ -23,7 +23,7 @@ def checked(plan: Plan, colleagues: Sequence[Colleague] = (), done: Collection[s
     steps: dict[str, Step] = {}
     for step in plan.steps:
         if step.id in steps or step.id in done:
-            notes.append(f"Step {step.id!r} appears twice; the second was left out.")
+            notes.append(f"Step {step.id!r} appears again; only the first is kept.")
         elif len(steps) == MAX_STEPS:
             notes.append(f"Step {step.id!r} was left out: a plan has at most {MAX_STEPS} steps.")
         else:
@@ -44,7 +44,7 @@ def checked(plan: Plan, colleagues: Sequence[Colleague] = (), done: Collection[s
     return replace(
         plan,
         steps=tuple(replace(step, depends_on=needs[step.id]) for step in steps.values()),
-        notes=tuple(notes),
+        notes=(*plan.notes, *dict.fromkeys(notes[len(plan.notes) :])),
     )
 
 

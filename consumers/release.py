@@ -1,7 +1,10 @@
 """Which steps of a run may begin: pure functions over its state."""
 
+from collections.abc import Collection
+
 from msgspec.structs import replace
 
+from consumers.run_end import counted
 from consumers.run_state import OPEN, STAGE, UNLOCKS, RunState, StepState
 from schemas.errors import ErrorInfo
 from schemas.events import DelegationRequested, Event, RunProgressed, StepReady
@@ -14,7 +17,8 @@ AT_ONCE = 3
 def release(state: RunState) -> tuple[RunState, list[Event]]:
     """Start every step whose dependencies are done, AT_ONCE at most; block those that can't run any more.
 
-    While what is left is planned again, only steps that were begun before go on.
+    Of those that vote no more are begun while the ones under way can decide, should they agree. While what is left is
+    planned again, only steps that were begun before go on.
     """
     if state.plan is None:
         return state, []
@@ -25,7 +29,8 @@ def release(state: RunState) -> tuple[RunState, list[Event]]:
             continue
         ends = {other: steps[other].status for other in step.depends_on}
         if _may_begin(step, list(ends.values())):
-            if sum(s.status == "running" for s in steps.values()) < AT_ONCE:
+            running = [id_ for id_, s in steps.items() if s.status == "running"]
+            if len(running) < AT_ONCE and not (step.how == "vote" and _enough(state, running)):
                 steps[step.id] = replace(now, status="running", progress=None, reply="")
                 events += _start(state, step, now)
         elif failed := _hopeless(step, ends):
@@ -50,6 +55,15 @@ def ended(step_id: str, step: StepState) -> RunProgressed:
     """Tell who follows the run how a step ended."""
     text = step.error.message if step.error else ""
     return RunProgressed(kind="task_end", stage=STAGE, step_id=step_id, status=step.status, text=text)
+
+
+def _enough(state: RunState, running: Collection[str]) -> bool:
+    """Whether those who are voting can decide without anybody else."""
+    if not (state.plan and state.plan.quorum):
+        return False
+    voting = sum(step.how == "vote" and step.id in running for step in state.plan.steps)
+    most = max((group.votes for group in counted(state)), default=0)
+    return voting > 0 and most + voting >= state.plan.quorum
 
 
 def _may_begin(step: Step, ends: list[str]) -> bool:

@@ -7,10 +7,12 @@ Every text is bounded before it is matched.
 """
 
 import re
-from typing import Literal
+from collections.abc import Iterator
+from functools import cache
 
 import msgspec
 
+from consumers.arguments import said
 from consumers.faithful import faithful
 from consumers.findings import Recognised
 from consumers.phrases import NOTHING, RULES, CallRules, Quotes, There, cleaned, fits, pattern
@@ -29,7 +31,7 @@ _KEPT_START, _KEPT_END = 1_500, 500
 
 _SURE, _SURE_SEVERAL, _SURE_WITH_REST, _QUESTION, _SORTED, _UNSURE = 0.95, 0.9, 0.8, 0.7, 0.5, 0.3
 
-_CALLS = tuple((rules, tuple(pattern(text) for text in rules.patterns)) for rules in RULES.call)
+_SCRIPTS = {"en": re.compile("[A-Za-z]"), "ru": re.compile("[А-яЁё]"), "zh": re.compile("[\u3400-\u9fff]")}
 _PATH = pattern("{path}")
 _SEQUENCE = pattern(RULES.parts.sequence)
 _BEFORE = re.compile(rf"(?:[\s,;:!?。！？，；：…]|{RULES.parts.before})++", re.IGNORECASE)
@@ -45,10 +47,23 @@ _QUESTION_END = pattern(RULES.categories.question_end)
 _INVESTIGATE, _SEVERAL = pattern(RULES.categories.investigate), pattern(RULES.categories.several)
 
 
+_Patterns = tuple[CallRules, tuple[re.Pattern[str], ...]]
+"""What a call looks like in one language, compiled."""
+
+
 class _Call(msgspec.Struct, frozen=True):
-    tool: Literal["list_directory", "read_file"]
+    tool: str
     language: str
-    path: str
+    arguments: dict[str, str]
+
+    @property
+    def path(self) -> str:
+        """The one argument of calls that go together; "" of others, which are never beside another."""
+        return self.arguments.get("path", "")
+
+
+def _of_path(tool: str, language: str, path: str) -> _Call:
+    return _Call(tool, language, {"path": path})
 
 
 def recognise(goal: str, there: There = NOTHING) -> Recognised:
@@ -67,14 +82,14 @@ def recognise(goal: str, there: There = NOTHING) -> Recognised:
     several = len(calls) > 1 or bool(rest)
     confidence = _SURE_WITH_REST if rest else _SURE_SEVERAL if several else _SURE
     return Recognised(
-        restated=_sentence(calls, rest),
+        restated=_sentence(calls, rest) if calls[0].path else _shortened(goal),
         category="multi_step" if several else "simple",
         kind=_kind(rest) if rest else "fast",
         confidence=confidence,
-        calls=tuple(ToolCall(call.tool, {"path": call.path}) for call in calls),
+        calls=tuple(ToolCall(call.tool, call.arguments) for call in calls),
         rest=rest,
         rest_alone=_stands_alone(rest, calls),
-        first_step=f"{calls[0].tool} {calls[0].path}",
+        first_step=" ".join((calls[0].tool, *calls[0].arguments.values())),
     )
 
 
@@ -113,38 +128,63 @@ def _call(
     """The call that this part as a whole asks for. After a call, a path is enough: "read a.md and b.md"."""
     if len(text) > 2 * _LONGEST_PART:
         return None
-    text = _trimmed(text)
+    begun, text = _begun(text), _trimmed(text)
     if not 1 < len(text) <= _LONGEST_PART and not quotes.inside(text):
         return None
-    for rules, patterns in _CALLS:
-        if rules.needs == "alone" and not alone:
+    wholes = {"alone": text, "dated": quotes.dated(text)} if alone else {"alone": "", "dated": ""}
+    for rules, patterns in _in_its_languages(text):
+        if not (seen := wholes.get(rules.needs, text)):
             continue
         for candidate in patterns:
-            found = candidate.fullmatch(text)
-            path = found and _path(quotes, found, rules, there)
-            if path:
-                return _Call(rules.tool, rules.language, path)
+            found = candidate.fullmatch(seen)
+            given = found and _arguments(quotes, found, rules, there, begun[len(text) :])
+            if given is not None:
+                return _Call(rules.tool, rules.language, given)
     if previous and _PATH.fullmatch(text):
         path = quotes.inside(text) or text
         if known := there.file(path) if previous.tool == "read_file" else there.folder(path):
-            return _Call(previous.tool, previous.language, known)
+            return _of_path(previous.tool, previous.language, known)
         if fits(path, "file_path" if previous.tool == "read_file" else "folder_path", quoted=False, apart=True):
-            return _Call(previous.tool, previous.language, cleaned(path))
+            return _of_path(previous.tool, previous.language, cleaned(path))
     return None
+
+
+def _in_its_languages(text: str) -> Iterator[_Patterns]:
+    """The calls of the languages in whose scripts something is said."""
+    for language, script in _SCRIPTS.items():
+        if script.search(text):
+            yield from _calls_of(language)
+
+
+@cache
+def _calls_of(language: str) -> tuple[_Patterns, ...]:
+    """Compiled when first needed: that takes a while, and mostly one language is spoken."""
+    own = (rules for rules in RULES.call if rules.language == language)
+    return tuple((rules, tuple(pattern(text) for text in rules.patterns)) for rules in own)
+
+
+def _arguments(
+    quotes: Quotes, found: re.Match[str], rules: CallRules, there: There, tail: str
+) -> dict[str, str] | None:
+    """What a pattern found, None if it is not what the pattern needs. `tail` was cut off behind it."""
+    if rules.needs in ("alone", "dated"):
+        return said(quotes, found, rules.arguments, tail)
+    path = _path(quotes, found, rules, there)
+    return {"path": path} if path else None
 
 
 def _path(quotes: Quotes, found: re.Match[str], rules: CallRules, there: There) -> str:
     """The path a pattern found, "" if it is not what the pattern needs."""
-    if rules.needs in ("nothing", "alone"):
-        return "."
-    inside = quotes.inside(found[1])
-    path = found[1] if inside is None else inside
+    if rules.needs == "nothing":
+        return rules.arguments["path"]
+    inside = quotes.inside(found["path"])
+    path = found["path"] if inside is None else inside
     known = there.file(path) if rules.tool == "read_file" else there.folder(path)
     if rules.needs == "folder_there" and path.casefold() in RULES.names.not_folders:
         return ""
     if known or rules.needs in ("file_there", "folder_there"):
         return known
-    around = found.string[: found.start(1)][-1:], found.string[found.end(1) :][:1]
+    around = found.string[: found.start("path")][-1:], found.string[found.end("path") :][:1]
     apart = all(character in ("", " ") for character in around)
     return cleaned(path) if path and fits(path, rules.needs, quoted=inside is not None, apart=apart) else ""
 
@@ -162,7 +202,7 @@ def _more_folders(rest: str, last: _Call) -> tuple[list[_Call], str]:
         named = None if _ACTION.match(part) else _MORE_FOLDERS.fullmatch(part)
         if not named:
             return (calls, left) if _OPENS.match(left) or _ACTION.match(left) else ([], rest)
-        calls.append(_Call("list_directory", last.language, named[1]))
+        calls.append(_of_path("list_directory", last.language, named[1]))
         left = left[split.end() :] if split else ""
     return calls, left if calls else rest
 

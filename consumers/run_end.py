@@ -133,9 +133,13 @@ def _stage_times(state: RunState, fused: Usage, now: datetime) -> tuple[StageTim
         for spent, following in zip(state.spent, arrivals[1:], strict=False)
     ]
     ran = [step for step in state.steps.values() if step.status not in ("pending", "blocked", "skipped")]
-    if ran:
-        usage = sum((step.usage for step in ran), Usage())
-        times.append(StageTime("step-execute", round(sum(s.seconds for s in ran), 3), len(ran), usage))
+    for stage, some in (
+        ("step-execute", [step for step in ran if not step.agent]),
+        ("delegate", [step for step in ran if step.agent]),
+    ):
+        if some:
+            usage = sum((step.usage for step in some), Usage())
+            times.append(StageTime(stage, round(sum(s.seconds for s in some), 3), len(some), usage))
     if state.planned_at:
         times.append(StageTime(STAGE, _seconds(state.planned_at, state.begun_at or now), len(ran) + 1, usage=fused))
     return tuple(times)

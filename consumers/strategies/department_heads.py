@@ -6,7 +6,7 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from consumers.decomposer import decomposed
-from consumers.strategies.fitting import NOBODY, Department, departments, manner, one_answer
+from consumers.strategies.fitting import NOBODY, Department, departments, manner_for, one_answer
 from consumers.strategies.strategy import Ask, Brief, Colleague, Strategy
 from schemas.errors import EffectFailed
 from schemas.plan import Plan, Step, TaskKind
@@ -58,4 +58,4 @@ def _side_by_side(name: str, room: Department, brief: Brief, note: str) -> Plan:
 
 
 def _work(id_: str, by: Colleague, brief: Brief) -> Step:
-    return Step(id_, by.title, brief.goal, how=manner(by), expert=by.name, expected=brief.first_step)
+    return Step(id_, by.title, brief.goal, how=manner_for(by, brief), expert=by.name, expected=brief.first_step)

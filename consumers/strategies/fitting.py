@@ -5,6 +5,9 @@ from typing import NamedTuple
 from consumers.strategies.strategy import EXPERT, Brief, Colleague
 from schemas.plan import How, Plan, Step
 
+_TOOLED = frozenset({"execution", "file_operations", "research", "system_admin"})
+"""What is done with tools, of what a goal can need."""
+
 ASSISTANT = "assistant"
 """The rank of those who keep something, and have no opinion."""
 
@@ -54,6 +57,12 @@ def departments(brief: Brief) -> list[Department]:
 def manner(colleague: Colleague) -> How:
     """How this colleague carries out a part of the work: with tools, unless its own way is to answer."""
     return "answer" if colleague.strategy in ("simple", "extended_thinking") else "react"
+
+
+def manner_for(colleague: Colleague, brief: Brief) -> How:
+    """The same where it is the goal itself that is worked at: without tools where its words ask for none."""
+    hands_on = brief.category == "investigate" or not _TOOLED.isdisjoint(brief.needs)
+    return manner(colleague) if hands_on else "answer"
 
 
 def one_step(strategy: str, brief: Brief, *notes: str) -> Plan:

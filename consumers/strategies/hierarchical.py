@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
-from consumers.strategies.fitting import NOBODY, Department, departments, manner, one_answer
+from consumers.strategies.fitting import NOBODY, Department, departments, manner_for, one_answer
 from consumers.strategies.strategy import EXPERT, Ask, Brief, Colleague, Strategy
 from schemas.plan import Plan, Step
 
@@ -61,7 +61,7 @@ def _part(by: Colleague, brief: Brief, told: Step) -> Step:
         by.name,
         by.title,
         text,
-        how=manner(by),
+        how=manner_for(by, brief),
         expert=by.name,
         depends_on=(told.id,),
         expected=brief.first_step,

@@ -8,13 +8,14 @@ import tomllib
 import unicodedata
 from calendar import monthrange
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, cast
 
 from msgspec import Meta
 
-from consumers.keywords import Keywords, words
+from consumers.keywords import Keywords, spans_of, words
 from schemas.errors import ToolRefused
 
 Written = Annotated[str, Meta(max_length=60)]
@@ -27,6 +28,9 @@ _Item = dict[str, float]
 """What a word may be, by kinds as in dates.toml; and of what is written in digits `number`, `hour`, `year`, `date`, its
 ordinal, and `time`, minutes after midnight."""
 _UNKNOWN: _Item = {}
+_DATED = {"date", "time", "day", "weekday", "month", "days", "clock"}
+"""Kinds of words that speak of a date or time whatever stands beside them."""
+_ANY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Span(NamedTuple):
@@ -60,6 +64,37 @@ def moment(text: str, now: datetime, day: date | None = None) -> datetime | date
             raise _unclear(text, "is more than one day")
         return found.first
     return at(found.first, found.minutes, now)
+
+
+def stretches(text: str) -> list[tuple[int, int]]:
+    """Where a text speaks of dates and times, as (start, end): known words in a row, that surely mean one or are one.
+
+    What they mean is for `moment` and `days` to say, and may be nothing. Fillers around them do not belong to them.
+    """
+    same = unicodedata.normalize("NFKC", text)
+    text = same if len(same) == len(text) else text
+    found: list[tuple[int, int]] = []
+    row: list[_Place] = []
+    for place in (*_places(text), _Place(_UNKNOWN, len(text), len(text))):
+        if row and not (place.item and not text[row[-1].end : place.start].strip(" ,，")):
+            found += _stretch(text, row)
+            row = []
+        if place.item and (row or "filler" not in place.item):
+            row.append(place)
+    return found
+
+
+def _stretch(text: str, row: list["_Place"]) -> Iterator[tuple[int, int]]:
+    """From the first to the last of these words, if that is a date."""
+    while "filler" in row[-1].item:
+        row.pop()
+    start, end = row[0].start, row[-1].end
+    if any(_DATED & place.item.keys() for place in row):
+        yield start, end
+    else:
+        with suppress(ToolRefused):
+            days(text[start:end], _ANY)
+            yield start, end
 
 
 def at(day: date, minutes: int, now: datetime) -> datetime:
@@ -309,16 +344,28 @@ _NUMBERED = re.compile(
 )
 
 
+class _Place(NamedTuple):
+    """A word or number in a text, and from where to where it stands."""
+
+    item: _Item
+    start: int
+    end: int
+
+
 def _items(text: str) -> list[_Item]:
     """A text's words and numbers as what they may be; fillers are left out."""
-    text = unicodedata.normalize("NFKC", text)
-    items: list[_Item] = []
-    place = 0
+    places = _places(unicodedata.normalize("NFKC", text))
+    return [place.item for place in places if "filler" not in place.item]
+
+
+def _places(text: str) -> Iterator[_Place]:
+    """Each word and number of a text."""
+    at = 0
     for found in _NUMBERED.finditer(text):
-        items += _named(text[place : found.start()])
-        items.append(_number(found))
-        place = found.end()
-    return [item for item in (*items, *_named(text[place:])) if "filler" not in item]
+        yield from _named(text, at, found.start())
+        yield _Place(_number(found), *found.span())
+        at = found.end()
+    yield from _named(text, at, len(text))
 
 
 def _number(found: "re.Match[str]") -> _Item:
@@ -341,20 +388,22 @@ def _number(found: "re.Match[str]") -> _Item:
     return {kind: value for kind, value in kinds.items() if value >= 0}
 
 
-def _named(text: str) -> list[_Item]:
+def _named(text: str, start: int, end: int) -> Iterator[_Place]:
     """What the words between numbers may be."""
-    said = words(text)
-    items: list[_Item] = []
-    place = 0
+    spans = [(start + a, start + b) for a, b in spans_of(text[start:end])]
+    said = ["".join(words(text[a:b])) for a, b in spans]
+    at = 0
     for hit in _WORDS.find(said):
-        items += [_UNKNOWN] * (hit.at - place)
+        yield from (_Place(_UNKNOWN, a, b) for a, b in spans[at : hit.at])
+        at = hit.at + len(words(hit.keyword))
+        span = spans[hit.at][0], spans[at - 1][1]
         meant = dict(hit.means)
         if "evening" in meant:
-            items += ({"day": meant["evening"]}, {"part": 12.0})
+            yield _Place({"day": meant["evening"]}, *span)
+            yield _Place({"part": 12.0}, *span)
         else:
-            items.append(meant)
-        place = hit.at + len(words(hit.keyword))
-    return items + [_UNKNOWN] * (len(said) - place)
+            yield _Place(meant, *span)
+    yield from (_Place(_UNKNOWN, a, b) for a, b in spans[at:])
 
 
 def _vocabulary() -> Keywords[tuple[str, float]]:

@@ -111,7 +111,7 @@ class MemoList(_Memo, frozen=True, tag="memo_list"):
         chosen = [note for note in notes if tags <= set(note.tags)]
         if not chosen:
             return "(no more notes)" if after else f"No note has the tag {plain(self.tag)}." if tags else _NONE
-        return _listed(chosen, LISTED, site.now, f"older: memo_list with after {chosen[:LISTED][-1].id}")
+        return _listed(chosen, LISTED, site.now, f"older than {chosen[:LISTED][-1].id}")
 
 
 class MemoRead(_Memo, frozen=True, tag="memo_read"):

@@ -23,6 +23,7 @@ from consumers.inference import Desk, Inference
 from consumers.intake import goal_submitted
 from consumers.offers import Board
 from consumers.questions import Questions
+from consumers.roster import Folders
 from consumers.sessions import Sessions
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
@@ -45,7 +46,7 @@ STAGES = ("understand", "plan", "step-execute", "aggregate", INFERENCE)
 GOES_ON = ("aggregate", INFERENCE)
 """Stages that go on after `effect.unknown`: nobody else could end their run."""
 EFFECTS: tuple[tuple[str, Kind, Effects], ...] = (
-    ("look", "none", "none"),
+    ("peek", "none", "none"),
     ("note", "repeat", "repeat"),
     ("pay", "unknown", "unknown"),
 )
@@ -110,7 +111,9 @@ def chaos_topology(
     local = Inference("local", SLOTS, lambda: Pool([source]), desk)
     alone = Delegation(Agents({}), AgentLoad(client, keys, (), 1), partial(ended, client, keys))
     asked, left = Questions(client, keys), partial(seconds_left, client, keys)
-    real = topology(Parts(lambda _project: Workspace(folder), (local,), asked, left, Sessions(client, keys), alone))
+    sessions, experts = Sessions(client, keys), Folders()
+    parts = Parts(lambda _project: Workspace(folder), (local,), asked, left, sessions, alone, experts=experts)
+    real = topology(parts)
     return replace(real, stages=tuple(_counted(stage, ledger, moment) for stage in real.stages))
 
 
@@ -167,12 +170,12 @@ def _answer(request: Generation) -> str:
     user = request.messages[-1].content
     asked = str(request.schema)
     if "Understanding" in asked:
-        category = "investigate" if "nvestigate" in user else "simple"
+        category = "multi_step" if "nvestigate" in user else "simple"
         return f'{{"restated":"?","category":"{category}","first_step":""}}'
     if "Decomposition" in asked:
         return (
-            '{"steps":[{"id":"1","title":"look","instruction":"Look into the folder docs."},'
-            '{"id":"2","title":"judge","instruction":"Say why.","depends_on":["1"]}]}'
+            '{"intent":"?","steps":[{"id":"1","title":"look","instruction":"Look into it.","expert":"veronica"},'
+            '{"id":"2","title":"judge","instruction":"Say why.","expert":"victoria","depends_on":["1"]}]}'
         )
     if "ReadFile" in asked:
         if "list_directory:" in user:

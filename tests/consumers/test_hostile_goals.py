@@ -70,11 +70,13 @@ def test_no_mixture_of_known_words_raises(goal: str, other: str) -> None:
 HOSTILE = [
     "list ", '"', "'", "а", "a", " ", "\n", ".", "/", "./", "../", ",", "and ", "then, ", "please ", "read a.md and ",
     "list the files in ", "'a'", "«", "«а»", "的", "列出", "并", "a.", "a/", "\ue000", "don't ", "! ", "?", "what ",
-    "find ", "list the files in the folder ", "read '", "a.b/", "then", "。",
+    "find ", "list the files in the folder ", "read '", "a.b/", "then", "。", "make a note: ", "find my notes about ",
+    "remind me tomorrow at 9:00 to ", "schedule a meeting with ", "tomorrow ", "15:00 ", "and Ann ", "запиши: ",
+    "напомни завтра ", "что у меня ", "明天", "明天下午三点提醒我", "记一下：", "安排", "\uf000",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [1_000, 65_536])
+@pytest.mark.parametrize("size", [390, 1_000, 65_536])
 @pytest.mark.parametrize("piece", HOSTILE)
 @pytest.mark.parametrize("end", ["", "x"])
 def test_hostile_texts_take_no_time(piece: str, size: int, end: str) -> None:
@@ -84,7 +86,8 @@ def test_hostile_texts_take_no_time(piece: str, size: int, end: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    begun = time.perf_counter()
+    """Of the processor, whatever else it does meanwhile."""
+    begun = time.process_time()
     recognise(text)
     faithful(text, text)
-    return time.perf_counter() - begun
+    return time.process_time() - begun

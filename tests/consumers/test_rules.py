@@ -304,7 +304,13 @@ def test_a_path_that_leaves_the_project_is_recognised_and_refused_by_the_tool(
         (space.read if call.tool == READ else space.list)(call.arguments["path"])
 
 
-def test_every_pattern_of_the_data_compiles_with_at_most_one_path() -> None:
+def test_every_pattern_of_the_data_compiles_and_its_groups_are_arguments_of_its_tool() -> None:
     for rules in RULES.call:
+        whole = rules.needs in ("alone", "dated")
         for text in rules.patterns:
-            assert pattern(text).groups == (0 if rules.needs in ("nothing", "alone") else 1)
+            compiled = pattern(text)
+            named = set(compiled.groupindex)
+            assert compiled.groups == len(named), text
+            assert named == ({"path"} if not whole and rules.needs != "nothing" else named - {"path"}), text
+            given = {*named, *rules.arguments} - {"what"}
+            assert given <= set(BUILT_IN.tools[rules.tool].parameters), text

@@ -54,7 +54,8 @@ async def answers(processes: Processes, run: str) -> dict[str, list[Record]]:
     workshop = processes.workshop
     found: dict[str, list[Record]] = {}
     for effect, record in sorted((await Journal(workshop.client, workshop.keys).everything(run)).items()):
-        found.setdefault(effect.partition("/")[2].partition(".")[0], []).append(record)
+        if record.kind == "ask":
+            found.setdefault(effect.partition("/")[2].partition(".")[0], []).append(record)
     return found
 
 

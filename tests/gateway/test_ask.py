@@ -181,7 +181,8 @@ def test_a_run_on_a_terminal_shows_the_last_words_of_an_answer_as_it_comes(
 
 def test_status_says_for_which_model_a_run_waits(cli: Cli, call: Call, prefix: str) -> None:
     at = {"VICTORIA_PREFIX": prefix, "VICTORIA_MODEL": "ollama", "OLLAMA_HOSTS": "127.0.0.1:1"}
-    cli.start("worker", "understand", "plan", "step-execute", "aggregate", stdin=DEVNULL, **at).until("ready")
+    stages = "understand", "plan", "step-execute", "aggregate", "delegate", "clock"
+    cli.start("worker", *stages, stdin=DEVNULL, **at).until("ready")
     run_id = call("publish", "What is a Redis stream?", **at).out.strip()
     found: dict[str, Any] = {}
     give_up = time.monotonic() + WITHIN

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.gateway.conftest import WITHIN, Call, Cli, Running
 
-STAGES = {"understand", "plan", "step-execute", "aggregate", "memory-compress"}
+STAGES = {"understand", "plan", "step-execute", "delegate", "aggregate", "memory-compress", "clock"}
 
 
 def ready(running: Running, stages: set[str]) -> dict[str, int]:

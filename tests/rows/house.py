@@ -13,7 +13,9 @@ from uuid import uuid4
 import anyio
 import msgspec
 
+from consumers.experts import FOLDER, Expert
 from consumers.intake import goal_submitted
+from consumers.roster import Folders
 from deploy.settings import load
 from deploy.wiring import Victoria, opened
 from llm.engine import Generation
@@ -45,10 +47,35 @@ Says = Reply | Callable[[Asked], Reply]
 """What is always said, or made of what is asked. A mapping is said as JSON."""
 
 
-def in_turn(*replies: Reply) -> Says:
-    """The first reply to the first question, and so on; further ones are refused."""
-    left = iter(replies)
-    return lambda asked: next(left, ModelFailed("model.refused", f"The test has no more for {asked.prompt!r}."))
+def in_turn(*says: Says) -> Says:
+    """The first to the first question, and so on; further ones are refused."""
+    left = iter(says)
+
+    def said(asked: Asked) -> Reply:
+        following = next(left, ModelFailed("model.refused", f"The test has no more for {asked.prompt!r}."))
+        return following(asked) if callable(following) else following
+
+    return said
+
+
+def act(tool: str, **arguments: str) -> Reply:
+    """An action of a loop, as a model says it."""
+    return {"tool": tool, "thought": "", **arguments}
+
+
+def finish(answer: str) -> Reply:
+    """The last action of a loop."""
+    return act("finish", answer=answer)
+
+
+def step(id_: str, instruction: str, expert: str = "backend", *needs: str) -> dict[str, Any]:
+    """A step as a model proposes it."""
+    return {"id": id_, "title": f"Step {id_}", "instruction": instruction, "expert": expert, "depends_on": needs}
+
+
+def decomposition(*steps: Mapping[str, Any], aggregate: bool = True) -> Reply:
+    """A plan as a model proposes it."""
+    return {"intent": "what is wanted", "steps": steps, "aggregate": aggregate}
 
 
 @dataclass
@@ -63,6 +90,8 @@ class Model:
         self.engine = ScriptedEngine(self._reply, slots=8, delay=self.delay)
 
     def _reply(self, request: Generation) -> str | Exception:
+        if len(request.messages) == 1:
+            return "Hi."  # a trial, of an engine that had failed
         system, user = (message.content for message in request.messages)
         name = next(each.name for each in PROMPTS if system.startswith(each.system))
         asked = Asked(name, system, user, request.schema)
@@ -79,12 +108,20 @@ class House:
 
     victoria: Victoria
     folder: Path
-    model: Model | None
+    model: Model
 
     @property
     def asked(self) -> list[str]:
         """The names of the prompts the model was asked, in turn."""
-        return [each.prompt for each in self.model.asked] if self.model else []
+        return [each.prompt for each in self.model.asked]
+
+    def heard(self, name: str) -> list[Asked]:
+        """What the model was asked by one prompt."""
+        return [each for each in self.model.asked if each.prompt == name]
+
+    def expert(self, name: str) -> Expert:
+        """An expert there is."""
+        return Folders(FOLDER).roster().experts[name]
 
     async def submit(
         self,
@@ -98,9 +135,13 @@ class House:
     ) -> str:
         """Publish a goal; its run's id. `fields` are further ones of GoalSubmitted."""
         run_id = run_id or f"run-{uuid4().hex[:8]}"
-        submitted = msgspec.structs.replace(goal_submitted(goal, "", session, history), **fields)
-        await self.victoria.submit([(run_id, submitted)], limits)
+        submitted = goal_submitted(goal, self.victoria.projects.main, session, history)
+        await self.victoria.submit([(run_id, msgspec.structs.replace(submitted, **fields))], limits)
         return run_id
+
+    async def publish(self, run_id: str, event: Event, stream: str) -> None:
+        """Publish an event of a run from outside."""
+        await self.victoria.publisher.add(run_id, event, stream)
 
     async def run(self, goal: str, **fields: Any) -> RunFinished:
         """Submit a goal and wait for its end."""
@@ -126,6 +167,11 @@ class House:
         envelopes = (each.envelope for each in await self.entries(run_id))
         return [each.body for each in envelopes if each and isinstance(each.body, kind)]
 
+    async def at(self, run_id: str, kind: type[Event]) -> tuple[int, ...]:
+        """When a run's first event of a kind came onto its stream, by the server's clock."""
+        entries = await self.entries(run_id)
+        return next(_place(each) for each in entries if each.envelope and isinstance(each.envelope.body, kind))
+
     async def entries(self, run_id: str) -> list[Seen]:
         """All entries of a run, of whatever stream, as they came."""
         v, client = self.victoria, _any(self.victoria.client)
@@ -136,7 +182,7 @@ class House:
                 rows = await client.xrange(v.keys.stream(partition, stream))
                 found += [seen(stream, entry_id, fields) for entry_id, fields in rows]
         own = [each for each in found if each.envelope and each.envelope.run == run_id]
-        return sorted(own, key=lambda each: tuple(map(int, each.id.split("-"))))
+        return sorted(own, key=_place)
 
 
 @asynccontextmanager
@@ -149,16 +195,20 @@ async def at_work(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     own = {name: str(folder.parent / f"{folder.name}-{name}") for name in FOLDERS}
-    chosen = {"redis_url": url, "prefix": prefix, "model": "none" if says is None else "local"}
+    chosen = {"redis_url": url, "prefix": prefix, "grace": "1", "model": "none" if says is None else "local"}
     async with opened(load({**own, **chosen, **settings}, {}, folder), url) as victoria:
-        model = Model(says, delay) if says is not None else None
-        if model:
+        model = Model(says or {}, delay)
+        if says is not None:
             victoria.engines.use("local", model.engine)
         worker = victoria.worker(await victoria.needed())
         async with anyio.create_task_group() as tasks:
             await tasks.start(worker.run)
             yield House(victoria, folder, model)
             worker.stop()
+
+
+def _place(entry: Seen) -> tuple[int, ...]:
+    return tuple(map(int, entry.id.split("-")))
 
 
 def _any(client: Any) -> Any:

@@ -56,7 +56,13 @@ PROGRESS = Progress(2, ("seen",), ("{}",), ("read_file",), "best", "{}")
 
 SAMPLES: tuple[Event, ...] = (
     GoalSubmitted(
-        goal="goal \u2028 😀", project="p", session="s", history=(Exchange("q", "a"),), strategy="swarm", expert="memo"
+        goal="goal \u2028 😀",
+        project="p",
+        session="s",
+        history=(Exchange("q", "a"),),
+        strategy="swarm",
+        expert="memo",
+        delegated_by="veronica",
     ),
     GoalUnderstood(
         restated="r",
@@ -72,6 +78,7 @@ SAMPLES: tuple[Event, ...] = (
         question="q",
         question_alone=True,
         confidence=0.8,
+        delegated_by="veronica",
         source="model",
         spent=(SPENT,),
     ),

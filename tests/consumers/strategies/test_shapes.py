@@ -190,6 +190,13 @@ async def test_whoever_is_there_every_plan_has_an_answer_and_needs_no_repair(
     assert all(step.expert and step.instruction.startswith(told.goal) for step in made.steps)
 
 
+async def test_specialists_use_tools_only_for_what_is_done_with_tools() -> None:
+    for goal, how in (("Compare api designs for our backend", "answer"), ("Deploy our api backend", "react")):
+        made = await shaped("hierarchical", brief(goal))
+        works = [step for step in made.steps if RANKS[step.expert] == "specialist" and step.expert != "project_manager"]
+        assert {step.how for step in works} == {how}
+
+
 @pytest.mark.parametrize("name", ["swarm", "consensus"])
 async def test_who_only_keeps_things_is_not_asked_for_an_opinion(name: str) -> None:
     made = await shaped(name, brief("Which note-taking app and calendar should I use?", claimed=("memo", "schedule")))

@@ -136,7 +136,7 @@ async def test_notes_are_listed_the_newest_first_by_tag_and_page(notes: Notes) -
         await notes.write(f"note {number}", "even" if number % 2 == 0 else "odd")
     lines = (await notes.use(MemoList(""))).splitlines()
     assert [line.rpartition(" ")[2] for line in lines[:-1]] == [str(LISTED + 4 - n) for n in range(LISTED)]
-    assert lines[-1].startswith("(5 more are older: memo_list with after ")
+    assert lines[-1].startswith("(5 more are older than ")
     after = lines[-1].rpartition(" ")[2].rstrip(")")
     rest = (await notes.use(MemoList("", after=after))).splitlines()
     assert [line.rpartition(" ")[2] for line in rest] == ["4", "3", "2", "1", "0"]
