@@ -180,7 +180,8 @@ class Reader:
         goal = f"@{asked.expert} {asked.goal}" if asked.expert else asked.goal
         routed = self.routes.route(goal, asked.before, asked.sticky)
         if rules.calls and (owner := roster.owner(rules.calls[0].tool)) and not asked.expert:
-            routed = Routed(routed.category, owner, rules.confidence, f"who has {rules.calls[0].tool}")
+            sure = rules.confidence
+            routed = Routed(routed.category, owner, sure, sure, f"who has {rules.calls[0].tool}")
         expert = roster.experts.get(routed.expert)
         if expert is None or expert.rank == "agent":
             return Looked(rules, routed, routed.confidence)
