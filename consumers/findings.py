@@ -25,9 +25,11 @@ class Recognised(msgspec.Struct, frozen=True):
 
 
 class Routed(msgspec.Struct, frozen=True):
-    """Where a goal goes. `confidence`, from 0 to 1, is that of category and expert both; `why` is for people."""
+    """Where a goal goes. `confidence`, from 0 to 1, is that of category and expert both, `who` that of the expert;
+    `why` is for people."""
 
     category: TaskKind
     expert: str
     confidence: float
+    who: float
     why: str

@@ -58,7 +58,7 @@ class Planner:
 
     async def _first(self, event: GoalUnderstood, ctx: Context[None]) -> Plan:
         if event.calls:
-            return of_calls(event.calls, event.question, alone=event.question_alone)
+            return of_calls(event.calls, event.question, alone=event.question_alone, expert=event.expert)
         strategy = self._strategies.choose(event.kind, event.category, event.strategy)
         delegates = bool(self._agents) and not event.delegated_by
         staff = await self._staff(event.restated, ctx) if delegates or not strategy.direct else None
@@ -115,13 +115,21 @@ def _of(strategy: Strategy, plan: Plan) -> Plan:
     return replace(plan, strategy=strategy.name)
 
 
-def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False) -> Plan:
+def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False, expert: str = "") -> Plan:
     """A plan of sure tool calls, side by side, and of the question that is left, if any: about their results, or alone.
+    `expert` is whose calls they are.
 
     A question that stands alone gets no results: a small model would talk about them instead of answering.
     """
     steps = [
-        Step(str(number), " ".join((call.tool, *call.arguments.values()))[:120], call.tool, how="tool", call=call)
+        Step(
+            str(number),
+            " ".join((call.tool, *call.arguments.values()))[:120],
+            call.tool,
+            how="tool",
+            expert=expert,
+            call=call,
+        )
         for number, call in enumerate(calls, 1)
     ]
     if not question:

@@ -117,7 +117,7 @@ class Router:
         named = _ADDRESSED.match(goal)
         if named and named[1].casefold() in self._roster.experts:
             kind = self._categories(said, misspelt, named[1].casefold())[0].of
-            return Routed(cast("TaskKind", kind), named[1].casefold(), _NAMED, named[0].strip())
+            return Routed(cast("TaskKind", kind), named[1].casefold(), _NAMED, _NAMED, named[0].strip())
         claims = _claims(self._experts.find(said), misspelt)
         routed = self._by_words(said, misspelt, claims)
         if routed.confidence >= SURE:
@@ -127,12 +127,14 @@ class Router:
             # With no other in sight it stays for sure; against another's words, the planner looks too.
             stays = goes_on or all(claim.of == sticky for claim in claims[:1])
             kind = self._categories(said, misspelt, sticky)[0].of
-            return Routed(cast("TaskKind", kind), sticky, SURE if stays else _STICKY, f"{sticky} had the last turn")
+            sure = SURE if stays else _STICKY
+            return Routed(cast("TaskKind", kind), sticky, sure, sure, f"{sticky} had the last turn")
         if not sticky and history and goes_on:
             before = self.route(history[-1].user)
             if before.confidence > routed.confidence:
                 why = f"as before: {before.why}"
-                return Routed(before.category, before.expert, min(before.confidence, _AS_BEFORE), why)
+                confidence, who = min(before.confidence, _AS_BEFORE), min(before.who, _AS_BEFORE)
+                return Routed(before.category, before.expert, confidence, who, why)
         return routed
 
     def claimed(self, goal: str) -> tuple[str, ...]:
@@ -157,10 +159,11 @@ class Router:
         whole = next((claim for claim in categories if claim.of == "complex" and claim.sure), None)
         if whole and (whole is categories[0] or claimed >= _CLAIMS):
             confidence = _MANY if claimed >= _CLAIMS else _WHOLE
-            return Routed("complex", EXPERT, confidence, f"a whole project: {', '.join(whole.by)}")
-        confidence = min(_confidence(claims), max(_confidence(categories), _HINTED))
+            return Routed("complex", EXPERT, confidence, confidence, f"a whole project: {', '.join(whole.by)}")
+        who = _confidence(claims)
+        confidence = min(who, max(_confidence(categories), _HINTED))
         why = ", ".join(best.by) or "no expert's words"
-        return Routed(cast("TaskKind", categories[0].of), best.of, round(confidence, 2), why)
+        return Routed(cast("TaskKind", categories[0].of), best.of, round(confidence, 2), round(who, 2), why)
 
     def _able(self, said: Sequence[str]) -> str:
         """Whose goal it is that no expert claims: the agent's who is best at what it needs."""

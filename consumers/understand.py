@@ -46,7 +46,7 @@ NAME = "understand"
 SURE = 0.8
 """From this confidence on rules and router decide alone."""
 CLEAR = 0.6
-"""From this confidence on the rules' category counts, not the model's."""
+"""From this confidence on the rules' category counts, not the model's; above it, the expert whom the router finds."""
 HISTORY_CHARACTERS = 1_000
 
 PROMPT = prompt("understand")
@@ -71,11 +71,14 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Looked(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What rules and router see in a goal, at the moment they look. `own` is its expert's strategy, if that is sure to
-    be wanted; `experts` are all there are."""
+    """What rules and router see in a goal, at the moment they look. `sure` is how sure it is that it goes there: of an
+    `assistant`, who does everything in its own way, whatever kind of goal it is. `own` is its expert's strategy, ""
+    for an agent's; `known` says that there is the expert who is wanted."""
 
     rules: Recognised
     routed: Routed | None = None
+    sure: float = 0.0
+    assistant: bool = False
     own: str = ""
     known: bool = True
 
@@ -121,7 +124,7 @@ class Reader:
         said = context(event.history, event.project)
         rules, routed = looked.rules, looked.routed
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
-        if routed and routed.confidence >= SURE and not by_rules:
+        if routed and looked.sure >= SURE and not by_rules:
             goal = normalised(event.goal, (routed.expert,))
             understood = GoalUnderstood(
                 restated=goal,
@@ -134,7 +137,7 @@ class Reader:
                 expert=routed.expert,
                 strategy=event.strategy or looked.own,
                 delegated_by=event.delegated_by,
-                confidence=routed.confidence,
+                confidence=looked.sure,
                 spent=(Spent(NAME, ctx.now()),),
             )
             strategy = self.strategies.choose(understood.kind, understood.category, understood.strategy)
@@ -142,10 +145,10 @@ class Reader:
                 return self._straight(understood, await strategy.shape(_brief(understood), _no_model))
             return [understood, self._progress(understood)]
         understood = await self._restated(event, ctx, rules, said, by_rules=by_rules)
-        if routed:
-            understood = msgspec.structs.replace(
-                understood, expert=routed.expert if event.expert or routed.confidence > CLEAR else ""
-            )
+        if routed and (event.expert or routed.who > CLEAR):
+            own = looked.own if looked.assistant and understood.category != "multi_step" else ""
+            strategy = understood.strategy or own
+            understood = msgspec.structs.replace(understood, expert=routed.expert, strategy=strategy)
         return [understood, self._progress(understood)]
 
     async def _turn(self, event: GoalSubmitted, ctx: Context[None]) -> Turn:
@@ -176,8 +179,13 @@ class Reader:
             return Looked(rules, known=False)
         goal = f"@{asked.expert} {asked.goal}" if asked.expert else asked.goal
         routed = self.routes.route(goal, asked.before, asked.sticky)
+        if rules.calls and (owner := roster.owner(rules.calls[0].tool)) and not asked.expert:
+            routed = Routed(routed.category, owner, rules.confidence, f"who has {rules.calls[0].tool}")
         expert = roster.experts.get(routed.expert)
-        return Looked(rules, routed, expert.strategy if expert and expert.rank != "agent" else "")
+        if expert is None or expert.rank == "agent":
+            return Looked(rules, routed, routed.confidence)
+        assistant = expert.rank == "assistant"
+        return Looked(rules, routed, routed.who if assistant else routed.confidence, assistant, expert.strategy)
 
     async def _restated(
         self, event: GoalSubmitted, ctx: Context[None], rules: Recognised, said: str, *, by_rules: bool

@@ -9,6 +9,8 @@ import typer
 
 from consumers.bench import ALL, QUICK, InferFigures
 from consumers.bench import infer as bench_infer
+from consumers.bench_plan import PlanFigures
+from consumers.bench_plan import plan as bench_plan
 from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
@@ -94,6 +96,34 @@ def run(
         f"{figures.p50_ms:.2f} ms for a run alone (median; 99 of 100 within {figures.p99_ms:.2f} ms)\n"
         f"{figures.runs_per_s:,.0f} runs/s with {figures.in_flight} at once\n"
         f"{figures.runs:,} runs of {figures.stages} stages in one worker process, {figures.server}"
+    )
+
+
+@app.command("plan")
+@configured
+def plan(
+    loaded: Loaded,
+    goals: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="How many goals are routed.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Measure how soon a goal that needs no planning is at its step, and what steps side by side save.
+
+    Example: victoria bench plan --goals 1000
+    """
+
+    async def work(victoria: Victoria) -> PlanFigures:
+        return await bench_plan(victoria.client, victoria.settings.prefix, loaded.root, goals, _teller())
+
+    figures = _measured(loaded, work)
+    if as_json:
+        emit(figures)
+        return
+    answer(
+        f"{figures.routed_p50_ms:.2f} ms from a goal that rules are sure of to its step (median of {figures.goals:,}; "
+        f"99 of 100 within {figures.routed_p99_ms:.2f} ms)\n"
+        f"{figures.times_one:.2f} times one step is what six take side by side, three at once "
+        f"({figures.steps_s:.2f} s and {figures.step_s:.2f} s, a model takes 0.2 s for each)\n"
+        f"one worker process, {figures.server}"
     )
 
 

@@ -178,4 +178,21 @@ def infer(quick: bool) -> Section:
     return section
 
 
-SECTIONS = {"hop": hop, "run": run, "infer": infer, "age": age, "fsync": fsync, "batch": batch}
+def plan(quick: bool) -> Section:
+    """A goal that rules are sure of on its way to its step, and steps side by side."""
+    section = Section("plan", "Orchestration, one process", ("what", "figure", "how"))
+    with valkey() as url:
+        arguments = ("bench", "plan", "--redis-url", url, "--goals", 20 if quick else 200)
+        found = [victoria(*arguments) for _ in range(1 if quick else 3)]
+    section.server = found[0]["server"]
+    p50, p99, times = (median(each[what] for each in found) for what in ("routed_p50_ms", "routed_p99_ms", "times_one"))
+    section.add("a sure goal to its step", f"{p50:.2f} ms (p99 {p99:.2f})", "200 one after the other, no model")
+    section.add("six steps side by side", f"{times:.2f} times one", "three at once, 0.2 s each")
+    section.promise(
+        Promise.at_most("ms to the step of a sure goal", p50, 2),
+        Promise.at_most("times one step for six", times, 2.4),
+    )
+    return section
+
+
+SECTIONS = {"hop": hop, "run": run, "plan": plan, "infer": infer, "age": age, "fsync": fsync, "batch": batch}

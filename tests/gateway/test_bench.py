@@ -22,6 +22,7 @@ HOP = {
     "server",
 }
 RUN = {"p50_ms", "p99_ms", "runs_per_s", "in_flight", "runs", "latency_runs", "stages", "server"}
+PLAN = {"routed_p50_ms", "routed_p99_ms", "goals", "step_s", "steps_s", "times_one", "server"}
 INFER = {
     "tokens_per_s",
     "raw_tokens_per_s",
@@ -61,6 +62,17 @@ def test_runs_are_one_object_of_figures(cli: Cli, call: Call) -> None:
     assert (figures["runs"], figures["in_flight"], figures["stages"]) == (50, 20, 5)
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     assert figures["runs_per_s"] > 0
+    assert left_behind(cli) == []
+
+
+def test_plans_are_one_object_of_figures(cli: Cli, call: Call) -> None:
+    done = call("bench", "plan", "--json", "--goals", "20")
+    assert done.code == 0, done.err
+    figures = done.json()
+    assert figures.keys() == PLAN
+    assert figures["goals"] == 20
+    assert 0 < figures["routed_p50_ms"] <= figures["routed_p99_ms"]
+    assert figures["steps_s"] > 0.4, "six steps of 0.2 s, three at once, take two rounds"
     assert left_behind(cli) == []
 
 

@@ -12,8 +12,8 @@ from tests.rows.conftest import Build
 from tests.rows.house import Reply, Says, finish
 
 RAW = "page X errors why"
-SURE = "make a note that the wifi password is 12"
-"""Rules are sure that this is for memo."""
+SURE = "restart nginx on the staging cluster"
+"""Rules are sure that this is for devops."""
 
 
 def understood(restated: str, category: str = "simple", first_step: str = "") -> Reply:
@@ -42,14 +42,31 @@ async def test_B1_a_real_model_too_gives_a_sentence_a_category_and_a_first_step(
 
 
 async def test_B2_a_goal_that_is_surely_an_experts_goes_straight_to_its_step_without_a_model(house: Build) -> None:
-    async with house({"act": finish("Noted.")}) as home:
+    async with house({"act": finish("Restarted.")}) as home:
         run = await home.submit(SURE)
         end = await home.end(run)
-        assert (end.status, end.output) == ("completed", "Noted.")
+        assert (end.status, end.output) == ("completed", "Restarted.")
         (ready,) = await home.events(run, StepReady)
-        assert ready.step.expert == "memo"
+        assert ready.step.expert == "devops"
         assert await home.events(run, GoalUnderstood) == [], "the plan stage has not heard of it"
         assert home.asked == ["act"], "only the step itself asks"
+
+
+@pytest.mark.parametrize(
+    ("goal", "expert"),
+    [
+        ("Create an appointment with the dentist on Friday at 10", "schedule"),
+        ("look up what I noted and jot down what is new", "memo"),
+    ],
+)
+async def test_B2_a_keeper_of_notes_or_calendar_uses_its_tools_whatever_kind_of_goal_it_is(
+    house: Build, goal: str, expert: str
+) -> None:
+    async with house({"act": finish("Done.")}) as home:
+        run = await home.submit(goal)
+        await home.end(run)
+        (ready,) = await home.events(run, StepReady)
+        assert (ready.step.expert, ready.step.how, home.asked) == (expert, "react", ["act"])
 
 
 async def test_B2_a_goal_that_nobodys_words_are_sure_of_is_planned(house: Build) -> None:
@@ -87,7 +104,7 @@ async def test_B3_the_next_turn_of_a_session_goes_to_the_expert_that_had_the_las
     async with house({"act": finish("Done."), "understand": understood("And on Friday?")}) as home:
         await home.run(SURE, session="ours")
         follow_up, elsewhere = await home.submit("and again please", session="ours"), await home.submit("and again")
-        assert (await home.said(follow_up, StepReady)).step.expert == "memo"
+        assert (await home.said(follow_up, StepReady)).step.expert == "devops"
         assert await home.events(follow_up, GoalUnderstood) == [], "for sure: it was not planned"
         assert (await home.said(elsewhere, StepReady)).step.expert == "victoria"
 
@@ -95,8 +112,15 @@ async def test_B3_the_next_turn_of_a_session_goes_to_the_expert_that_had_the_las
 async def test_B3_words_that_are_sure_of_another_leave_the_session_for_him(house: Build) -> None:
     async with house({"act": finish("Done.")}) as home:
         await home.run(SURE, session="ours")
-        run = await home.submit("restart nginx on the staging cluster", session="ours")
-        assert (await home.said(run, StepReady)).step.expert == "devops"
+        run = await home.submit("add an integration test for the login form, with pytest", session="ours")
+        assert (await home.said(run, StepReady)).step.expert == "qa"
+
+
+async def test_B3_also_an_expert_whose_work_rules_did_has_the_next_turn(house: Build) -> None:
+    async with house({"act": finish("Done.")}) as home:
+        assert "Wrote note" in (await home.run("make a note that the wifi password is 12", session="ours")).output
+        run = await home.submit("and again please", session="ours")
+        assert (await home.said(run, StepReady)).step.expert == "memo"
 
 
 async def test_B4_a_query_is_cleaned_given_to_a_role_and_to_what_it_was_said_in(house: Build) -> None:

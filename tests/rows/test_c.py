@@ -57,7 +57,7 @@ async def test_C1_plans_are_short_and_a_model_is_asked_for_no_more_than_five_ste
         assert len(plan.steps) == 1, "what is too long is no plan"
         assert "One or two steps".casefold() in home.heard("decompose")[0].system.casefold()
         await home.end(run)
-        for goal in ("What is an event?", "Zzz", "make a note that the wifi password is 12", "fix the bug in docs"):
+        for goal in ("What is an event?", "Zzz", "remember that the wifi password is 12", "fix the bug in docs"):
             run = await home.submit(goal)
             assert len((await home.said(run, PlanProposed)).plan.steps) == 1, goal
             await home.end(run)

@@ -1,6 +1,6 @@
 """N. Sessions: one turn after the other, each knowing what was said before."""
 
-from schemas.events import ExchangeCompleted, GoalUnderstood, RunFinished
+from schemas.events import ExchangeCompleted, RunFinished, StepReady
 from schemas.plan import Limits
 from tests.rows.conftest import Build
 from tests.rows.house import Asked, House, Reply
@@ -37,7 +37,7 @@ async def test_N1_turns_of_a_session_wait_for_each_other_in_their_order_and_thos
         assert (await home.victoria.view(runs[2])).status == "queued", "the other session did not wait for this one"
         for run in runs:
             await home.end(run)
-        begun = [await home.at(run, GoalUnderstood) for run in runs]
+        begun = [await home.at(run, StepReady) for run in runs]
         ended = [await home.at(run, RunFinished) for run in runs]
         assert begun[0] < ended[0] < begun[1] < ended[1] < begun[2]
 

@@ -14,6 +14,7 @@ display_name: Beekeeper
 emoji: 🐝
 title: Looks after bees
 department: garden
+rank: assistant
 strategy: react
 max_iterations: 2
 tools: [finish, list_directory]
@@ -73,15 +74,23 @@ async def test_O1_memo_writes_notes_and_finds_them_again(house: Build) -> None:
     wrote = in_turn(
         act("memo_write", text="The wifi password is 12.", tags="home"),
         finish("Noted."),
-        act("memo_search", query="wifi"),
+        act("memo_search", words="wifi"),
         finish("It is 12."),
     )
     async with house({"act": wrote}) as home:
-        await home.run("make a note that the wifi password is 12")
-        run = await home.submit("look up my note about the wifi password")
+        await home.run("@memo the wifi password is 12")
+        run = await home.submit("@memo what is the wifi password?")
         end = await home.end(run)
         assert (end.metadata.steps[0].expert, end.metadata.steps[0].tools) == ("memo", ("memo_search",))
         assert "The wifi password is 12." in home.heard("act")[-1].user
+
+
+async def test_O1_notes_and_calendar_work_without_any_model(house: Build) -> None:
+    async with house() as home:
+        await home.run("make a note that the wifi password is 12")
+        end = await home.run("look up my note about the wifi password")
+        assert (end.metadata.steps[0].expert, end.method) == ("memo", "rules")
+        assert "the wifi password is 12" in end.output
 
 
 async def test_O1_schedule_creates_queries_and_changes_entries(house: Build) -> None:
@@ -107,8 +116,8 @@ SPECIALISTS = ("marketing", "frontend", "backend", "mobile", "devops", "data_ana
 
 @pytest.mark.parametrize("name", [*SPECIALISTS, "memo", "schedule", "victoria", "veronica"])
 async def test_O1_every_expert_that_comes_with_victoria_can_be_given_a_goal(house: Build, name: str) -> None:
-    async with house({"act": finish("Done."), "answer": "Done.", "think": "Hm.", "decompose": "no"}) as home:
-        run = await home.submit("Zzz", expert=name)
+    async with house({"act": finish("Done.")}) as home:
+        run = await home.submit("Zzz", expert=name, strategy="react")
         end = await home.end(run)
         assert (end.status, end.output) == ("completed", "Done.")
         assert (await home.said(run, PlanProposed)).expert == name
