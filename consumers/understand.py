@@ -178,7 +178,7 @@ class Reader:
         if asked.expert and asked.expert not in roster.experts:
             return Looked(rules, known=False)
         goal = f"@{asked.expert} {asked.goal}" if asked.expert else asked.goal
-        routed = self.routes.route(goal, asked.before, asked.sticky)
+        routed = self.routes.route(goal, asked.before, asked.sticky, roster)
         expert = roster.experts.get(routed.expert)
         if expert is None or expert.rank == "agent":
             return Looked(rules, routed, routed.confidence)
