@@ -23,7 +23,7 @@ SURE = 95
 """From this score on, the best candidate is the answer, and nothing else is tried."""
 BY_RULES = (
     "No model answered, and no rule answers this by itself. By rules alone Victoria lists folders, reads files, and "
-    'keeps notes and a calendar: try "Read README.md", "Make a note: the gym code is 4711" or "What is on tomorrow?".'
+    'keeps notes and a calendar: try "Read README.md", "Make a note: the code is 4711" or "What do I have tomorrow?".'
 )
 
 

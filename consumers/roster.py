@@ -46,6 +46,11 @@ class Roster:
             {name: tuple(sorted(rooms[name], key=lambda each: each.rank != "head")) for name in sorted(rooms)}
         )
 
+    def owner(self, tool: str) -> str:
+        """The only expert that names a tool; "" if there are several, or none."""
+        names = [expert.name for expert in self.experts.values() if tool in expert.tools]
+        return names[0] if len(names) == 1 else ""
+
     def best(
         self, needs: Sequence[str], load: Mapping[str, float] = MappingProxyType({}), among: Collection[str] = ()
     ) -> Expert | None:

@@ -101,8 +101,9 @@ def _revised(state: RunState, plan: Plan, event: PlanProposed) -> RunState:
             depends_on=tuple(ids.get(other, other) for other in step.depends_on),
         )
 
-    notes = (*plan.notes, *event.plan.notes)
-    union = checked(replace(plan, steps=(*stays, *map(fitted, event.plan.steps)), notes=notes))
+    notes, aggregate = (*plan.notes, *event.plan.notes), plan.aggregate or event.plan.aggregate
+    steps = (*stays, *map(fitted, event.plan.steps))
+    union = checked(replace(plan, steps=steps, aggregate=aggregate, notes=notes))
     steps = {step.id: state.steps.get(step.id) if step.id in taken else None for step in union.steps}
     return replace(
         state,

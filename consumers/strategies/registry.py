@@ -16,6 +16,8 @@ from schemas.plan import Category, TaskKind
 BROKEN = "strategy.broken"
 SIMPLE, REACT, PARALLEL = "simple", "react", "parallel"
 """What a goal gets that one answer does, that something has to be looked up for, and that has several parts."""
+MORE_THAN_AN_ANSWER = ("reasoning", "complex")
+"""Kinds of goals to which one answer at once does no justice, however simple they look."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -43,12 +45,13 @@ class Strategies:
 
     def choose(self, kind: TaskKind, category: Category, wanted: str = "") -> Strategy:
         """The strategy for a goal: the one that is wanted, by somebody or by the expert whose it surely is; else by
-        category, and for several steps the first, by name, that suits the kind. A name nobody has is passed over."""
+        category, and for several steps, and what is worth a thought, the first, by name, that suits the kind. A name
+        nobody has is passed over."""
         if found := self.by_name.get(wanted):
             return found
         if category == "investigate":
             return self.by_name[REACT]
-        if category == "simple" and kind != "complex":
+        if category == "simple" and kind not in MORE_THAN_AN_ANSWER:
             return self.by_name[SIMPLE]
         suiting = (each for each in self.by_name.values() if kind in each.suits)
         return next(suiting, self.by_name[PARALLEL])

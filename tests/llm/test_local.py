@@ -20,7 +20,7 @@ LONG: dict[str, Any] = {"type": "array", "items": {"enum": ["a", "b"]}, "minItem
 
 async def test_it_answers_and_says_what_that_cost(engine: LocalEngine) -> None:
     contract: Engine = engine
-    question = prompt("answer").question(str, goal="What is the capital of Spain?", inputs="")
+    question = prompt("answer").question(str, context="", goal="What is the capital of Spain?", inputs="")
     messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
     answer = await contract.generate(Generation(messages, 60, 120))
     assert "Madrid" in question.parse(answer.text)
@@ -36,7 +36,7 @@ async def test_it_answers_and_says_what_that_cost(engine: LocalEngine) -> None:
 )
 async def test_json_of_a_union_type_is_always_valid(engine: LocalEngine, goal: str) -> None:
     question = prompt("act").question(
-        Act, goal=goal, tools="read_file, list_directory, finish", hint="", observations="", max_tokens=400
+        Act, context="", goal=goal, tools="read_file, list_directory, finish", hint="", observations="", max_tokens=400
     )
     messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
     answer = await engine.generate(Generation(messages, question.max_tokens, 120, question.schema))

@@ -50,7 +50,7 @@ async def test_its_models_are_listed(ollama: str, smol: OllamaEngine) -> None:
 
 
 async def test_it_answers_and_says_what_that_cost(smol: OllamaEngine) -> None:
-    question = prompt("answer").question(str, goal="What is the capital of Spain?", inputs="")
+    question = prompt("answer").question(str, context="", goal="What is the capital of Spain?", inputs="")
     messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
     heard: list[str] = []
     answer = await smol.generate(Generation(messages, 60, 120), heard.append)
@@ -64,7 +64,7 @@ async def test_it_answers_and_says_what_that_cost(smol: OllamaEngine) -> None:
 @pytest.mark.parametrize("goal", ["What is a Redis stream?", "列出文件", '{"a": "]}'])
 async def test_json_of_a_union_type_is_always_valid(smol: OllamaEngine, goal: str) -> None:
     question = prompt("act").question(
-        Act, goal=goal, tools="read_file, list_directory, finish", hint="", observations="", max_tokens=400
+        Act, context="", goal=goal, tools="read_file, list_directory, finish", hint="", observations="", max_tokens=400
     )
     messages = (ChatMessage("system", question.system), ChatMessage("user", question.user))
     answer = await smol.generate(Generation(messages, question.max_tokens, 120, question.schema))

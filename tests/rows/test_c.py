@@ -18,6 +18,7 @@ from schemas.events import (
 )
 from tests.rows.conftest import Build
 from tests.rows.house import Asked, House, Reply, Says, act, decomposition, finish, step
+from tests.workshop import eventually
 
 GOAL = "a comprehensive online shop from scratch"
 """Complex: a model takes it apart."""
@@ -57,7 +58,7 @@ async def test_C1_plans_are_short_and_a_model_is_asked_for_no_more_than_five_ste
         assert len(plan.steps) == 1, "what is too long is no plan"
         assert "One or two steps".casefold() in home.heard("decompose")[0].system.casefold()
         await home.end(run)
-        for goal in ("What is an event?", "Zzz", "make a note that the wifi password is 12", "fix the bug in docs"):
+        for goal in ("What is an event?", "Zzz", "remember that the wifi password is 12", "fix the bug in docs"):
             run = await home.submit(goal)
             assert len((await home.said(run, PlanProposed)).plan.steps) == 1, goal
             await home.end(run)
@@ -367,6 +368,7 @@ async def test_C6_a_clarification_changes_what_is_left(house: Build) -> None:
     async with house(says(decompose=TWO, act=acts, replan=again)) as home:
         run = await home.submit(GOAL)
         asked = await home.said(run, QuestionAsked)
+        await eventually(lambda: home.waits(run))
         await answer(home, asked.question_id, "blue")
         await home.end(run)
         (told,) = home.heard("replan")

@@ -130,7 +130,7 @@ async def test_F3_an_answer_says_how_it_came_about(house: Build, veronica: FakeA
         ("3", "ok", "veronica", "veronica", ()),
     ]
     assert 0.1 <= found.steps[0].seconds <= found.seconds < 10
-    assert [each.stage for each in end.stages] == ["understand", "plan", "step-execute", "aggregate"]
+    assert [each.stage for each in end.stages] == ["understand", "plan", "step-execute", "delegate", "aggregate"]
     assert (by_rules.metadata.model, by_rules.metadata.source, by_rules.metadata.calls) == ("none", "tool", 0)
 
 

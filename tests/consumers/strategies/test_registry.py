@@ -3,16 +3,19 @@
 from itertools import product
 from pathlib import Path
 from textwrap import dedent
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from consumers import strategies as package
 from consumers.experts import STRATEGIES, read_expert
 from consumers.plan import stage
+from consumers.rules import recognise
 from consumers.strategies.registry import BUILT_IN, Strategies, built_in, in_folder
+from consumers.strategies.strategy import Brief
 from schemas.errors import CouldNotStart
 from schemas.events import GoalUnderstood, PlanProposed
+from schemas.inference import Question
 from schemas.plan import Category, TaskKind
 from streams.testing import ScriptedContext
 from tests.consumers.test_experts import BEEKEEPER
@@ -34,7 +37,9 @@ def test_every_strategy_of_the_mission_is_there_in_a_file_of_its_name() -> None:
     ("kind", "category", "wanted", "chosen"),
     [
         ("fast", "simple", "", "simple"),
-        ("reasoning", "simple", "", "simple"),
+        ("general", "simple", "", "simple"),
+        ("coding", "simple", "", "simple"),
+        ("reasoning", "simple", "", "extended_thinking"),
         ("complex", "simple", "", "parallel"),
         ("coding", "investigate", "", "react"),
         ("coding", "multi_step", "", "react"),
@@ -54,9 +59,24 @@ def test_a_strategy_is_chosen_by_who_wants_it_then_by_category_then_by_kind(
     assert BUILT_IN.choose(kind, category, wanted).name == chosen
 
 
-def test_every_goal_gets_a_strategy() -> None:
-    for kind, category in product(get_args(TaskKind), get_args(Category)):
-        assert BUILT_IN.choose(kind, category).name in MISSION
+def test_every_goal_gets_a_strategy_by_its_kind_or_by_name_every_one() -> None:
+    by_kind = {BUILT_IN.choose(*goal).name for goal in product(get_args(TaskKind), get_args(Category))}
+    assert by_kind == {"simple", "react", "extended_thinking", "department_heads", "parallel"}
+    wanted = {BUILT_IN.choose("fast", "simple", name).name for name in MISSION}
+    assert by_kind | wanted == MISSION
+
+
+@pytest.mark.parametrize(
+    "goal", ["What is a Redis stream?", "Кто написал «Войну и мир»?", "中国的首都是什么？", "hi there!"]
+)
+async def test_an_ordinary_question_is_one_answer_of_a_model(goal: str) -> None:
+    found = recognise(goal)
+    plan = await BUILT_IN.choose(found.kind, found.category).shape(Brief(goal, found.kind, found.category), nobody)
+    assert [step.how for step in plan.steps] == ["answer"]
+
+
+async def nobody(name: str, question: Question[Any]) -> Any:
+    raise AssertionError(f"{name!r} is asked")
 
 
 # A new strategy is one new file
