@@ -4,7 +4,7 @@ import pytest
 
 from consumers import aggregate
 from consumers.aggregate import FUSE, FUSED_CHARACTERS
-from consumers.run_state import RunState
+from consumers.runs.state import RunState
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import PlanProposed, RunFinished, StageFailed, StepFinished, StepReady
 from schemas.plan import Plan, Source, Spent, Step, StepStatus, Trust, Usage
