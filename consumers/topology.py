@@ -33,7 +33,7 @@ from schemas.events import (
 )
 from streams.topology import Topology
 
-AFTERWARDS = (memory_compress.NAME,)
+AFTERWARDS = (memory_compress.NAME, clock.NAME)
 """Stages that no run waits for: what they do can be done later."""
 
 

@@ -314,7 +314,7 @@ def test_a_new_plan_without_steps_ends_the_run(run: Run) -> None:
 
 def test_once_enough_votes_agree_the_others_are_skipped(run: Run) -> None:
     run(proposed(*(step(id_, how="vote") for id_ in "12345"), quorum=2), ended("1", output="Paris"))
-    assert run.running == ["2"], "with that vote it may be decided"
+    assert run.running == ["2"], "one more may be enough"
     run(ended("2", output="Rome"))
     assert run.running == ["3"]
     run(ended("3", output="paris."))

@@ -17,11 +17,11 @@ def test_published_runs_wait_for_workers_and_status_says_so_until_there_are_some
     (run,) = call("publish", GOAL).out.split()
     waiting = call("status", run)
     assert f"{run} queued\ngoal  {GOAL}\n" in waiting.out
-    assert "waits no worker for understand, plan, step-execute, aggregate: start" in waiting.out
+    assert "waits no worker for understand, plan, step-execute, aggregate, delegate: start" in waiting.out
     assert call("status", run, "--json").json()["run"]["status"] == "queued"
 
     waiter = cli.start("publish", "--wait", GOAL)
-    waiter.until("no worker for understand, plan, step-execute, aggregate: start them with `victoria up`")
+    waiter.until("no worker for understand, plan, step-execute, aggregate, delegate: start them with `victoria up`")
     for stages in (STAGES[:2], STAGES[2:]):
         cli.start("worker", *stages).until(f"ready: {', '.join(stages)} ")
     code, said = waiter.ended()
