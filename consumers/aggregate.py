@@ -6,9 +6,8 @@ from typing import get_args
 
 from msgspec.structs import replace
 
-from consumers.runs.end import concatenated, finish, output
+from consumers.runs.end import concatenated, finish, limited, output
 from consumers.runs.moves import AggregateEvent, move
-from consumers.runs.state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
@@ -49,7 +48,8 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
                 await ctx.call("listed", listed, asking, returns=type(None), effects="repeat")
     ctx.trust = trust
     if state.plan and not state.finished and is_over(state):
-        state = finish(state, await _output(state, ctx), ctx.usage(), now)
+        said, limit = await _output(state, ctx)
+        state = finish(replace(state, limit=state.limit or limit), said, ctx.usage(), now)
     if state.finished:
         events.append(state.finished)
         if ended := exchange(state):
@@ -58,17 +58,19 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
     return events
 
 
-async def _output(state: RunState, ctx: Context[RunState]) -> str:
-    """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other."""
+async def _output(state: RunState, ctx: Context[RunState]) -> tuple[str, ErrorInfo | None]:
+    """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other. And
+    the limit of the run, if that was why."""
     plain, several = output(state), len({said for _, said in answers(state)})
     if state.plan and state.plan.aggregate and several > 1 and not (state.settled or state.limit):
         # Each answer is cut by itself: a long one must not push the others out.
         cut = concatenated(state, FUSED_CHARACTERS // several)
         try:
-            return await ctx.ask("fuse", FUSE.question(str, max_tokens=400, goal=excerpt(state.goal), answers=cut))
-        except EffectFailed:
-            return plain
-    return plain
+            fused = await ctx.ask("fuse", FUSE.question(str, max_tokens=400, goal=excerpt(state.goal), answers=cut))
+        except EffectFailed as problem:
+            return plain, problem.info if limited(problem.info) else None
+        return fused, None
+    return plain, None
 
 
 async def _given_up(event: AggregateEvent, error: ErrorInfo, _ctx: Context[RunState]) -> list[Event]:

@@ -78,14 +78,16 @@ class Questions:
     async def waiting(self) -> AsyncIterator[OpenQuestion]:
         """Those that wait, of each partition the oldest first. What no longer waits is taken off the list."""
         for partition in self._keys.of_stream("aggregate"):
-            key = self._keys.questions(partition)
-            for raw in cast("list[bytes]", await self._client.zrange(key, 0, MOST - 1)):
-                question_id = raw.decode()
-                found = await self._find(question_id)
-                if isinstance(found, OpenQuestion):
-                    yield found
-                elif found != "coming":
-                    await self._client.zrem(key, raw)
+            key, kept = self._keys.questions(partition), 0
+            while kept < MOST and (ids := await self._client.zrange(key, kept, kept + MOST - 1)):
+                for raw in cast("list[bytes]", ids):
+                    found = await self._find(raw.decode())
+                    if isinstance(found, str) and found != "coming":
+                        await self._client.zrem(key, raw)
+                        continue
+                    kept += 1
+                    if isinstance(found, OpenQuestion):
+                        yield found
 
     async def find(self, question_id: str) -> OpenQuestion:
         """A question that waits. Raises InvalidInput `question.unknown`, `question.closed`."""

@@ -185,6 +185,16 @@ async def test_F4_calls_of_models_are_limited_too(house: Build) -> None:
     assert (end.status, end.error.code, end.metadata.calls) == ("completed", "budget.calls", 2)
 
 
+async def test_F4_a_limit_that_leaves_nothing_to_put_answers_together_with_is_said(house: Build) -> None:
+    async with house({"answer": told, "fuse": "All in one."}) as home:
+        run = await planned(home, step("1"), step("2"), aggregate=True, submitted={"limits": Limits(calls=2)})
+        end = await home.end(run)
+        assert "fuse" not in home.asked
+    assert end.error
+    assert (end.status, end.error.code) == ("completed", "budget.calls")
+    assert end.output == "## title 1\n\n1 said.\n\n## title 2\n\n2 said."
+
+
 async def test_F4_at_the_deadline_the_best_partial_answer_is_the_answer_and_says_so(
     house: Build, veronica: FakeAgent
 ) -> None:
