@@ -111,7 +111,7 @@ async def _routed(client: Client, keys: Keys, goals: int, progress: Progress) ->
     steps = follow(client, {keys.stream("0", "step-execute"): "0-0"})
     for number in range(WARM_UP + goals):
         began = perf_counter()
-        goal = GoalSubmitted(goal=f"restart nginx on the staging cluster, ticket {number}")  # none is remembered
+        goal = GoalSubmitted(goal=f"restart nginx on the staging cluster {number}")  # none is remembered
         await publisher.publish([(new_run_id(), goal)], "intake")
         await _next(steps, tell, len(took), goals)
         took.append(perf_counter() - began)

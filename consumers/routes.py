@@ -23,11 +23,13 @@ class Routes:
         self._experts = experts
         self._made: tuple[Roster, Route] | None = None
 
-    def route(self, goal: str, history: tuple[Exchange, ...] = (), sticky: str = "") -> Routed:
-        """Where a goal goes. See Router.route."""
+    def route(
+        self, goal: str, history: tuple[Exchange, ...] = (), sticky: str = "", roster: Roster | None = None
+    ) -> Routed:
+        """Where a goal goes, by default by the roster of now. See Router.route."""
         from consumers.routing import router  # late: it reads thousands of words
 
-        roster = self._experts()
+        roster = roster or self._experts()
         if self._made is None or self._made[0] is not roster:
             self._made = roster, _remembering(router(roster).route)
         return self._made[1](goal, history[-1:], sticky)

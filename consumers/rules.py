@@ -118,7 +118,7 @@ def _next_call(quotes: Quotes, text: str, there: There, previous: _Call | None) 
         call = _call(quotes, text[: split.start()], there, previous)
         if call:
             return call, text[split.end() :]
-    call = _call(quotes, text, there, previous)
+    call = _call(quotes, text, there, previous) if previous else None  # as a whole it was tried before
     return (call, "") if call else None
 
 

@@ -145,7 +145,7 @@ class Reader:
                 return self._straight(understood, await strategy.shape(_brief(understood), _no_model))
             return [understood, self._progress(understood)]
         understood = await self._restated(event, ctx, rules, said, by_rules=by_rules)
-        if routed and (event.expert or routed.who > CLEAR):
+        if routed and (event.expert or routed.who > CLEAR) and (looked.own or not by_rules):
             own = looked.own if looked.assistant and understood.category != "multi_step" else ""
             strategy = understood.strategy or own
             understood = msgspec.structs.replace(understood, expert=routed.expert, strategy=strategy)
@@ -178,10 +178,11 @@ class Reader:
         if asked.expert and asked.expert not in roster.experts:
             return Looked(rules, known=False)
         goal = f"@{asked.expert} {asked.goal}" if asked.expert else asked.goal
-        routed = self.routes.route(goal, asked.before, asked.sticky)
+        routed = self.routes.route(goal, asked.before, asked.sticky, roster)
         if rules.calls and (owner := roster.owner(rules.calls[0].tool)) and not asked.expert:
-            sure = rules.confidence
-            routed = Routed(routed.category, owner, sure, sure, f"who has {rules.calls[0].tool}")
+            routed = Routed(
+                routed.category, owner, rules.confidence, rules.confidence, f"who has {rules.calls[0].tool}"
+            )
         expert = roster.experts.get(routed.expert)
         if expert is None or expert.rank == "agent":
             return Looked(rules, routed, routed.confidence)

@@ -162,6 +162,10 @@ class House:
         await eventually(there, within)
         return found[number - 1]
 
+    async def waits(self, run_id: str) -> bool:
+        """Whether a run waits for a person."""
+        return (await self.victoria.view(run_id)).status == "waiting"
+
     async def events(self, run_id: str, kind: type[E] = Event) -> list[E]:
         """A run's events of a kind, by default all, on all streams, as they came."""
         envelopes = (each.envelope for each in await self.entries(run_id))

@@ -18,6 +18,7 @@ from schemas.events import (
 )
 from tests.rows.conftest import Build
 from tests.rows.house import Asked, House, Reply, Says, act, decomposition, finish, step
+from tests.workshop import eventually
 
 GOAL = "a comprehensive online shop from scratch"
 """Complex: a model takes it apart."""
@@ -367,6 +368,7 @@ async def test_C6_a_clarification_changes_what_is_left(house: Build) -> None:
     async with house(says(decompose=TWO, act=acts, replan=again)) as home:
         run = await home.submit(GOAL)
         asked = await home.said(run, QuestionAsked)
+        await eventually(lambda: home.waits(run))
         await answer(home, asked.question_id, "blue")
         await home.end(run)
         (told,) = home.heard("replan")
