@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from consumers.runs.end import concatenated, finish, limited, output
 from consumers.runs.moves import AggregateEvent, move
+from consumers.runs.state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
