@@ -42,7 +42,7 @@ def asked(
         question_id=f"{ctx.run_id}.{ctx.new_id(f'question-{progress.rounds}')[:12]}",
         step_id=event.step.id,
         question=signal.question,
-        choices=signal.choices,
+        choices=tuple(dict.fromkeys(signal.choices)),
         approval=signal.approval,
         expires=ctx.now() + timedelta(seconds=seconds),
         progress=msgspec.structs.replace(progress, pending=said),
@@ -122,7 +122,8 @@ class Questions:
 
 
 def checked_answer(asking: Asking, answer: str) -> str:
-    """What is given as an answer, as one of the choices is written where there are any. Raises InvalidInput."""
+    """What is given as an answer, as one of the choices is written if it is one; an approval has to be. Raises
+    InvalidInput."""
     text = answer.strip()
     if not text:
         raise InvalidInput("answer.empty", "The answer is empty.", "Say something, or cancel the run.")
@@ -133,4 +134,6 @@ def checked_answer(asking: Asking, answer: str) -> str:
     for choice in asking.choices:
         if choice.casefold() == text.casefold():
             return choice
+    if not asking.approval:
+        return text  # what a model offers to choose from may miss the point
     raise InvalidInput("answer.choice", f"{text[:80]!r} can't be chosen.", f"Choose: {', '.join(asking.choices)}.")

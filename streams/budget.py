@@ -3,6 +3,7 @@
 A reservation whose cost never comes to be known, as that of an event that was given up, stays: it may have been used.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -14,14 +15,21 @@ from streams.scripts import Scripts
 
 KEEP = 90 * 86_400.0
 """Seconds for which a budget is kept after the last reservation: as long as a run may wait for anything."""
-BYTES_A_TOKEN = 3
-"""An estimate on the safe side: English has about 4 bytes a token, Chinese 3, Russian more."""
+LETTERS_A_TOKEN = 3
+"""An estimate on the safe side: English has about 4 letters and spaces a token."""
+_OTHERS = re.compile(r"[^A-Za-z ]+")
 
 
 def estimated(messages: Sequence[ChatMessage], max_tokens: int) -> int:
-    """Tokens that a question may cost: its prompt's, estimated, and the longest answer's."""
-    size = sum(len(message.content.encode(errors="replace")) for message in messages)
-    return -(-size // BYTES_A_TOKEN) + max_tokens
+    """Tokens that a question may cost at most: its prompt's, estimated, and the longest answer's.
+
+    Of plain words a token has LETTERS_A_TOKEN letters and more; digits, signs and other scripts' bytes may be one each.
+    """
+    tokens = max_tokens
+    for message in messages:
+        letters = len(_OTHERS.sub("", message.content))
+        tokens += -(-letters // LETTERS_A_TOKEN) + len(message.content.encode(errors="replace")) - letters
+    return tokens
 
 
 def require_time(limits: Limits | None) -> None:

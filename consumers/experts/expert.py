@@ -4,7 +4,9 @@ A file is read into a checked record, or into an error that names file, line and
 read as the text it is, so that `no`, `on` and `12:30` mean what they say.
 """
 
+import os
 import re
+import stat
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from functools import reduce
@@ -130,7 +132,10 @@ def _key_named(fields: dict[str, Any], at: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        # Opening a FIFO that nobody writes to must not wait; a link may lead anywhere.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InvalidInput("expert.unreadable", f"{path} is no file.", "It should be a readable text file.")
             data = file.read(LARGEST + 1)
     except OSError as problem:
         raise InvalidInput(

@@ -5,9 +5,14 @@ from collections.abc import Collection, Sequence
 from msgspec.structs import replace
 
 from consumers.strategies.strategy import Colleague
+from llm.prompts import excerpt
 from schemas.plan import Plan, Step
 
 MAX_STEPS = 20
+ID_CHARACTERS, TITLE_CHARACTERS, INSTRUCTION_CHARACTERS, EXPECTED_CHARACTERS = 80, 200, 16_000, 2_000
+"""Of a step's parts."""
+NOTES, NOTE_CHARACTERS = 50, 500
+"""Of what is said about a plan, or an answer."""
 
 
 def checked(plan: Plan, colleagues: Sequence[Colleague] = (), done: Collection[str] = ()) -> Plan:
@@ -22,11 +27,14 @@ def checked(plan: Plan, colleagues: Sequence[Colleague] = (), done: Collection[s
     notes = list(plan.notes)
     steps: dict[str, Step] = {}
     for step in plan.steps:
-        if step.id in steps or step.id in done:
+        if len(step.id) > ID_CHARACTERS:
+            notes.append(f"Step {step.id[:20]!r}... was left out: its id is longer than {ID_CHARACTERS} characters.")
+        elif step.id in steps or step.id in done:
             notes.append(f"Step {step.id!r} appears again; only the first is kept.")
         elif len(steps) == MAX_STEPS:
             notes.append(f"Step {step.id!r} was left out: a plan has at most {MAX_STEPS} steps.")
         else:
+            step = _shortened(step)
             steps[step.id] = _staffed(step, colleagues, notes) if colleagues else step
     needs: dict[str, tuple[str, ...]] = {}
     for step in steps.values():
@@ -35,7 +43,7 @@ def checked(plan: Plan, colleagues: Sequence[Colleague] = (), done: Collection[s
             if other == step.id:
                 notes.append(f"Step {step.id!r} depended on itself.")
             elif other not in steps and other not in done:
-                notes.append(f"Step {step.id!r} depended on {other!r}, which does not exist.")
+                notes.append(f"Step {step.id!r} depended on {other[:ID_CHARACTERS]!r}, which does not exist.")
             elif step.id in _all_needs(other, needs):
                 notes.append(f"Step {step.id!r} depended on {other!r}, which depends on it: the circle was cut there.")
             else:
@@ -44,7 +52,24 @@ def checked(plan: Plan, colleagues: Sequence[Colleague] = (), done: Collection[s
     return replace(
         plan,
         steps=tuple(replace(step, depends_on=needs[step.id]) for step in steps.values()),
-        notes=(*plan.notes, *dict.fromkeys(notes[len(plan.notes) :])),
+        notes=bounded((*plan.notes, *dict.fromkeys(notes[len(plan.notes) :]))),
+    )
+
+
+def bounded(notes: Sequence[str]) -> tuple[str, ...]:
+    """As many notes as people read, and how many more there were."""
+    left_out = len(notes) - NOTES
+    more = (f"{left_out:,} more notes are left out.",) if left_out > 0 else ()
+    return (*(excerpt(note, NOTE_CHARACTERS) for note in notes[:NOTES]), *more)
+
+
+def _shortened(step: Step) -> Step:
+    """No longer than events have room for, however many steps there are."""
+    return replace(
+        step,
+        title=step.title[:TITLE_CHARACTERS],
+        instruction=excerpt(step.instruction, INSTRUCTION_CHARACTERS),
+        expected=step.expected[:EXPECTED_CHARACTERS],
     )
 
 

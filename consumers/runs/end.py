@@ -4,11 +4,16 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from consumers.runs.check import bounded
 from consumers.runs.state import OPEN, STAGE, UNLOCKS, RunEnd, RunState, StepState, answers
 from consumers.runs.votes import Group, tally
+from llm.prompts import excerpt
 from schemas.errors import ErrorInfo
 from schemas.events import Event, Metadata, RunFinished, StageTime, StepSummary
 from schemas.plan import Source, Step, Usage
+
+OUTPUT_CHARACTERS = 400_000
+"""Of an answer: whatever they are, an event has room for them."""
 
 
 def limited(error: ErrorInfo) -> bool:
@@ -39,7 +44,7 @@ def concatenated(state: RunState, each: int | None = None) -> str:
 def finish(state: RunState, said: str, fused: Usage, now: datetime) -> RunState:
     """The run's one end, from its steps."""
     done = any(step.status in UNLOCKS for step in state.steps.values())
-    error = state.limit
+    error = state.limit or _unanswered(state)
     if not done:
         error = error or next((step.error for step in state.steps.values() if step.error), None) or _empty(state)
     return _ended(state, "completed" if done else "failed", said, error, fused, now)
@@ -53,6 +58,14 @@ def ended_early(state: RunState, status: RunEnd, error: ErrorInfo, now: datetime
     if limited(error) and answers(state):
         status = "completed"
     return _ended(state, status, output(state), error, Usage(), now), []
+
+
+def _unanswered(state: RunState) -> ErrorInfo | None:
+    """Why nothing but what was to feed other steps is there, if so."""
+    mine = [(step, state.steps[step.id]) for step in (state.plan.steps if state.plan else ()) if not step.inner]
+    if state.settled or any(now.status in UNLOCKS for _, now in mine):
+        return None
+    return next((now.error for _, now in mine if now.error), None)
 
 
 def _empty(state: RunState) -> ErrorInfo:
@@ -71,7 +84,7 @@ def _ended(
     started = state.spent[0].at if state.spent else now
     finished = RunFinished(
         status=status,
-        output=said or (f"{error.message} {error.hint}".strip() if error else ""),
+        output=excerpt(said, OUTPUT_CHARACTERS) or (f"{error.message} {error.hint}".strip() if error else ""),
         method=state.plan.strategy if state.plan and source in ("model", "agent") else "rules",
         metadata=Metadata(
             model=usage.model if usage.calls else "none",
@@ -81,7 +94,7 @@ def _ended(
             tokens_out=usage.tokens_out,
             seconds=_seconds(started, now),
             steps=tuple(_summary(step, state.steps[step.id]) for step in plan_steps),
-            notes=(*(state.plan.notes if state.plan else ()), *state.notes, *_cost_of_votes(state)),
+            notes=bounded((*(state.plan.notes if state.plan else ()), *state.notes, *_cost_of_votes(state))),
             node=usage.node,
             tokens_cached=usage.cached,
             calls=usage.calls,

@@ -129,8 +129,8 @@ def _finished(state: RunState, event: StepFinished, now: datetime) -> Moved:
         source=event.source,
         agent=event.agent,
         expert=event.expert or before.expert,
-        tools=tuple(dict.fromkeys((*before.tools, *event.tools))),
-        error=error,
+        tools=tuple(dict.fromkeys((*before.tools, *event.tools)))[:50],
+        error=error and ErrorInfo(error.code[:100], error.message[:1_000], error.hint[:500]),
     )
     begun = min(event.spent.at if event.spent else now, state.begun_at or now)
     if status == "failed" and _agent(state.plan, event.step_id):

@@ -6,10 +6,13 @@ from msgspec.structs import replace
 
 from consumers.runs.end import counted
 from consumers.runs.state import OPEN, STAGE, UNLOCKS, RunState, StepState
+from llm.prompts import excerpt
 from schemas.errors import ErrorInfo
 from schemas.events import DelegationRequested, Event, RunProgressed, StepReady
 from schemas.plan import Plan, Step
 
+INPUT_CHARACTERS = 120_000
+"""Of all that a step depends on, what it is given: an event has room for it, and more no model reads."""
 AT_ONCE = 3
 """Steps of one run that may be under way at the same time."""
 
@@ -81,7 +84,8 @@ def _hopeless(step: Step, ends: dict[str, str]) -> str | None:
 
 
 def _start(state: RunState, step: Step, was: StepState) -> list[Event]:
-    inputs = {other: s.output for other in step.depends_on if (s := state.steps[other]).status in UNLOCKS}
+    said = {other: s.output for other in step.depends_on if (s := state.steps[other]).status in UNLOCKS}
+    inputs = {other: excerpt(output, INPUT_CHARACTERS // len(said)) for other, output in said.items()}
     event: Event
     if step.agent:
         event = DelegationRequested(

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consumers.intake import goal_submitted
+from deploy.people import require
 from gateway.http.bodies import Answered, CancelRequest, Json, RunRequest, Taken, TaskView, exchanges, read
 from gateway.http.door import Door
 from gateway.standing import standing
@@ -72,6 +73,8 @@ class Runs:
             body.session_id or "",
             exchanges(body.chat_history or ()),
         )
+        if body.strategy:
+            require(self._victoria.settings, body.strategy, "")
         by = _header(request, DELEGATED_BY, r"[\w.-]{1,80}")
         return msgspec.structs.replace(goal, strategy=body.strategy or "", delegated_by=by)
 

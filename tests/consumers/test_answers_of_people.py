@@ -1,4 +1,4 @@
-"""What a person answers is one of the choices, where there are any, and bounded."""
+"""What a person answers is bounded, and where a tool waits for their yes or no, one of these."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from consumers.runs.state import Asking
 from schemas.errors import InvalidInput
 
 FREE, CHOICE = Asking("run.q", "Which?"), Asking("run.q", "Which?", ("Page X", "Страница Y"))
+APPROVAL = Asking("run.q", "May it?", ("yes", "no"), approval=True)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,8 @@ FREE, CHOICE = Asking("run.q", "Which?"), Asking("run.q", "Which?", ("Page X", "
         (FREE, " as you like\n", "as you like"),
         (CHOICE, "page x", "Page X"),
         (CHOICE, " СТРАНИЦА Y ", "Страница Y"),
+        (CHOICE, "Page Z", "Page Z"),
+        (APPROVAL, "YES", "yes"),
         (FREE, "x" * LONGEST, "x" * LONGEST),
     ],
 )
@@ -27,8 +30,8 @@ def test_an_answer_is_taken_as_its_choice_is_written(asking: Asking, answer: str
     [
         (FREE, "", "answer.empty"),
         (CHOICE, " \n", "answer.empty"),
-        (CHOICE, "Page Z", "answer.choice"),
-        (CHOICE, "Page", "answer.choice"),
+        (APPROVAL, "sure", "answer.choice"),
+        (APPROVAL, "yes!", "answer.choice"),
         (FREE, "x" * (LONGEST + 1), "answer.too_large"),
     ],
 )

@@ -18,7 +18,7 @@ from llm.scripted import Reply, ScriptedEngine
 from llm.sources import Ready
 from schemas.errors import EffectFailed
 from schemas.events import Event, GoalSubmitted, StepFinished, StepReady
-from schemas.inference import Question
+from schemas.inference import ChatMessage, Question
 from schemas.plan import Limits, Spent, Step
 from streams.asking import Asker
 from streams.budget import Budget, estimated
@@ -233,3 +233,9 @@ async def test_a_refusal_is_recorded_like_an_answer(run: Run) -> None:
     errors = [record.error for record in await run.records()]
     assert [error.code for error in errors if error] == ["budget.tokens"] * STEPS
     assert run.engine.requests == []
+
+
+@pytest.mark.parametrize("text", ["𠀀𪚥" * 100, "🚀" * 200, "3.14159,-+*" * 50, "Слово и дело. " * 30])
+def test_no_text_can_take_more_tokens_than_are_reserved_for_it(text: str) -> None:
+    assert estimated((ChatMessage("user", text),), 10) >= len(text) + 10
+    assert estimated((ChatMessage("user", "plain words only"),), 10) < 10 + 16

@@ -132,11 +132,13 @@ def test_a_broken_file_stops_no_other(tmp_path: Path) -> None:
     written(tmp_path, "name: [", "broken")
     (tmp_path / "nowhere.yaml").symlink_to("gone.yaml")
     (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "notes.txt").write_text("no expert")
     roster = folders.roster()
     assert roster.experts.keys() == {*Folders(FOLDER).roster().experts, "beekeeper"}
     assert sorted(problem.code for problem in roster.problems) == [
         "expert.malformed",
+        "expert.unreadable",
         "expert.unreadable",
         "expert.unreadable",
     ]

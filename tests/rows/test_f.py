@@ -49,6 +49,20 @@ def told(asked: Asked) -> str:
 # F1
 
 
+async def test_F1_an_answer_larger_than_any_event_is_cut_and_ends_its_run(house: Build) -> None:
+    async with house() as home:
+        for number in range(6):
+            (home.folder / f"z{number}.txt").write_text(chr(1 + number) * 262_144)  # six bytes each, in JSON
+        end = await home.run("Read z0.txt. Read z1.txt. Read z2.txt. Read z3.txt. Read z4.txt. Read z5.txt")
+        assert end.status == "completed"
+        assert "characters left out" in end.output
+        given = [step(str(n)) for n in range(1, 4)]
+        wide = step("x" * 300, *(str(number) for number in range(10_000)))
+        end = await home.end(await planned(home, *given, wide))
+        assert end.status == "completed"
+        assert len(end.metadata.notes) <= 51
+
+
 async def test_F1_a_run_is_tracked_from_step_to_step_and_ends_exactly_once(house: Build) -> None:
     late = [
         CancelRequested(reason="Too late."),
