@@ -6,9 +6,9 @@ from typing import get_args
 
 from msgspec.structs import replace
 
-from consumers.run_end import concatenated, finish, limited, output
-from consumers.run_moves import AggregateEvent, move
-from consumers.run_state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
+from consumers.runs.end import concatenated, finish, limited, output
+from consumers.runs.moves import AggregateEvent, move
+from consumers.runs.state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (

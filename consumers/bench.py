@@ -14,11 +14,12 @@ from typing import Any
 import anyio
 import msgspec
 
-from consumers import decomposer, understand
+from consumers import understand
+from consumers.experts.roster import Folders
+from consumers.experts.staff import colleagues
 from consumers.inference import Desk, Inference
 from consumers.offers import Board, OfferRouter
-from consumers.roster import Folders
-from consumers.staff import colleagues
+from consumers.strategies import decomposer
 from consumers.strategies.strategy import Brief
 from consumers.tools.registry import BUILT_IN
 from llm.engine import Engine, Generation

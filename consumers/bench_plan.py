@@ -9,15 +9,15 @@ from time import perf_counter
 import anyio
 import msgspec
 
-from consumers.agent_load import AgentLoad
-from consumers.agents import Agents
+from consumers.agents.http import Agents
+from consumers.agents.load import AgentLoad
 from consumers.bench import Fixed
 from consumers.clock import seconds_left
 from consumers.delegate import Delegation
+from consumers.experts.roster import Folders
 from consumers.inference import Desk, Inference
 from consumers.offers import Board, OfferRouter
 from consumers.questions import Questions
-from consumers.roster import Folders
 from consumers.sessions import Sessions
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from anyio import CancelScope
 
-from consumers.agent_load import AgentLoad
-from consumers.agents import TAKE_BACK, Agents, Delivery, Order
+from consumers.agents.http import TAKE_BACK, Agents, Delivery, Order
+from consumers.agents.load import AgentLoad
 from llm.prompts import excerpt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import DelegationRequested, Event, StepFinished

@@ -8,18 +8,18 @@ from difflib import get_close_matches
 
 from msgspec.structs import replace
 
-from consumers.agent_choice import delegated
+from consumers.agents.choice import delegated
+from consumers.experts.roster import Roster
+from consumers.experts.staff import Office, Staff
 from consumers.failure import stage_failed
-from consumers.plan_check import checked, kept, renumbered
-from consumers.roster import Roster
-from consumers.routing import needs
-from consumers.run_state import UNLOCKS
-from consumers.staff import Office, Staff
+from consumers.runs.check import checked, kept, renumbered
+from consumers.runs.state import UNLOCKS
 from consumers.strategies.fitting import one_step
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import PARALLEL, Strategies
 from consumers.strategies.strategy import Brief, Strategy
 from consumers.tools.registry import BUILT_IN, Registry
+from consumers.words.routing import needs
 from schemas.errors import EffectFailed
 from schemas.events import Event, GoalUnderstood, PlanProposed, ReplanRequested, RunProgressed, StageFailed
 from schemas.plan import Plan, Spent, Step, ToolCall

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from consumers import aggregate, answering, react, understand
-from consumers.decomposer import question
-from consumers.persona import NOBODY, tools_of
-from consumers.roster import Folders, Roster
-from consumers.staff import colleagues
+from consumers import aggregate, understand
+from consumers.experts.persona import NOBODY, tools_of
+from consumers.experts.roster import Folders, Roster
+from consumers.experts.staff import colleagues
+from consumers.steps import answering, react
+from consumers.strategies.decomposer import question
 from consumers.strategies.strategy import Brief
 from consumers.tools.registry import BUILT_IN, Registry
 from schemas.inference import Question

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from consumers.run_state import STAGE, Asking, RunState, waiting
+from consumers.runs.state import STAGE, Asking, RunState, waiting
 from consumers.tools.registry import YES
 from consumers.tools.tool import Asked, ToolArguments
 from schemas.errors import InvalidInput

@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from consumers.intake import HISTORY_PAIRS
-from consumers.run_state import STAGE, RunState, exchange
+from consumers.runs.state import STAGE, RunState, exchange
 from llm.prompts import excerpt
 from schemas.envelope import decode
 from schemas.errors import ErrorInfo

@@ -6,17 +6,17 @@ from difflib import get_close_matches
 
 from msgspec.structs import replace
 
-from consumers.answering import answered, by_rules, chosen, thought, voted
-from consumers.persona import NOBODY, Persona, persona, tools_of
+from consumers.experts.persona import NOBODY, Persona, persona, tools_of
+from consumers.experts.roster import Roster
 from consumers.questions import REFUSED, UNANSWERED, agrees, asked
-from consumers.react import Loop
-from consumers.roster import Roster
-from consumers.routes import Routes
-from consumers.run_end import limited
+from consumers.runs.end import limited
+from consumers.steps.answering import answered, by_rules, chosen, thought, voted
+from consumers.steps.react import Loop
 from consumers.store import Stores
 from consumers.tools.registry import BUILT_IN, Registry, carried_out
 from consumers.tools.tool import Asked, Site, ToolArguments
 from consumers.tools.workspace import Workspace
+from consumers.words.routes import Routes
 from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused
 from schemas.events import Event, QuestionAsked, StepFinished, StepHandedOff, StepReady
 from schemas.plan import Progress, Spent

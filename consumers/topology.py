@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from consumers import aggregate, clock, delegate, memory_compress, plan, step_execute, understand
 from consumers.clock import Left
 from consumers.delegate import Delegation
+from consumers.experts.roster import Folders
+from consumers.experts.staff import Office
 from consumers.inference import Inference
 from consumers.questions import Questions
-from consumers.roster import Folders
-from consumers.routes import Routes
 from consumers.sessions import Sessions
-from consumers.staff import Office
 from consumers.step_execute import Executor, Workspaces, no_experts
 from consumers.store import Stores
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import Strategies
 from consumers.tools.registry import BUILT_IN as TOOLS
 from consumers.tools.registry import Registry
+from consumers.words.routes import Routes
 from schemas.events import (
     CancelRequested,
     GoalSubmitted,

@@ -15,15 +15,15 @@ import msgspec
 from anyio import to_thread
 
 from consumers.failure import stage_failed
-from consumers.findings import Recognised, Routed
 from consumers.intake import HISTORY_PAIRS, goal_submitted
-from consumers.preparation import context, normalised
-from consumers.routes import Routes
 from consumers.sessions import Sessions, Turn
 from consumers.step_execute import Workspaces
 from consumers.strategies.registry import BUILT_IN, Strategies
 from consumers.strategies.strategy import Brief
 from consumers.tools.workspace import Workspace
+from consumers.words.findings import Recognised, Routed
+from consumers.words.preparation import context, normalised
+from consumers.words.routes import Routes
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, InvalidInput, ToolRefused
 from schemas.events import (
@@ -168,7 +168,7 @@ class Reader:
 
     async def _look(self, asked: Asked, _key: str) -> Looked:
         """What rules and router see in a goal now. Files and experts change; what was seen once is recorded."""
-        from consumers.rules import There, recognise  # late: compiling them takes 0.1 s of a start
+        from consumers.words.rules import There, recognise  # late: compiling them takes 0.1 s of a start
 
         names = await to_thread.run_sync(_names, self.workspaces, asked.project)
         rules = recognise(asked.goal, There(*names))
@@ -193,7 +193,7 @@ class Reader:
         self, event: GoalSubmitted, ctx: Context[None], rules: Recognised, said: str, *, by_rules: bool
     ) -> GoalUnderstood:
         """By rules, or by one call of a model where they are not sure."""
-        from consumers.rules import faithful  # late as well
+        from consumers.words.rules import faithful  # late as well
 
         restated, category, first_step, source = rules.restated, rules.category, rules.first_step, "rules"
         if rules.confidence < SURE:

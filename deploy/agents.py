@@ -3,8 +3,8 @@
 import re
 from functools import partial
 
-from consumers.agent_load import AgentLoad
-from consumers.agents import Agents
+from consumers.agents.http import Agents
+from consumers.agents.load import AgentLoad
 from consumers.delegate import Delegation
 from deploy.fields import is_http_url
 from deploy.settings import Settings

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from consumers.experts import FOLDER
-from consumers.roster import Folders
+from consumers.experts.expert import FOLDER
+from consumers.experts.roster import Folders
 from consumers.strategies.registry import Strategies, built_in, in_folder
 from consumers.tools.registry import Registry
 from deploy.settings import Settings

@@ -17,7 +17,7 @@ from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import OpenQuestion, Questions
 from consumers.redis_store import RedisStore
-from consumers.run_view import PlanView, RunView, goal_of, plan_view, view
+from consumers.runs.view import PlanView, RunView, goal_of, plan_view, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace

@@ -5,7 +5,7 @@ import re
 from rich.text import Text
 from rich.tree import Tree
 
-from consumers.run_view import PlannedStep, PlanView
+from consumers.runs.view import PlannedStep, PlanView
 from gateway.progress import MARKS
 from gateway.screen import line, styled
 

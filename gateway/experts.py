@@ -7,8 +7,8 @@ import msgspec
 import typer
 from rich.table import Table
 
-from consumers.experts import FOLDER, Expert
-from consumers.roster import Folders, Roster
+from consumers.experts.expert import FOLDER, Expert
+from consumers.experts.roster import Folders, Roster
 from deploy.people import experts as folders
 from deploy.people import strategies
 from deploy.settings import Loaded

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from consumers.run_view import PlanView
+from consumers.runs.view import PlanView
 from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.drawing import mermaid, tree

@@ -6,8 +6,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from consumers.experts import FOLDER
-from consumers.roster import Folders
+from consumers.experts.expert import FOLDER
+from consumers.experts.roster import Folders
 from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.experts import one_of

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from consumers.run_view import RunView
+from consumers.runs.view import RunView
 from deploy.wiring import Victoria
 from gateway.serve import missing_stages
 from schemas.errors import ErrorInfo

@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from consumers.experts import FOLDER, read_expert
-from consumers.roster import Folders
+from consumers.experts.expert import FOLDER, read_expert
+from consumers.experts.roster import Folders
 from consumers.strategies.registry import BUILT_IN
 from deploy.settings import describe
 

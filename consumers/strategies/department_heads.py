@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
-from consumers.decomposer import decomposed
+from consumers.strategies.decomposer import decomposed
 from consumers.strategies.fitting import NOBODY, Department, departments, manner_for, one_answer
 from consumers.strategies.strategy import Ask, Brief, Colleague, Strategy
 from schemas.errors import EffectFailed

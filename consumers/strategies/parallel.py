@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from consumers.decomposer import decomposed
+from consumers.strategies.decomposer import decomposed
 from consumers.strategies.fitting import NOBODY, one_step, ranked
 from consumers.strategies.strategy import Ask, Brief, Strategy
 from schemas.errors import EffectFailed

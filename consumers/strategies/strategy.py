@@ -21,7 +21,7 @@ EXPERT = "victoria"
 
 
 class Colleague(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An expert as planners see it, from its file (consumers/experts.py). `load` is how busy it is, 0 to 1."""
+    """An expert as planners see it, from its file (consumers/experts/expert.py). `load` is how busy it is, 0 to 1."""
 
     name: str
     title: str

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, cast
 
 from msgspec import Meta
 
-from consumers.keywords import Keywords, spans_of, words
+from consumers.words.keywords import Keywords, spans_of, words
 from schemas.errors import ToolRefused
 
 Written = Annotated[str, Meta(max_length=60)]

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from consumers.run_view import StepView
+from consumers.runs.view import StepView
 from gateway.standing import Standing
 from schemas.envelope import EVENT_BYTES, UNREADABLE
 from schemas.errors import ErrorInfo, InvalidInput

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from consumers.agent_load import AgentLoad
-from consumers.agents import Agents
+from consumers.agents.http import Agents
+from consumers.agents.load import AgentLoad
 from consumers.clock import seconds_left
 from consumers.delegate import Delegation
+from consumers.experts.roster import Folders
 from consumers.inference import Desk, Inference
 from consumers.intake import goal_submitted
 from consumers.offers import Board
 from consumers.questions import Questions
-from consumers.roster import Folders
 from consumers.sessions import Sessions
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology

@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from consumers.roster import Folders
-from consumers.routing import needs, router
-from consumers.staff import colleagues
+from consumers.experts.roster import Folders
+from consumers.experts.staff import colleagues
 from consumers.strategies.strategy import Brief
+from consumers.words.routing import needs, router
 from schemas.errors import EffectFailed
 from schemas.inference import Question
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from consumers.run_state import Asking
+from consumers.runs.state import Asking
 from schemas.envelope import Envelope, encode
 from schemas.events import Event
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from consumers import aggregate
-from consumers.run_moves import AggregateEvent
-from consumers.run_state import RunState, StepState
+from consumers.runs.moves import AggregateEvent
+from consumers.runs.state import RunState, StepState
 from schemas.errors import ErrorInfo
 from schemas.events import (
     AnswersCollected,

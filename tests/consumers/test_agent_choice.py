@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from consumers.agent_choice import best_agent, delegated
+from consumers.agents.choice import best_agent, delegated
 from consumers.strategies.strategy import Colleague
 from schemas.plan import How, Plan, Step
 from tests.consumers.colleagues import STAFF

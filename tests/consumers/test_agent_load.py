@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from consumers import agent_load
-from consumers.agent_load import AgentLoad
+from consumers.agents import load as agent_load
+from consumers.agents.load import AgentLoad
 from schemas.errors import AgentFailed
 from streams.connection import connect
 from tests.workshop import Workshop, eventually

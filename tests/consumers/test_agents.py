@@ -10,7 +10,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from consumers.agents import MAX_BYTES, Agents, Delivery, Order, task_id
+from consumers.agents.http import MAX_BYTES, Agents, Delivery, Order, task_id
 from schemas.errors import AgentFailed
 from schemas.plan import Usage
 from tests.consumers.agents import DONE, KNOWLEDGE, FakeAgent, Script, dripping, endless, fake_agent, says, sends
@@ -146,7 +146,7 @@ async def test_an_agent_that_is_not_there_is_tried_twice_and_quickly_given_up() 
 async def test_an_agent_that_is_just_starting_is_met_by_the_second_try(
     agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumers.agents.AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("consumers.agents.http.AGAIN_AFTER", 0.0)
     ports, connect = iter([1]), cast("Any", anyio.connect_tcp)
 
     async def connect_tcp(remote_port: int, **options: Any) -> Any:

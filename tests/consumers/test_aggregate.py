@@ -4,7 +4,7 @@ import pytest
 
 from consumers import aggregate
 from consumers.aggregate import FUSE, FUSED_CHARACTERS
-from consumers.run_state import RunState, StepState
+from consumers.runs.state import RunState, StepState
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
     AnswersCollected,

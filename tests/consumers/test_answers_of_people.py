@@ -3,7 +3,7 @@
 import pytest
 
 from consumers.questions import LONGEST, agrees, checked_answer, run_of
-from consumers.run_state import Asking
+from consumers.runs.state import Asking
 from schemas.errors import InvalidInput
 
 FREE, CHOICE = Asking("run.q", "Which?"), Asking("run.q", "Which?", ("Page X", "Страница Y"))

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from consumers import aggregate
-from consumers.plan_check import MAX_STEPS
 from consumers.questions import Questions
-from consumers.run_state import UNLOCKS
+from consumers.runs.check import MAX_STEPS
+from consumers.runs.state import UNLOCKS
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import (
     CancelRequested,

@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from consumers import delegate
-from consumers.agent_load import AgentLoad
-from consumers.agents import Agents, task_id
+from consumers.agents.http import Agents, task_id
+from consumers.agents.load import AgentLoad
 from consumers.delegate import Delegation
 from schemas.errors import ErrorInfo
 from schemas.events import DelegationRequested, StepFinished

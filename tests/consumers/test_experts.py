@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from consumers.experts import FOLDER, STRATEGIES, Expert, read_expert
-from consumers.roster import Folders, Roster
-from consumers.routing import Router
+from consumers.experts.expert import FOLDER, STRATEGIES, Expert, read_expert
+from consumers.experts.roster import Folders, Roster
 from consumers.tools.registry import BUILT_IN
+from consumers.words.routing import Router
 from schemas.errors import InvalidInput
 
 BEEKEEPER = """\

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumers.faithful import faithful
+from consumers.words.faithful import faithful
 
 
 @pytest.mark.parametrize(

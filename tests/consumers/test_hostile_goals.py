@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.faithful import faithful
-from consumers.rules import recognise
 from consumers.tools.registry import BUILT_IN
+from consumers.words.faithful import faithful
+from consumers.words.rules import recognise
 
 
 @given(st.text())

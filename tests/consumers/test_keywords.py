@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.keywords import Keywords, Spelling, words
+from consumers.words.keywords import Keywords, Spelling, words
 
 KEYWORDS = Keywords(
     [

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from consumers.persona import NOBODY, persona, tools_of
+from consumers.experts.persona import NOBODY, persona, tools_of
+from consumers.experts.roster import Folders
 from consumers.questions import REFUSED, UNANSWERED
-from consumers.react import GONE
-from consumers.roster import Folders
 from consumers.step_execute import Executor, whoever
+from consumers.steps.react import GONE
 from consumers.tools.allowed import Allowed
 from consumers.tools.ask_user import AskUser
 from consumers.tools.finish import Finish

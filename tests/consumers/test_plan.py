@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from consumers import decomposer
-from consumers.decomposer import Decomposition, PlannedStep
+from consumers.experts.roster import Folders
+from consumers.experts.staff import Office, Staff
 from consumers.plan import of_calls, stage
-from consumers.roster import Folders
-from consumers.staff import Office, Staff
+from consumers.strategies import decomposer
+from consumers.strategies.decomposer import Decomposition, PlannedStep
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import GoalUnderstood, PlanProposed, ReplanRequested, RunProgressed, StageFailed
 from schemas.plan import Done, Plan, Spent, Step, StepStatus, ToolCall, Usage

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from consumers.plan_check import MAX_STEPS, checked, kept, renumbered
-from consumers.release import in_order
+from consumers.runs.check import MAX_STEPS, checked, kept, renumbered
+from consumers.runs.release import in_order
 from consumers.strategies.strategy import Colleague
 from schemas.plan import Plan, Step
 

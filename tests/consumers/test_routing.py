@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.experts import FOLDER, Expert
-from consumers.keywords import Keywords, words
-from consumers.roster import Folders
-from consumers.routing import SURE, Router, needs
+from consumers.experts.expert import FOLDER, Expert
+from consumers.experts.roster import Folders
+from consumers.words.keywords import Keywords, words
+from consumers.words.routing import SURE, Router, needs
 from schemas.events import Exchange
 from schemas.plan import TaskKind
 

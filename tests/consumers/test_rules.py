@@ -2,10 +2,10 @@
 
 import pytest
 
-from consumers.phrases import RULES, pattern
-from consumers.rules import There, recognise
 from consumers.tools.registry import BUILT_IN
 from consumers.tools.workspace import Workspace
+from consumers.words.phrases import RULES, pattern
+from consumers.words.rules import There, recognise
 from schemas.errors import ToolRefused
 from schemas.plan import ToolCall
 

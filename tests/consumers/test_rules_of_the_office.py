@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.rules import recognise
 from consumers.tools import dates
 from consumers.tools.registry import BUILT_IN
+from consumers.words.rules import recognise
 from schemas.plan import ToolCall
 from tests.consumers.test_routing import SAMPLES
 

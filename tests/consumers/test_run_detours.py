@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from consumers.run_moves import HANDOFFS, REVISIONS, AggregateEvent
-from consumers.run_state import OPEN, UNLOCKS, is_over
+from consumers.runs.moves import HANDOFFS, REVISIONS, AggregateEvent
+from consumers.runs.state import OPEN, UNLOCKS, is_over
 from schemas.errors import ErrorInfo
 from schemas.events import (
     CancelRequested,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers import aggregate
-from consumers.run_state import UNLOCKS, RunState
+from consumers.runs.state import UNLOCKS, RunState
 from schemas.errors import ErrorInfo
 from schemas.events import CancelRequested, RunFinished, RunProgressed, StageFailed, StepReady
 from schemas.plan import Step, StepStatus, Usage

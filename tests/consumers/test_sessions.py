@@ -10,7 +10,7 @@ from redis.crc import key_slot
 
 from consumers import intake, sessions
 from consumers.admission import admit
-from consumers.run_state import STAGE, RunState
+from consumers.runs.state import STAGE, RunState
 from consumers.sessions import NotYet, Sessions, Turn
 from consumers.tools.workspace import Workspace
 from consumers.understand import Reader

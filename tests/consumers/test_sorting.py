@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumers.rules import recognise
+from consumers.words.rules import recognise
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from consumers.answering import ANSWER, BY_RULES, INPUT_CHARACTERS, THINK
-from consumers.react import ACT, OBSERVATION_CHARACTERS, OBSERVATIONS
 from consumers.step_execute import Executor, stage
+from consumers.steps.answering import ANSWER, BY_RULES, INPUT_CHARACTERS, THINK
+from consumers.steps.react import ACT, OBSERVATION_CHARACTERS, OBSERVATIONS
 from consumers.tools.finish import Finish
 from consumers.tools.list_directory import ListDirectory
 from consumers.tools.read_file import ReadFile

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.votes import agree, tally
+from consumers.runs.votes import agree, tally
 
 ANSWERS = st.lists(
     st.sampled_from(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumers.answering import ANSWER
+from consumers.steps.answering import ANSWER
 from schemas.events import PlanProposed
 from schemas.plan import Limits, Plan, Step
 from streams.budget import estimated

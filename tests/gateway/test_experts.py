@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from consumers.experts import FOLDER
-from consumers.roster import Folders
+from consumers.experts.expert import FOLDER
+from consumers.experts.roster import Folders
 from tests.gateway.conftest import Call
 
 ROSTER = Folders(FOLDER).roster()

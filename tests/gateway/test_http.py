@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from consumers.agents import Agents, Order, task_id
+from consumers.agents.http import Agents, Order, task_id
 from tests.gateway.conftest import WITHIN, Call, Cli
 from tests.gateway.door import DoorProcess, lasting
 

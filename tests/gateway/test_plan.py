@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from consumers.run_view import PlannedStep, PlanView
+from consumers.runs.view import PlannedStep, PlanView
 from consumers.strategies.registry import BUILT_IN
 from gateway.drawing import mermaid, tree
 from gateway.screen import Console

@@ -13,9 +13,9 @@ from uuid import uuid4
 import anyio
 import msgspec
 
-from consumers.experts import FOLDER, Expert
+from consumers.experts.expert import FOLDER, Expert
+from consumers.experts.roster import Folders
 from consumers.intake import goal_submitted
-from consumers.roster import Folders
 from deploy.settings import load
 from deploy.wiring import Victoria, opened
 from llm.engine import Generation

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.routing import Router
+from consumers.words.routing import Router
 from schemas.errors import ModelFailed
 from schemas.events import Exchange, GoalUnderstood, PlanProposed, StepReady
 from schemas.plan import TaskKind

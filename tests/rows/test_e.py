@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from consumers.experts.roster import Folders
 from consumers.redis_store import RedisStore
-from consumers.roster import Folders
 from consumers.tools.memo import Note
 from consumers.tools.schedule import Entry
 from schemas.events import DelegationRequested, RunProgressed, StepFinished

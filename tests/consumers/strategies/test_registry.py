@@ -8,11 +8,11 @@ from typing import Any, get_args
 import pytest
 
 from consumers import strategies as package
-from consumers.experts import STRATEGIES, read_expert
+from consumers.experts.expert import STRATEGIES, read_expert
 from consumers.plan import stage
-from consumers.rules import recognise
 from consumers.strategies.registry import BUILT_IN, Strategies, built_in, in_folder
 from consumers.strategies.strategy import Brief
+from consumers.words.rules import recognise
 from schemas.errors import CouldNotStart
 from schemas.events import GoalUnderstood, PlanProposed
 from schemas.inference import Question

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from consumers.decomposer import Decomposition, PlannedStep
-from consumers.plan_check import checked
-from consumers.release import in_order
+from consumers.runs.check import checked
+from consumers.runs.release import in_order
 from consumers.strategies.consensus import ANGLES, QUORUM
+from consumers.strategies.decomposer import Decomposition, PlannedStep
 from consumers.strategies.registry import BUILT_IN
 from consumers.strategies.strategy import Brief
 from schemas.plan import Plan, Step

@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
-from consumers.routing import needs
 from consumers.strategies.strategy import Colleague
+from consumers.words.routing import needs
 from schemas.plan import Plan, Step
 
 AGENT = "agent"

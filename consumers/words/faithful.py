@@ -2,7 +2,7 @@
 
 import re
 
-from consumers.phrases import RULES, Quotes, is_file_path, pattern
+from consumers.words.phrases import RULES, Quotes, is_file_path, pattern
 
 _LONGEST = 4_000
 _MOST_WORDS, _MOST_PATHS = 20, 8

@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 import msgspec
 
-from consumers.roster import Roster
-from consumers.routing import router
+from consumers.experts.roster import Roster
 from consumers.strategies.strategy import Colleague
+from consumers.words.routing import router
 
 Loads = Callable[[], Awaitable[dict[str, float]]]
 """How busy experts and agents are, by name, from 0 to 1."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from consumers.keywords import words
+from consumers.words.keywords import words
 
 LONGEST = 4_000
 """Characters of an answer that are looked at."""

@@ -7,8 +7,8 @@ said is not today, and what comes every week is no single entry.
 import re
 from datetime import UTC, date, datetime
 
-from consumers.phrases import RULES, Quotes, pattern
 from consumers.tools import dates
+from consumers.words.phrases import RULES, Quotes, pattern
 from schemas.errors import ToolRefused
 
 _SEQUENCE = pattern(RULES.parts.sequence)

@@ -12,11 +12,11 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from consumers.experts import Signs, Words
-from consumers.findings import Routed
-from consumers.keywords import Hit, Keywords, Spelling, words
-from consumers.roster import Roster
+from consumers.experts.expert import Signs, Words
+from consumers.experts.roster import Roster
 from consumers.strategies.strategy import EXPERT
+from consumers.words.findings import Routed
+from consumers.words.keywords import Hit, Keywords, Spelling, words
 from schemas.events import Exchange
 from schemas.plan import TaskKind
 

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from consumers.run_state import OPEN, STAGE, UNLOCKS, RunEnd, RunState, StepState, answers
-from consumers.votes import Group, tally
+from consumers.runs.state import OPEN, STAGE, UNLOCKS, RunEnd, RunState, StepState, answers
+from consumers.runs.votes import Group, tally
 from schemas.errors import ErrorInfo
 from schemas.events import Event, Metadata, RunFinished, StageTime, StepSummary
 from schemas.plan import Source, Step, Usage

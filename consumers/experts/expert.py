@@ -20,7 +20,7 @@ from consumers.strategies.registry import BUILT_IN
 from schemas.errors import InvalidInput
 from schemas.plan import TaskKind
 
-FOLDER = Path(__file__).with_name("experts")
+FOLDER = Path(__file__).parent
 """The experts that come with Victoria."""
 ENDING = ".yaml"
 
@@ -38,8 +38,8 @@ Name = Annotated[str, Meta(pattern=_NAME)]
 Line = Annotated[str, Meta(min_length=1, max_length=80)]
 Keyword = Annotated[str, Meta(min_length=1, max_length=60)]
 Words = dict[Annotated[str, Meta(pattern="^[a-z]{2,3}$")], Annotated[tuple[Keyword, ...], Meta(max_length=300)]]
-"""Keywords by language (`en`, `ru`, `zh`, any other), as consumers/keywords.py reads them. Languages are for the eye: a
-keyword is looked for in every goal, and stands in one list only."""
+"""Keywords by language (`en`, `ru`, `zh`, any other), as consumers/words/keywords.py reads them. Languages are for the
+eye: a keyword is looked for in every goal, and stands in one list only."""
 
 
 class Signs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,8 +5,8 @@ from typing import cast
 
 import msgspec
 
-from consumers.release import in_order
-from consumers.run_state import STAGE, RunState, StepState
+from consumers.runs.release import in_order
+from consumers.runs.state import STAGE, RunState, StepState
 from schemas.envelope import Envelope, decoder
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import GoalSubmitted, RunFinished

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import lru_cache
 
-from consumers.findings import Routed
-from consumers.roster import Roster
+from consumers.experts.roster import Roster
+from consumers.words.findings import Routed
 from schemas.events import Exchange
 
 REMEMBERED = 4_096
@@ -27,7 +27,7 @@ class Routes:
         self, goal: str, history: tuple[Exchange, ...] = (), sticky: str = "", roster: Roster | None = None
     ) -> Routed:
         """Where a goal goes, by default by the roster of now. See Router.route."""
-        from consumers.routing import router  # late: it reads thousands of words
+        from consumers.words.routing import router  # late: it reads thousands of words
 
         roster = roster or self._experts()
         if self._made is None or self._made[0] is not roster:

@@ -1,7 +1,7 @@
 """How events move a run on: pure functions from its state and an event to its next state and what to say.
 
 Every path can be tested without a server. Which steps begin next is decided in release.py, how a run ends in
-run_end.py.
+end.py.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from consumers.plan_check import checked
-from consumers.release import ended, release
-from consumers.run_end import counted, ended_early, limited
-from consumers.run_state import OPEN, STAGE, UNLOCKS, Asking, RunState, StepState, is_over, waiting
+from consumers.runs.check import checked
+from consumers.runs.end import counted, ended_early, limited
+from consumers.runs.release import ended, release
+from consumers.runs.state import OPEN, STAGE, UNLOCKS, Asking, RunState, StepState, is_over, waiting
 from schemas.errors import ErrorInfo
 from schemas.events import (
     AnswersCollected,

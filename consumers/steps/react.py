@@ -8,10 +8,10 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from consumers.answering import CONTEXT_CHARACTERS, by_rules, inputs
-from consumers.persona import Persona
+from consumers.experts.persona import Persona
 from consumers.questions import REFUSED, UNANSWERED, agrees, asked
-from consumers.run_end import limited
+from consumers.runs.end import limited
+from consumers.steps.answering import CONTEXT_CHARACTERS, by_rules, inputs
 from consumers.tools.finish import Finish
 from consumers.tools.registry import Registry
 from consumers.tools.tool import Asked, Missing, ToolArguments

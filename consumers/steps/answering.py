@@ -5,8 +5,8 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from consumers.agent_choice import AGENT
-from consumers.persona import Persona
+from consumers.agents.choice import AGENT
+from consumers.experts.persona import Persona
 from llm.prompts import Prompt, excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import StepFinished, StepReady

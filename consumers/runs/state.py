@@ -1,4 +1,4 @@
-"""What aggregate knows of a run: its plan, where each step stands, and how it ended. Only data: see run_moves.py."""
+"""What aggregate knows of a run: its plan, where each step stands, and how it ended. Only data: see moves.py."""
 
 from typing import Literal
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from consumers.experts import ENDING, FOLDER, STRATEGIES, Expert, read_expert
+from consumers.experts.expert import ENDING, FOLDER, STRATEGIES, Expert, read_expert
 from schemas.errors import ErrorInfo, InvalidInput
 
 MOST = 500

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from consumers.run_end import counted
-from consumers.run_state import OPEN, STAGE, UNLOCKS, RunState, StepState
+from consumers.runs.end import counted
+from consumers.runs.state import OPEN, STAGE, UNLOCKS, RunState, StepState
 from schemas.errors import ErrorInfo
 from schemas.events import DelegationRequested, Event, RunProgressed, StepReady
 from schemas.plan import Plan, Step

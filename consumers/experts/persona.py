@@ -2,7 +2,7 @@
 
 import msgspec
 
-from consumers.roster import Roster
+from consumers.experts.roster import Roster
 from consumers.tools.registry import Registry, Tool
 
 PACKAGE = "consumers.tools"

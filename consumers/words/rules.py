@@ -12,10 +12,10 @@ from functools import cache
 
 import msgspec
 
-from consumers.arguments import said
-from consumers.faithful import faithful
-from consumers.findings import Recognised
-from consumers.phrases import NOTHING, RULES, CallRules, Quotes, There, cleaned, fits, pattern
+from consumers.words.arguments import said
+from consumers.words.faithful import faithful
+from consumers.words.findings import Recognised
+from consumers.words.phrases import NOTHING, RULES, CallRules, Quotes, There, cleaned, fits, pattern
 from schemas.plan import Category, TaskKind, ToolCall
 
 __all__ = ["NOTHING", "Recognised", "There", "faithful", "recognise"]

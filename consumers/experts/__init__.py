@@ -1,0 +1,1 @@
+"""Experts: one YAML file each, and who of them is there."""
