@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from consumers.questions import MOST, Questions
-from consumers.run_state import STAGE, Asking, RunState, StepState
+from consumers.runs.state import STAGE, Asking, RunState, StepState
 from schemas.errors import InvalidInput
 from schemas.events import RunFinished
 from schemas.plan import Plan
