@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from consumers.runs.check import checked
 from consumers.runs.end import counted, ended_early, limited
 from consumers.runs.release import ended, release
-from consumers.runs.state import OPEN, STAGE, UNLOCKS, Asking, RunState, StepState, is_over, waiting
+from consumers.runs.state import OPEN, STAGE, UNLOCKS, Asking, RunState, StepState, waiting
 from schemas.errors import ErrorInfo
 from schemas.events import (
     AnswersCollected,
@@ -296,7 +296,7 @@ def _worked(step: StepState, spent: Spent | None, now: datetime) -> StepState:
 
 def _collected(state: RunState, _event: AnswersCollected, _now: datetime) -> Moved:
     """Nothing changes, but for what is made of it: the run's end."""
-    return (replace(state) if state.plan and is_over(state) else state), []
+    return replace(state), []
 
 
 _MOVES: dict[type[Event], Callable[[RunState, Any, datetime], Moved]] = {
