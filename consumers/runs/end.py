@@ -108,11 +108,12 @@ def _summary(step: Step, s: StepState) -> StepSummary:
 
 
 def counted(state: RunState) -> tuple[Group, ...]:
-    """What the steps that vote have said so far, most votes first; nothing where the plan has no vote."""
+    """What the steps that vote have said so far, most votes first; nothing where there is no vote. What a voter whom
+    no model answered has to say, partial as it is, is no vote."""
     if not (state.plan and state.plan.quorum):
         return ()
     voters = [state.steps[step.id] for step in state.plan.steps if step.how == "vote"]
-    return tally([step.output if step.status in UNLOCKS else "" for step in voters], state.goal)
+    return tally([step.output if step.status == "ok" else "" for step in voters], state.goal)
 
 
 def _cost_of_votes(state: RunState) -> list[str]:

@@ -28,7 +28,7 @@ BY_RULES = (
 
 
 class Ballot(msgspec.Struct, frozen=True):
-    """One voter's answer."""
+    """Why, and the answer by itself."""
 
     reason: Annotated[str, Meta(max_length=400)]
     answer: Annotated[str, Meta(min_length=1, max_length=200)]

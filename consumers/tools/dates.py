@@ -91,7 +91,7 @@ def _stretch(text: str, row: list["_Place"]) -> Iterator[tuple[int, int]]:
     start, end = row[0].start, row[-1].end
     if any(_DATED & place.item.keys() for place in row):
         yield start, end
-    else:
+    elif len(row) > 1:  # a number alone is mostly a number
         with suppress(ToolRefused):
             days(text[start:end], _ANY)
             yield start, end

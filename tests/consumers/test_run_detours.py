@@ -324,6 +324,22 @@ def test_once_enough_votes_agree_the_others_are_skipped(run: Run) -> None:
     assert run(ended("4", output="late")) == []
 
 
+def test_voters_whom_no_model_answered_do_not_agree_with_each_other(run: Run) -> None:
+    none = "No model answered."
+    run(proposed(*(step(id_, how="vote") for id_ in "123"), quorum=2))
+    run(ended("1", "partial", output=none), ended("2", "partial", output=none))
+    assert run.running == ["3"]
+    run(ended("3", output="Paris"))
+    assert run.end.output == "Paris"
+    assert "1 of 1 votes agree; 2 of 3 voters were not heard." in run.end.metadata.notes[0]
+
+
+def test_where_no_model_answered_any_voter_that_is_said_once(run: Run) -> None:
+    run(proposed(*(step(id_, how="vote") for id_ in "123"), quorum=2))
+    run(*(ended(id_, "partial", output="No model answered.") for id_ in "123"))
+    assert (run.end.output, run.end.status) == ("No model answered.", "completed")
+
+
 def test_a_step_that_settles_the_run_is_its_answer_and_all_others_are_skipped(run: Run) -> None:
     run(proposed(step("1"), step("2"), step("3", "2")), asks("2"), ended("1", output="It.", settles=True))
     assert run.status == {"1": "ok", "2": "skipped", "3": "skipped"}
