@@ -12,6 +12,7 @@ from consumers.runs.state import STAGE, Asking, RunState, answers, exchange, is_
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
+    AnswersCollected,
     DeadlineSet,
     DelegationRequested,
     Event,
@@ -49,8 +50,13 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
                 await ctx.call("listed", listed, asking, returns=type(None), effects="repeat")
     ctx.trust = trust
     if state.plan and not state.finished and is_over(state):
-        said, limit = await _output(state, ctx)
-        state = finish(replace(state, limit=state.limit or limit), said, ctx.usage(), now)
+        if (count := _to_fuse(state)) and not isinstance(event, AnswersCollected):
+            events.append(
+                AnswersCollected(count=count)
+            )  # first what the steps gave is kept: fusing it may be cut short
+        else:
+            said, limit = await _output(state, ctx)
+            state = finish(replace(state, limit=state.limit or limit), said, ctx.usage(), now)
     if state.finished:
         events.append(state.finished)
         if ended := exchange(state):
@@ -59,19 +65,26 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
     return events
 
 
+def _to_fuse(state: RunState) -> int:
+    """How many answers a model is to make one of; 0 where it is not."""
+    several = len({said for _, said in answers(state)})
+    wanted = state.plan and state.plan.aggregate and not (state.settled or state.limit)
+    return several if wanted and several > 1 else 0
+
+
 async def _output(state: RunState, ctx: Context[RunState]) -> tuple[str, ErrorInfo | None]:
     """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other. And
     the limit of the run, if that was why."""
-    plain, several = output(state), len({said for _, said in answers(state)})
-    if state.plan and state.plan.aggregate and several > 1 and not (state.settled or state.limit):
-        # Each answer is cut by itself: a long one must not push the others out.
-        cut = concatenated(state, FUSED_CHARACTERS // several)
-        try:
-            fused = await ctx.ask("fuse", FUSE.question(str, max_tokens=400, goal=excerpt(state.goal), answers=cut))
-        except EffectFailed as problem:
-            return plain, problem.info if limited(problem.info) else None
-        return fused, None
-    return plain, None
+    several = _to_fuse(state)
+    if not several:
+        return output(state), None
+    # Each answer is cut by itself: a long one must not push the others out.
+    cut = concatenated(state, FUSED_CHARACTERS // several)
+    question = FUSE.question(str, max_tokens=400, goal=excerpt(state.goal), answers=cut)
+    try:
+        return await ctx.ask("fuse", question), None
+    except EffectFailed as problem:
+        return output(state), problem.info if limited(problem.info) else None
 
 
 async def _given_up(event: AggregateEvent, error: ErrorInfo, _ctx: Context[RunState]) -> list[Event]:
@@ -86,6 +99,7 @@ def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
         reads=NAME,
         accepts=get_args(AggregateEvent),
         emits=(
+            AnswersCollected,
             StepReady,
             DelegationRequested,
             ReplanRequested,

@@ -251,6 +251,13 @@ class DeadlinePassed(Event, frozen=True, kw_only=True, omit_defaults=True):
     question_id: str = ""
 
 
+class AnswersCollected(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """All steps of a run have ended, and of `count` different answers one is to be made. Until it is, the run can be
+    ended with these."""
+
+    count: int = 0
+
+
 class StageFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A stage gave up on an event of this run (its dead letter says more): the run ends as failed."""
 

@@ -92,7 +92,7 @@ def _ended(
             delegated_to=", ".join(dict.fromkeys(step.agent for step in done if step.agent)) or None,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
-            seconds=_seconds(started, now),
+            seconds=round(_seconds(started, now) + fused.seconds, 3),
             steps=tuple(_summary(step, state.steps[step.id]) for step in plan_steps),
             notes=bounded((*(state.plan.notes if state.plan else ()), *state.notes, *_cost_of_votes(state))),
             node=usage.node,
@@ -155,7 +155,8 @@ def _stage_times(state: RunState, fused: Usage, now: datetime) -> tuple[StageTim
             usage = sum((step.usage for step in some), Usage())
             times.append(StageTime(stage, round(sum(s.seconds for s in some), 3), len(some), usage))
     if state.planned_at:
-        times.append(StageTime(STAGE, _seconds(state.planned_at, state.begun_at or now), len(ran) + 1, usage=fused))
+        seconds = round(_seconds(state.planned_at, state.begun_at or now) + fused.seconds, 3)
+        times.append(StageTime(STAGE, seconds, len(ran) + 1, usage=fused))
     return tuple(times)
 
 

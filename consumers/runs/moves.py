@@ -16,6 +16,7 @@ from consumers.runs.release import ended, release
 from consumers.runs.state import OPEN, STAGE, UNLOCKS, Asking, RunState, StepState, waiting
 from schemas.errors import ErrorInfo
 from schemas.events import (
+    AnswersCollected,
     CancelRequested,
     DeadlinePassed,
     DeadlineSet,
@@ -40,7 +41,8 @@ OUTPUT_CHARACTERS = 1_000
 
 Moved = tuple[RunState, list[Event]]
 AggregateEvent = (
-    PlanProposed
+    AnswersCollected
+    | PlanProposed
     | StepFinished
     | StepHandedOff
     | QuestionAsked
@@ -292,7 +294,13 @@ def _worked(step: StepState, spent: Spent | None, now: datetime) -> StepState:
     return replace(step, usage=step.usage + spent.usage, seconds=seconds)
 
 
+def _collected(state: RunState, _event: AnswersCollected, _now: datetime) -> Moved:
+    """Nothing changes, but for what is made of it: the run's end."""
+    return replace(state), []
+
+
 _MOVES: dict[type[Event], Callable[[RunState, Any, datetime], Moved]] = {
+    AnswersCollected: _collected,
     PlanProposed: _proposed,
     StepFinished: _finished,
     StepHandedOff: _handed_off,

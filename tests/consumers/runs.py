@@ -11,6 +11,7 @@ from consumers.runs.moves import AggregateEvent
 from consumers.runs.state import RunState, StepState
 from schemas.errors import ErrorInfo
 from schemas.events import (
+    AnswersCollected,
     DeadlineSet,
     DelegationRequested,
     Event,
@@ -95,13 +96,15 @@ class Run:
     def __call__(self, *events: AggregateEvent) -> list[Event]:
         """What the last of these events led to."""
         said: list[Event] = []
-        for event in events:
+        coming = list(events)
+        for event in coming:
             self.seconds += 1
             ctx = ScriptedContext(self.state, now=after(self.seconds))
             said = at_once(aggregate.handle(event, ctx, unlisted))
             self.state = msgspec.json.decode(msgspec.json.encode(ctx.state), type=RunState)
             assert self.state == ctx.state, "state survives being stored"
             self.said += said
+            coming += [event for event in said if isinstance(event, AnswersCollected)]
         return said
 
     def __getitem__(self, id_: str) -> StepState:

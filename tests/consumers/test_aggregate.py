@@ -4,14 +4,22 @@ import pytest
 
 from consumers import aggregate
 from consumers.aggregate import FUSE, FUSED_CHARACTERS
-from consumers.runs.state import RunState
+from consumers.runs.state import RunState, StepState
 from schemas.errors import EffectFailed, ErrorInfo
-from schemas.events import PlanProposed, RunFinished, StageFailed, StepFinished, StepReady
+from schemas.events import (
+    AnswersCollected,
+    CancelRequested,
+    PlanProposed,
+    RunFinished,
+    StageFailed,
+    StepFinished,
+    StepReady,
+)
 from schemas.plan import Plan, Source, Spent, Step, StepStatus, Trust, Usage
 from streams.testing import ScriptedContext
 from tests.consumers.events import START, unlisted
 
-EventOfRun = PlanProposed | StepFinished | StageFailed
+EventOfRun = AnswersCollected | PlanProposed | StepFinished | StageFailed
 
 
 def proposed(*ids: str, strategy: str = "react", fuse: bool = True, goal: str = "Do all.") -> PlanProposed:
@@ -37,10 +45,13 @@ async def run(
     """Handle a run's events, each with the trust label of its envelope; its end, and the context of the last event."""
     ctx = ScriptedContext(RunState())
     ends: list[RunFinished] = []
-    for item in events:
+    coming = list(events)
+    for item in coming:
         event, trust = item if isinstance(item, tuple) else (item, "user")
         ctx = ScriptedContext(ctx.state, {"fuse": fused} if fused else {}, trust=trust)
-        ends += [e for e in await aggregate.handle(event, ctx, unlisted) if isinstance(e, RunFinished)]
+        said = await aggregate.handle(event, ctx, unlisted)
+        ends += [e for e in said if isinstance(e, RunFinished)]
+        coming += [(e, ctx.trust) for e in said if isinstance(e, AnswersCollected)]
     (end,) = ends
     assert ctx.state.finished == end
     return end, ctx
@@ -181,3 +192,37 @@ async def test_a_failed_stage_ends_the_run_with_what_is_there() -> None:
     assert (end.status, end.error, end.output) == ("failed", failed.error, "alpha")
     assert [s.status for s in end.metadata.steps] == ["ok", "skipped"]
     assert ctx.asked == []
+
+
+async def test_what_all_steps_gave_is_kept_before_it_is_put_together() -> None:
+    ctx = ScriptedContext(RunState())
+    for event in (proposed("1", "2"), ended("2", "beta"), ended("1", "alpha")):
+        ctx = ScriptedContext(ctx.state)
+        said = await aggregate.handle(event, ctx, unlisted)
+    assert said[1:] == [AnswersCollected(count=2)]
+    assert ctx.asked == []
+    kept = ctx.state
+    ctx = ScriptedContext(kept)
+    (end,) = await aggregate.handle(CancelRequested(), ctx, unlisted)
+    assert isinstance(end, RunFinished)
+    assert (end.status, end.output) == ("cancelled", "## title 1\n\nalpha\n\n## title 2\n\nbeta")
+    assert await aggregate.handle(AnswersCollected(), ScriptedContext(ctx.state), unlisted) == []
+
+
+async def test_answers_that_nobody_has_collected_yet_end_nothing() -> None:
+    for state in (RunState(), RunState(plan=proposed("1").plan, steps={"1": StepState("running")})):
+        assert await aggregate.handle(AnswersCollected(), ScriptedContext(state), unlisted) == []
+
+
+async def test_the_time_that_it_took_to_put_answers_together_counts() -> None:
+    class Slow(ScriptedContext[RunState]):
+        def usage(self) -> Usage:
+            return Usage("slow", 1, seconds=7.5) if self.asked else Usage()
+
+    ctx = Slow(RunState())
+    ends: list[RunFinished] = []
+    for event in (proposed("1", "2"), ended("2", "beta"), ended("1", "alpha"), AnswersCollected()):
+        ctx = Slow(ctx.state, {"fuse": "Both."}, now=START)
+        ends += [e for e in await aggregate.handle(event, ctx, unlisted) if isinstance(e, RunFinished)]
+    (end,) = ends
+    assert end.metadata.seconds == end.stages[-1].seconds == 7.5

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumers.questions import REFUSED
+from consumers.questions import REFUSED, OpenQuestion
 from schemas.errors import InvalidInput
 from schemas.events import (
     AnswerProgressed,
@@ -195,8 +195,8 @@ async def test_D5_a_step_asks_waits_without_a_worker_and_goes_on_with_the_answer
         asked = await home.said(run, QuestionAsked)
         assert (asked.question, asked.choices) == ("Which page?", ("X", "Y"))
         await eventually(lambda: nothing_is_held(home))
+        listed = await open_question(home)
         assert (await home.victoria.view(run)).status == "waiting"
-        (listed,) = [each async for each in home.victoria.questions.waiting()]
         assert (listed.run_id, listed.asking.id) == (run, asked.question_id)
 
         for unknown in (f"{run}.0123456789ab", "no-such-run.0123456789ab", "", "???"):
@@ -226,6 +226,19 @@ async def test_D5_a_question_nobody_answers_in_time_is_done_without(house: Build
         assert (end.status, end.output) == ("completed", "All pages then.")
         assert home.model
         assert "Nobody answered in time." in home.model.asked[-1].user
+
+
+async def open_question(home: House) -> OpenQuestion:
+    """Wait until a question is listed; it."""
+    found: list[OpenQuestion] = []
+
+    async def is_listed() -> bool:
+        found[:] = [each async for each in home.victoria.questions.waiting()]
+        return bool(found)
+
+    await eventually(is_listed)
+    (question,) = found
+    return question
 
 
 async def nothing_is_held(home: House) -> bool:
@@ -288,7 +301,7 @@ async def test_D6_what_changes_something_outside_needs_a_persons_word(house: Bui
         asked = await home.said(run, QuestionAsked)
         assert asked.approval
         assert '["reboot"]' in asked.question
-        (listed,) = [each async for each in home.victoria.questions.waiting()]
+        listed = await open_question(home)
         await home.victoria.answer(listed, reply)
         await home.end(run)
         assert home.model

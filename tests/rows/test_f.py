@@ -237,6 +237,16 @@ async def test_F4_at_the_deadline_the_best_partial_answer_is_the_answer_and_says
     assert veronica.did == {}
 
 
+async def test_F4_a_deadline_while_answers_are_put_together_loses_none_of_them(house: Build) -> None:
+    async with house({"fuse": "too late"}, delay=60) as home:
+        ends = datetime.now(UTC) + timedelta(seconds=2)
+        run = await planned(home, *READS, aggregate=True, submitted={"limits": Limits(ends=ends)})
+        end = await home.end(run)
+    assert end.error
+    assert (end.status, end.output, end.error.code) == ("completed", BOTH, "budget.deadline")
+    assert [each.status for each in end.metadata.steps] == ["ok", "ok"]
+
+
 async def test_F4_a_deadline_with_nothing_done_yet_fails_and_says_so(house: Build) -> None:
     async with house({"answer": told}, delay=60) as home:
         ends = datetime.now(UTC) + timedelta(seconds=1)
@@ -324,14 +334,17 @@ async def test_F5_cancelling_ends_steps_questions_programs_delegated_work_and_mo
     assert (home.asked, veronica.did) == ([], {}), "nothing was finished"
 
 
+READS = [
+    step(str(n), how="tool", call=ToolCall("read_file", {"path": path}))
+    for n, path in enumerate(("README.md", "docs/beta.txt"), 1)
+]
+BOTH = "## title 1\n\n# A small project\n\n\n## title 2\n\nThis is beta.\n"
+
+
 @pytest.mark.parametrize("asked", ["understand", "decompose", "fuse"])
 async def test_F5_cancelling_ends_what_is_being_understood_planned_or_put_together(
     house: Build, asked: str, record_property: Any
 ) -> None:
-    reads = [
-        step(str(n), how="tool", call=ToolCall("read_file", {"path": path}))
-        for n, path in enumerate(("README.md", "docs/beta.txt"), 1)
-    ]
     stages = "understand", "plan", "aggregate", "infer.local"
     async with house({asked: "too late"}, delay=60) as home:
         match asked:
@@ -340,7 +353,7 @@ async def test_F5_cancelling_ends_what_is_being_understood_planned_or_put_togeth
             case "decompose":
                 run = await home.submit("Look at X and at Y", expert="veronica", strategy="parallel")
             case _:
-                run = await planned(home, *reads, aggregate=True)
+                run = await planned(home, *READS, aggregate=True)
         assert home.model
         engine = home.model.engine
 
@@ -360,4 +373,4 @@ async def test_F5_cancelling_ends_what_is_being_understood_planned_or_put_togeth
         assert await home.events(run, RunFinished) == [end]
     record_property(f"cancelling while {asked} is asked", f"everything over after {over:.2f} s")
     assert end.status == "cancelled"
-    assert ("A small project" if asked == "fuse" else "The run was cancelled.") in end.output
+    assert end.output == (BOTH if asked == "fuse" else "The run was cancelled.")

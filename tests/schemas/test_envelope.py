@@ -15,6 +15,7 @@ from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import (
     CATALOGUE,
     AnswerProgressed,
+    AnswersCollected,
     CancelRequested,
     ChatMessage,
     DeadlinePassed,
@@ -127,6 +128,7 @@ SAMPLES: tuple[Event, ...] = (
     StepHandedOff(step_id="2", capability="c", expert="schedule", reason="r", progress=PROGRESS, spent=SPENT),
     DeadlineSet(at=AT, question_id="r.1"),
     DeadlinePassed(question_id="r.1"),
+    AnswersCollected(count=2),
     StageFailed(stage="plan", error=ERROR),
     CancelRequested(reason="enough"),
     RunProgressed(kind="task_end", stage="aggregate", text="t", step_id="2", status="blocked", plan=PLAN),
