@@ -22,6 +22,7 @@ from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import Strategies
 from consumers.tools.registry import BUILT_IN as TOOLS
 from consumers.tools.registry import Registry
+from consumers.words.names import Names
 from consumers.words.routes import Routes
 from schemas.events import (
     CancelRequested,
@@ -63,7 +64,7 @@ def topology(parts: Parts) -> Topology:
     agents = tuple(parts.delegation.agents.urls) if parts.experts else ()
     office = Office(experts, parts.delegation.load.loads)
     reader = understand.Reader(
-        parts.workspaces, Routes(experts) if parts.experts else None, parts.strategies, agents, parts.sessions
+        Names(parts.workspaces), Routes(experts) if parts.experts else None, parts.strategies, agents, parts.sessions
     )
     executor = Executor(
         parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores

@@ -7,25 +7,22 @@ a model the rules' own reading goes on.
 """
 
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import msgspec
-from anyio import to_thread
 
 from consumers.failure import stage_failed
 from consumers.intake import HISTORY_PAIRS, goal_submitted
 from consumers.sessions import Sessions, Turn
-from consumers.step_execute import Workspaces
 from consumers.strategies.registry import BUILT_IN, Strategies
 from consumers.strategies.strategy import Brief
-from consumers.tools.workspace import Workspace
 from consumers.words.findings import Recognised, Routed
+from consumers.words.names import Names
 from consumers.words.preparation import context, normalised
 from consumers.words.routes import Routes
 from llm.prompts import excerpt, prompt
-from schemas.errors import EffectFailed, InvalidInput, ToolRefused
+from schemas.errors import EffectFailed, InvalidInput
 from schemas.events import (
     DeadlineSet,
     Event,
@@ -85,12 +82,12 @@ class Looked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Reader:
-    """Understands goals: by `routes`, if there are experts, with the names that are there in the projects' folders.
+    """Understands goals: by `routes`, if there are experts, and the `names` that are there in the projects' folders.
 
     What may be for one of the `agents` is left to plan.
     """
 
-    workspaces: Workspaces
+    names: Names
     routes: Routes | None = None
     strategies: Strategies = BUILT_IN
     agents: Collection[str] = ()
@@ -170,8 +167,7 @@ class Reader:
         """What rules and router see in a goal now. Files and experts change; what was seen once is recorded."""
         from consumers.words.rules import There, recognise  # late: compiling them takes 0.1 s of a start
 
-        names = await to_thread.run_sync(_names, self.workspaces, asked.project)
-        rules = recognise(asked.goal, There(*names))
+        rules = recognise(asked.goal, There(*await self.names.of(asked.project)))
         if self.routes is None:
             return Looked(rules)
         roster = self.routes.roster()
@@ -266,16 +262,6 @@ def _brief(event: GoalUnderstood) -> Brief:
 
 async def _no_model(name: str, question: Question[R]) -> R:
     raise EffectFailed("model.none", f"Nothing is asked here, so {name!r} is not.")
-
-
-def _names(workspaces: Workspaces, project: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The folders and files at the top of a project's folder; none if it can't be read."""
-    with suppress(ToolRefused, OSError):
-        workspace: Workspace = workspaces(project)
-        entries = workspace.list(".").entries
-        folders = frozenset(entry.name for entry in entries if entry.kind == "folder")
-        return folders, frozenset(entry.name for entry in entries if entry.kind == "file")
-    return frozenset(), frozenset()
 
 
 def stage(reader: Reader) -> Stage[GoalSubmitted, None]:

@@ -14,6 +14,7 @@ from consumers.runs.state import STAGE, RunState
 from consumers.sessions import NotYet, Sessions, Turn
 from consumers.tools.workspace import Workspace
 from consumers.understand import Reader
+from consumers.words.names import Names
 from schemas.errors import InvalidInput, Overloaded
 from schemas.events import Exchange, ExchangeCompleted, GoalSubmitted, Metadata, RunFinished
 from streams.append import Publisher
@@ -388,7 +389,7 @@ async def test_what_was_said_in_the_session_goes_before_what_came_with_the_goal(
     for run in ("one", "two"):
         ctx = ScriptedContext[None]()
         ctx.run_id = run
-        await Reader(lambda _project: Workspace(Path(__file__).parent), sessions=kept).handle(goal, ctx)
+        await Reader(Names(lambda _project: Workspace(Path(__file__).parent)), sessions=kept).handle(goal, ctx)
         ((_, question),) = ctx.asked
         said_before.append([word in question.user for word in ("CHERRY!", "answer of one")])
         await kept.keep(run, completed(run))
@@ -400,7 +401,7 @@ async def test_a_session_without_a_past_takes_no_trust_from_a_goal(workshop: Wor
     for run in ("one", "two"):
         ctx = ScriptedContext[None]()
         ctx.run_id = run
-        await Reader(lambda _project: Workspace(Path(__file__).parent), sessions=kept).handle(goal, ctx)
+        await Reader(Names(lambda _project: Workspace(Path(__file__).parent)), sessions=kept).handle(goal, ctx)
         await kept.keep(run, completed(run))
         trusts.append(ctx.trust)
     assert trusts == ["user", "tool"], "answers may hold what tools read"

@@ -7,6 +7,7 @@ import pytest
 from consumers import understand
 from consumers.tools.workspace import Workspace
 from consumers.understand import PROMPT, Reader, Understanding
+from consumers.words.names import Names
 from schemas.errors import EffectFailed, ErrorInfo, InvalidInput
 from schemas.events import Event, Exchange, GoalSubmitted, GoalUnderstood, RunProgressed, StageFailed
 from schemas.plan import ToolCall
@@ -18,7 +19,7 @@ QUESTION = "What is a Redis stream?"
 """Rules are sure that it is simple, and of nothing else: confidence 0.7."""
 
 
-READER = Reader(lambda _name: Workspace(Path(__file__).parent))
+READER = Reader(Names(lambda _name: Workspace(Path(__file__).parent)))
 """One who knows no experts."""
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from consumers.tools.workspace import Workspace
 from consumers.understand import Reader, Understanding
+from consumers.words.names import Names
 from schemas.errors import EffectFailed
 from schemas.events import GoalSubmitted, GoalUnderstood, RunProgressed
 from schemas.plan import ToolCall
 from streams.testing import ScriptedContext
 
-READER = Reader(workspaces=lambda _project: Workspace(Path(__file__).parent))
+READER = Reader(Names(lambda _project: Workspace(Path(__file__).parent)))
 
 
 async def test_rules_understand_a_plain_goal_without_asking_a_model() -> None:
