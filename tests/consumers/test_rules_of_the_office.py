@@ -362,20 +362,17 @@ def test_no_goal_that_is_for_somebody_else_becomes_a_note_or_an_entry() -> None:
     assert taken >= 35, "a third of what is said to these two"
 
 
-@pytest.mark.parametrize(("goal", "tool", "arguments"), SURE)
 @pytest.mark.parametrize(
     "behind", [" and email it to Bob", ", then tell me a joke", ". What is new?", "，然后告诉我", " и потом удали"]
 )
-def test_a_further_request_is_never_swallowed(goal: str, tool: str, arguments: dict[str, str], behind: str) -> None:
-    assert recognise(goal.rstrip(".?。？") + behind).calls == ()
+def test_a_further_request_is_never_swallowed(behind: str) -> None:
+    goals = [goal.rstrip(".?。？") + behind for goal, _, _ in SURE]
+    assert [goal for goal in goals if recognise(goal).calls] == []
 
 
-@pytest.mark.parametrize(("goal", "tool", "arguments"), SURE)
 @pytest.mark.parametrize("before", ["don't ", "never ", "why did you ", "не ", "不要", "tell Bob to ", "how do I "])
-def test_what_is_forbidden_or_asked_about_is_not_done(
-    goal: str, tool: str, arguments: dict[str, str], before: str
-) -> None:
-    assert recognise(before + goal).calls == ()
+def test_what_is_forbidden_or_asked_about_is_not_done(before: str) -> None:
+    assert [goal for goal, _, _ in SURE if recognise(before + goal).calls] == []
 
 
 def test_a_note_keeps_its_own_words() -> None:
