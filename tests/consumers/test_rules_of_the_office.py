@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.tools import dates
@@ -262,6 +262,75 @@ NOT_SURE = [
     "查找我的文件",
     "创建一个明天下午三点运行的任务",
     "预约明天下午三点",
+    "Make a note: of everything you found",
+    "make a note: all of this",
+    "add a note to the code: this is slow",
+    "create a note class with a title and text",
+    "add a memo field to the form",
+    "Take a note of that",
+    "write down the steps: 1, 2, 3",
+    "Show me the notes app code",
+    "list all notes in the folder docs",
+    "what are my notes worth",
+    "find my notes file",
+    "find the note in the song",
+    "what did I write down in the file notes.md",
+    "search my notes for typos and fix them",
+    "find my notes about gym?who wrote them",
+    "Schedule a meeting class",
+    "schedule the deployment tomorrow at 15:00",
+    "add a call to the function at 15:00 tomorrow",
+    "book a review for the module tomorrow at 9:00",
+    "put a semicolon in the calendar code tomorrow at 15:00",
+    "set up a call stack viewer tomorrow at 15:00",
+    "what do I have to pay tomorrow",
+    "what is on tomorrow",
+    "what's on my plate tomorrow",
+    "my schedule tomorrow is full",
+    "my calendar on Friday is broken, fix it",
+    "show my calendar for tomorrow and cancel the meeting",
+    "Do I have any bugs tomorrow",
+    "am I free of bugs tomorrow",
+    "напиши заметку: как мы провели лето",
+    "напиши заметку про осень",
+    "запиши звук",
+    "запиши в базу: имя Иван",
+    "пометь: это важно",
+    "отметь: задача выполнена",
+    "заметка: это заметка",
+    "что у меня не так завтра",
+    "что у меня с кодом",
+    "напомни, завтра в 15:00 встреча или нет",
+    "напомни завтра в 15:00 или в 16:00 позвонить",
+    "поставь чайник завтра в 15:00",
+    "поставь будильник на завтра в 7:00",
+    "добавь функцию в календарь завтра в 15:00",
+    "создай встречу завтра в 15:00: стоматолог и удали старую",
+    "запиши меня на курс завтра в 15:00 каждую неделю",
+    "какие планы на завтра у Илона Маска",
+    "мои планы на завтра изменились",
+    "写一个笔记应用",
+    "写笔记：如何学习",
+    "加笔记功能",
+    "我的笔记本坏了",
+    "我的笔记本电脑",
+    "明天会议取消",
+    "明天的会议纪要",
+    "查看明天的天气",
+    "明天下午三点安排了什么",
+    "明天下午三点我有空吗",
+    "我明天忙",
+    "提醒我明天",
+    "提醒我明天下午三点",
+    "安排明天下午三点部署服务",
+    "创建会议明天下午三点",
+    "删除我的所有笔记",
+    "忘记我的笔记",
+    "remind me tomorrow at 9:00 how to tie a tie",
+    "remind me tomorrow at 25:00 to call",
+    "remind me on 31 February at 9:00 to call",
+    "create an appointment on Friday the 13th: dentist",
+    "create an appointment tomorrow at 15:00: dentist, and one on Friday at 10:00: bank",
 ]
 
 
@@ -293,20 +362,17 @@ def test_no_goal_that_is_for_somebody_else_becomes_a_note_or_an_entry() -> None:
     assert taken >= 35, "a third of what is said to these two"
 
 
-@pytest.mark.parametrize(("goal", "tool", "arguments"), SURE)
 @pytest.mark.parametrize(
     "behind", [" and email it to Bob", ", then tell me a joke", ". What is new?", "，然后告诉我", " и потом удали"]
 )
-def test_a_further_request_is_never_swallowed(goal: str, tool: str, arguments: dict[str, str], behind: str) -> None:
-    assert recognise(goal.rstrip(".?。？") + behind).calls == ()
+def test_a_further_request_is_never_swallowed(behind: str) -> None:
+    goals = [goal.rstrip(".?。？") + behind for goal, _, _ in SURE]
+    assert [goal for goal in goals if recognise(goal).calls] == []
 
 
-@pytest.mark.parametrize(("goal", "tool", "arguments"), SURE)
 @pytest.mark.parametrize("before", ["don't ", "never ", "why did you ", "не ", "不要", "tell Bob to ", "how do I "])
-def test_what_is_forbidden_or_asked_about_is_not_done(
-    goal: str, tool: str, arguments: dict[str, str], before: str
-) -> None:
-    assert recognise(before + goal).calls == ()
+def test_what_is_forbidden_or_asked_about_is_not_done(before: str) -> None:
+    assert [goal for goal, _, _ in SURE if recognise(before + goal).calls] == []
 
 
 def test_a_note_keeps_its_own_words() -> None:
@@ -314,13 +380,11 @@ def test_a_note_keeps_its_own_words() -> None:
     assert recognise(said).calls[0].arguments == {"text": said.partition(": ")[2]}
 
 
-@pytest.mark.parametrize("call", [row for row in SURE if row[1] == CREATE], ids=lambda row: row[0])
-@given(st.integers(0, 600_000))
-def test_a_start_that_was_sure_is_a_moment_whenever_it_is_said(
-    call: tuple[str, str, dict[str, str]], minutes: int
-) -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
-    assert isinstance(dates.moment(call[2]["start"], now), datetime)
+def test_a_start_that_was_sure_is_a_moment_whenever_it_is_said() -> None:
+    starts = {arguments["start"] for _, tool, arguments in SURE if tool == CREATE}
+    for hours in range(0, 2 * 365 * 24, 131):
+        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
+        assert all(isinstance(dates.moment(start, now), datetime) for start in starts), now
 
 
 WORDS = sorted(
@@ -328,6 +392,7 @@ WORDS = sorted(
 )
 
 
+@settings(deadline=None)  # it is about calls, not time
 @given(st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join))
 def test_no_mixture_of_the_words_makes_a_call_that_its_tool_would_not_take(goal: str) -> None:
     for call in recognise(goal).calls:
