@@ -57,7 +57,7 @@ SAID = "It is as the script says."
 FILES = {"alpha.txt": "This is alpha.\n", "beta.txt": "This is beta.\n"}
 
 GOALS = (
-    ("Investigate why the build of this project fails", SAID),
+    ("Investigate it, then say what it means", SAID),
     ("What is a Redis stream?", SAID),
     ("List the files in the folder docs and read docs/beta.txt", "This is beta."),
 )
