@@ -8,7 +8,7 @@ from anyio import from_thread
 from rich.status import Status
 from rich.text import Text
 
-from gateway.screen import ERR, ending, line
+from gateway.screen import ERR, ending, line, note
 from schemas.events import AnswerProgressed, RunProgressed
 
 MARKS = {"ok": "✓", "partial": "◐", "failed": "✗", "blocked": "✗", "skipped": "·"}
@@ -71,7 +71,9 @@ class Progress:
                 self.done(MARKS.get(event.status or "", "✓"), "step-execute", text, at)
                 self.waiting("aggregate")
             case "question":
-                self.done("?", "step-execute", f"step {event.step_id} asks: {event.text}", at)
+                choices = f" ({' / '.join(event.choices)})" if event.choices else ""
+                self.done("?", "step-execute", f"step {event.step_id} asks: {event.text}{choices}", at)
+                note(f'  answer it: victoria answer {event.question_id} "..."', "dim")
                 self.waiting(f"step {event.step_id}: an answer")
             case "handoff" | "delegated":
                 self.done("→", "delegate", f"step {event.step_id}: {event.text}", at)

@@ -272,7 +272,7 @@ class CancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Something people following a run want to see."""
+    """Something people following a run want to see. A question has the `question_id` it is answered by."""
 
     kind: Literal["understood", "plan", "task_start", "task_end", "question", "handoff", "delegated"]
     stage: str
@@ -280,6 +280,8 @@ class RunProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):
     step_id: str = ""
     status: StepStatus | None = None
     plan: Plan | None = None
+    question_id: str = ""
+    choices: tuple[str, ...] = ()
 
 
 class StageTime(msgspec.Struct, frozen=True):

@@ -69,7 +69,7 @@ def _proposed(state: RunState, event: PlanProposed, now: datetime) -> Moved:
     if state.plan is None and event.revision == 0:
         return _begun(state, event, now), []
     if state.plan and state.replanning and event.revision == state.revision:
-        return _revised(state, state.plan, event), []
+        return _again(_revised(state, state.plan, event))
     return state, []
 
 
@@ -195,7 +195,15 @@ def _asked(state: RunState, event: QuestionAsked, now: datetime) -> Moved:
     after = replace(
         _worked(before, event.spent, now), status="waiting", progress=event.progress, asking=asking, reply=""
     )
-    said = RunProgressed(kind="question", stage=STAGE, step_id=event.step_id, status="waiting", text=event.question)
+    said = RunProgressed(
+        kind="question",
+        stage=STAGE,
+        step_id=event.step_id,
+        status="waiting",
+        text=event.question,
+        question_id=event.question_id,
+        choices=event.choices,
+    )
     timer = [DeadlineSet(at=event.expires, question_id=event.question_id)] if event.expires else []
     state = replace(state, asked=(*state.asked, event.question_id))
     return _with(state, event.step_id, after), [said, *timer]
@@ -225,7 +233,7 @@ def _goes_on(state: RunState, step_id: str, reply: str) -> RunState:
 def _stage_failed(state: RunState, event: StageFailed, now: datetime) -> Moved:
     if state.replanning and event.stage == "plan":
         note = f"It was not planned again: {event.error.message}"
-        return replace(state, replanning=False, notes=(*state.notes, note)), []
+        return _again(replace(state, replanning=False, notes=(*state.notes, note)))
     return ended_early(state, "failed", event.error, now)
 
 
@@ -237,11 +245,13 @@ def _cancelled(state: RunState, event: CancelRequested, now: datetime) -> Moved:
 def _replan(state: RunState, why: str, *, only_left: bool = False) -> Moved:
     """Ask for what is left to be planned again, if the plan allows it; `only_left`, if there is anything left."""
     plan = state.plan
-    if plan is None or not plan.revisable or state.replanning or state.revision >= REVISIONS:
+    if plan is None or not plan.revisable or state.revision >= REVISIONS:
         return state, []
     left = tuple(step for step in plan.steps if _unbegun(state.steps[step.id]))
     if only_left and not left:
         return state, []
+    if state.replanning:  # the plan that is being made does not know of this
+        return replace(state, again=f"{state.again} {why}".strip()), []
     done = [(step, state.steps[step.id]) for step in plan.steps if state.steps[step.id].status not in OPEN]
     asked = ReplanRequested(
         restated=state.goal,
@@ -260,6 +270,11 @@ def _replan(state: RunState, why: str, *, only_left: bool = False) -> Moved:
     return replace(state, revision=state.revision + 1, replanning=True), [asked]
 
 
+def _again(state: RunState) -> Moved:
+    """Have it planned again for what happened while it was being planned."""
+    return _replan(replace(state, again=""), state.again) if state.again else (state, [])
+
+
 def _cut_short(state: RunState) -> Moved:
     """Skip what is needless now: enough votes agree, a step has the whole answer, or a limit is reached."""
     plan = state.plan
@@ -275,7 +290,7 @@ def _cut_short(state: RunState) -> Moved:
         return state, []
     steps = {id_: replace(s, status="skipped") if id_ in skipped else s for id_, s in state.steps.items()}
     events: list[Event] = [ended(id_, steps[id_]) for id_ in skipped]
-    return replace(state, steps=steps, replanning=False), events
+    return replace(state, steps=steps, replanning=False, again=""), events
 
 
 def _unbegun(step: StepState) -> bool:

@@ -52,7 +52,8 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that aggregate knows of a run. `planned_at` is when its plan arrived, `begun_at` when the first of its steps
     that ended did; `finished` is its one end.
 
-    `revision` counts how often what was left was planned again, and `replanning` says that it is being planned now.
+    `revision` counts how often what was left was planned again, `replanning` says that it is being planned now, and
+    `again` why it must be once more after that.
     `settled` is the step that made all others needless, `limit` the limit that stops the run; `asked` has the ids of
     all questions.
     """
@@ -66,6 +67,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: dict[str, StepState] = {}
     revision: int = 0
     replanning: bool = False
+    again: str = ""
     settled: str = ""
     limit: ErrorInfo | None = None
     notes: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from typing import cast
 import msgspec
 
 from consumers.runs.release import in_order
-from consumers.runs.state import STAGE, RunState, StepState
+from consumers.runs.state import STAGE, Asking, RunState, StepState, waiting
 from schemas.envelope import Envelope, decoder
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import GoalSubmitted, RunFinished
@@ -24,13 +24,15 @@ class StepView(msgspec.Struct, frozen=True):
 
 
 class RunView(msgspec.Struct, frozen=True):
-    """A run for people: `queued` until its plan came, then `running` until it ended."""
+    """A run for people: `queued` until its plan came, then `running` until it ended. `questions` wait for somebody's
+    answer."""
 
     run_id: str
     status: RunStatus
     goal: str
     submitted_at: datetime
     steps: tuple[StepView, ...]
+    questions: tuple[Asking, ...]
     finished: RunFinished | None
 
 
@@ -76,6 +78,7 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
         steps=tuple(
             StepView(s.id, s.title, state.steps[s.id].status) for s in (state.plan.steps if state.plan else ())
         ),
+        questions=tuple(asking for _, asking in waiting(state)),
         finished=state.finished,
     )
 

@@ -44,7 +44,7 @@ def test_a_step_that_asks_waits_and_gives_its_place_to_another_one(run: Run) -> 
     said = run(asks("1"))
     assert run.status == {"1": "waiting", "2": "running", "3": "running", "4": "running"}
     assert said[0] == RunProgressed(
-        kind="question", stage="aggregate", step_id="1", status="waiting", text="Which one?"
+        kind="question", stage="aggregate", step_id="1", status="waiting", text="Which one?", question_id="q"
     )
     assert run.deadlines == [DeadlineSet(at=after(500), question_id="q")]
     assert not run.ends
@@ -277,6 +277,21 @@ def test_while_it_is_planned_again_nothing_new_begins_and_a_second_failure_asks_
     assert (run.running, run.status["3"]) == ([], "pending")
     run(proposed(step("5"), step("6"), revision=1), ended("5", "failed"), ended("6", "failed"))
     assert [asked.revision for asked in run.replans] == [1, 2]
+
+
+def test_what_fails_while_it_is_planned_again_is_looked_at_in_one_further_plan(run: Run) -> None:
+    run(proposed(step("1"), step("2"), step("3"), step("4", "1"), revisable=True), ended("1", "failed"))
+    run(ended("2", "failed"), ended("3", "failed"))
+    run(proposed(step("5"), revision=1))
+    assert [asked.revision for asked in run.replans] == [1, 2]
+    assert "'2'" in run.replans[-1].why
+    assert "'3'" in run.replans[-1].why
+    assert run.status["5"] == "pending", "the plan it is of was made without knowing"
+    assert run.replans[-1].left == (step("5"),)
+    run(NO_PLAN)
+    assert run.running == ["5"]
+    run(ended("5"))
+    assert run.end.status == "completed"
 
 
 @pytest.mark.parametrize("revision", [0, 2, 7])

@@ -142,13 +142,14 @@ def test_a_question_whose_time_passes_while_everything_is_dead_is_done_without(o
 
 def test_an_answer_that_nobody_takes_is_said(own: Cli) -> None:
     workers = up(own)
-    published(own)
+    run = published(own)
     question = waiting(own)
     shown = own("questions")
     assert shown.out.startswith(
         f"{question}\n  Which page? (X / Y)\n  for step 1 of: Look what is wrong with the page\n"
     )
     assert "victoria answer QUESTION" in shown.err
+    assert f"""an answer to 'Which page?': victoria answer {question} "...\"""" in own("status", run).out
     down(workers)
     done = own("answer", question, "X", "--json")
     assert (done.code, done.json()["error"]["code"]) == (3, "question.not_taken")
