@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 OVER_HTTP = re.findall(r"```shell-session\n(.*?)```", README, re.DOTALL)
 VARYING = {
+    r"__pycache__/(\\n|\n)": "",
     r"\b[0-9a-f]{32}\b": "RUN",
     r"\b\d\d:\d\d:\d\d\.\d{3}\b": "TIME",
     r"\d+\.\d+ s|(?<=\"seconds\":)[\d.e-]+": "SECONDS",
@@ -31,7 +32,7 @@ MODEL_SAYS = re.compile(
 
 def even(text: str) -> str:
     """Text with all that differs from run to run, and a model's own words, made the same."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "__pycache__/"]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     joined = "\n".join(lines) + "\n"
     for pattern, word in VARYING.items():
         joined = re.sub(pattern, word, joined)

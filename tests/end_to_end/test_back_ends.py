@@ -115,6 +115,7 @@ async def test_a_run_completes_on_the_model_and_server_that_are_named(processes:
     assert_answered_once(await answers(processes, run))
 
 
+@pytest.mark.heavy
 @needs_ollama
 async def test_runs_go_to_ollama_while_it_is_there_and_then_to_the_embedded_model(
     processes: Processes, ollama: RealOllama
@@ -147,6 +148,7 @@ async def test_a_consumer_killed_in_the_middle_of_an_answer_is_replaced(
     assert_answered_once(asked)
 
 
+@pytest.mark.heavy
 @needs_ollama
 async def test_when_a_server_dies_in_the_middle_of_an_answer_another_one_gives_it(
     processes: Processes, ollama: RealOllama, ollama_models: Path

@@ -76,6 +76,7 @@ def test_plans_are_one_object_of_figures(cli: Cli, call: Call) -> None:
     assert left_behind(cli) == []
 
 
+@pytest.mark.heavy
 def test_asking_models_is_one_object_of_figures(cli: Cli, call: Call) -> None:
     done = call("bench", "infer", "--json", "--quick")
     assert done.code == 0, done.err

@@ -91,7 +91,6 @@ def test_a_run_without_a_plan_says_so_and_an_unknown_one_is_refused(call: Call) 
     run = call("publish", GOAL).out.strip()
     assert "no plan yet · queued" in call("plan", run).out
     assert call("plan", run, "--json").json()["steps"] == []
-    call("cancel", run)
     done = call("plan", "nope")
     assert (done.code, "[run.unknown]" in done.err) == (2, True)
 

@@ -21,9 +21,10 @@ from tests.llm.real_ollama import needs_ollama
 
 Note = Callable[[str, str], None]
 
+COUNT = 3
 heavy = pytest.mark.heavy
 EACH = [
-    pytest.param("local", 12, id="local"),
+    pytest.param("local", 5, id="local"),
     pytest.param("local", 200, id="local-200", marks=heavy),
     pytest.param("ollama", 200, id="ollama-200", marks=[heavy, needs_ollama]),
     pytest.param("mlx", 12, id="mlx", marks=heavy),
@@ -94,9 +95,9 @@ async def test_answers_of_an_engine_that_heeds_no_schema_are_repaired_or_done_wi
 ) -> None:
     engine = await kind.load(model_file, slots=4, context=1024)
     async with room.asking("local", engine=engine):
-        said = await room.ask(*questions(4, max_tokens=40))
+        said = await room.ask(*questions(COUNT, max_tokens=40))
     await engine.close()
     ways = accounted(said)
-    record_property(f"4 answers of an engine that is {kind.__name__}", summary(ways))
-    assert ways[way] >= 2
+    record_property(f"{COUNT} answers of an engine that is {kind.__name__}", summary(ways))
+    assert ways[way] >= 1
     assert all(len(each.tries) <= 3 for each in said)

@@ -71,6 +71,7 @@ async def test_json_of_a_union_type_is_always_valid(smol: OllamaEngine, goal: st
     assert isinstance(question.parse(answer.text), Act)
 
 
+@pytest.mark.heavy
 async def test_what_the_stages_ask_for_is_no_trouble_to_it(smol: OllamaEngine) -> None:
     for question in prefixes():
         request = Generation(question.messages, 8, 120, question.schema)

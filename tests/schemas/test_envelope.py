@@ -131,7 +131,16 @@ SAMPLES: tuple[Event, ...] = (
     AnswersCollected(count=2),
     StageFailed(stage="plan", error=ERROR),
     CancelRequested(reason="enough"),
-    RunProgressed(kind="task_end", stage="aggregate", text="t", step_id="2", status="blocked", plan=PLAN),
+    RunProgressed(
+        kind="task_end",
+        stage="aggregate",
+        text="t",
+        step_id="2",
+        status="blocked",
+        plan=PLAN,
+        question_id="q",
+        choices=("a",),
+    ),
     RunFinished(
         status="failed",
         output="o",
