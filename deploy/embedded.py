@@ -1,7 +1,7 @@
-"""The embedded server: one Valkey per state folder, there while anybody uses it, gone after the last has left.
+"""The embedded servers, Valkey or PostgreSQL: one per state folder, there while anybody uses it, and then gone.
 
 Three kinds of process take part. A *user* is any process inside `embedded()`. The *keeper* (`deploy.keeper`) starts
-the server, restarts it when it dies, and stops it when no user is left. The *server* is valkey-server itself. Four
+the server, restarts it when it dies, and stops it when no user is left. The *server* is the program itself. Four
 locks in the state folder say who lives; the kernel releases them however a process ends (see `deploy.place`):
 
 | lock | held by | means |
@@ -24,7 +24,8 @@ Why any process may be killed at any line:
 - A killed keeper leaves the server running with its `server` lock. The next keeper waits for that lock, which is to
   adopt the server; it starts another only once the lock is free. A user who leaves looks after that too: if no keeper
   is there, it starts one, which then stops the server.
-- A killed server frees `server` and the keeper starts it again; what was written more than a second ago is on disk.
+- A killed server frees `server`, once the last process it had started is gone, and the keeper starts it again. What was
+  written to Valkey more than a second ago is on disk, and what was committed in PostgreSQL.
 - Shared requests for `users` pass while the keeper's exclusive one waits: flock has no queue. So the keeper may wait
   long, but only while there are users.
 """
@@ -38,8 +39,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.keeper import FAILED, server_binary
-from deploy.place import Place, answers, url_of
+from deploy.keeper import FAILED
+from deploy.place import Place
+from deploy.program import Program
+from deploy.valkey import VALKEY
 from schemas.errors import CouldNotStart
 
 POLL = 0.015
@@ -51,31 +54,31 @@ LOG_LINES = 8
 
 
 @contextmanager
-def embedded(state_dir: Path, timeout: float = 20) -> Generator[str]:
-    """The URL (`unix:///path`) of the server of `state_dir`, which runs at least as long as the context.
+def embedded(state_dir: Path, timeout: float = 20, program: Program = VALKEY) -> Generator[str]:
+    """The URL of the server of `state_dir`, by default a Valkey (`unix:///path`), which runs at least as long as the context.
 
     Blocks up to `timeout` seconds: enter it before an event loop runs. Processes forked inside keep the server as
-    well. Raises CouldNotStart `server.embedded`.
+    well. Raises CouldNotStart with the program's code, `server.embedded`.
     """
     place = _place(state_dir)
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as leaving:
-        with _explained(place):
-            server_binary()
+        with _explained(place, program):
+            program.binary()
             place.folder.mkdir(0o700, parents=True, exist_ok=True)
             leaving.callback(os.close, _become_user(place, deadline))
-            url = _reach(place, deadline)
-        leaving.callback(_leave_a_keeper, place)
+            url = _reach(place, program, deadline)
+        leaving.callback(_leave_a_keeper, place, program)
         yield url
 
 
-def find(state_dir: Path) -> str | None:
+def find(state_dir: Path, program: Program = VALKEY) -> str | None:
     """The URL of the server that answers for `state_dir` now, without becoming its user."""
     try:
         path = _place(state_dir).socket()
     except OSError:
         return None
-    return url_of(path) if path and answers(path) else None
+    return program.url(path) if path and program.answers(path) else None
 
 
 def _place(state_dir: Path) -> Place:
@@ -88,12 +91,12 @@ def _become_user(place: Place, deadline: float) -> int:
     return user
 
 
-def _reach(place: Place, deadline: float) -> str:
+def _reach(place: Place, program: Program, deadline: float) -> str:
     """As a user: see to it that there is a keeper, and wait for the server's answer."""
     start = place.log_size()
     while True:
-        _start_keeper(place, deadline - time.monotonic())
-        if place.is_locked("serving") and (url := find(place.folder)):
+        _start_keeper(place, program, deadline - time.monotonic())
+        if place.is_locked("serving") and (url := find(place.folder, program)):
             return url
         if sum(FAILED in line for line in place.printed(start)) >= TRIES:
             raise TimeoutError("it ended as soon as it was started")
@@ -106,7 +109,7 @@ def _pause(deadline: float, problem: str) -> None:
     time.sleep(POLL)
 
 
-def _start_keeper(place: Place, timeout: float) -> None:
+def _start_keeper(place: Place, program: Program, timeout: float) -> None:
     """Start a keeper unless there is one. It inherits the lock, so it holds it from its first instant."""
     lock = place.try_lock("keeper")
     if lock is None:
@@ -115,7 +118,7 @@ def _start_keeper(place: Place, timeout: float) -> None:
         place.rotate_log()
         with place.log.open("ab") as log:
             started = subprocess.run(  # noqa: S603 - our own module
-                [sys.executable, "-m", "deploy.keeper", place.folder, str(lock)],
+                [sys.executable, "-m", "deploy.keeper", place.folder, str(lock), program.name],
                 cwd=Path(__file__).parent.parent,  # the user's folder may have a package `deploy` of its own
                 pass_fds=(lock,),
                 start_new_session=True,
@@ -131,14 +134,14 @@ def _start_keeper(place: Place, timeout: float) -> None:
         os.close(lock)  # which does not unlock it for the keeper
 
 
-def _leave_a_keeper(place: Place) -> None:
+def _leave_a_keeper(place: Place, program: Program) -> None:
     """Without one, if it was killed, the server would stay for ever."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        _start_keeper(place, timeout=10)
+        _start_keeper(place, program, timeout=10)
 
 
 @contextmanager
-def _explained(place: Place) -> Generator[None]:
+def _explained(place: Place, program: Program) -> Generator[None]:
     start = place.log_size()
     try:
         yield
@@ -153,7 +156,7 @@ def _explained(place: Place) -> Generator[None]:
         lines = place.printed(start)[-LOG_LINES:]
         log = "\n  ".join([" Its log ends with:", *lines]) + "\n" if lines else ""
         raise CouldNotStart(
-            "server.embedded",
+            program.code,
             f"The embedded server could not be started in {place.folder}: {problem}.{log}",
-            "Set VICTORIA_REDIS_URL to a server you run, or VICTORIA_STATE_DIR to a local folder you may write to.",
+            program.hint,
         ) from error

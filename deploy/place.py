@@ -16,7 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 SOCKET_LIMIT = 100
 """Bytes: the system's limit for a socket's path is 104 on macOS, 108 on Linux."""
@@ -73,16 +72,16 @@ class Place(NamedTuple):
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def new_socket(self) -> Path:
-        """Choose and remember where the next server listens: a folder that only this user can enter.
+    def new_socket(self, name: str) -> Path:
+        """Choose and remember where the next server listens: a file in a folder that only this user can enter.
 
         Remembered, because TMPDIR may differ in the next process. Call it only while no server lives here.
         """
         short = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
         candidates = (self.folder / "run", Path(tempfile.gettempdir(), f"victoria-{short}"))
         for parent in candidates:
-            path = parent / "valkey.sock"
-            if len(os.fsencode(path)) > SOCKET_LIMIT:
+            path = parent / name
+            if len(os.fsencode(path)) > SOCKET_LIMIT or "," in str(path):  # Postgres takes lists, separated by commas
                 continue
             with contextlib.suppress(FileExistsError):
                 parent.mkdir(0o700)
@@ -92,7 +91,7 @@ class Place(NamedTuple):
             written.write_bytes(os.fsencode(path))
             written.replace(self.folder / "socket")
             return path
-        raise OSError(errno.ENAMETOOLONG, "Its path is too long for a unix socket", str(candidates[-1]))
+        raise OSError(errno.ENAMETOOLONG, "Its path does not do for a unix socket", str(candidates[-1]))
 
     def printed(self, start: int) -> list[str]:
         """The lines of the log from byte `start` on, at most the last 64 KiB of them."""
@@ -117,30 +116,10 @@ class Place(NamedTuple):
             self.log.replace(self.folder / "server.log.1")
 
 
-def url_of(path: Path) -> str:
-    """A unix socket's path as redis clients take it."""
-    return f"unix://{quote(os.fsencode(path))}"
-
-
-def command(path: Path, words: str, timeout: float = 1.0) -> bytes:
-    """The reply to one inline command, empty if the server hung up. Raises OSError when nobody listens or answers."""
-    with _connected(path, timeout) as connection:
-        connection.sendall(f"{words}\r\n".encode())
-        return connection.recv(4096)
-
-
-def answers(path: Path) -> bool:
-    """Whether a server is there and has loaded its data."""
-    try:
-        return command(path, "PING").startswith(b"+PONG")
-    except OSError:
-        return False
-
-
 def listener(path: Path) -> int | None:
     """The id of the process that listens on the socket, as the kernel knows it. None if there is none to be seen."""
     try:
-        with _connected(path, 1.0) as connection:
+        with connected(path, 1.0) as connection:
             if sys.platform == "darwin":
                 peer = connection.getsockopt(0, 2, 4)  # SOL_LOCAL, LOCAL_PEERPID
             else:
@@ -151,7 +130,8 @@ def listener(path: Path) -> int | None:
     return pid if pid > 1 else None
 
 
-def _connected(path: Path, timeout: float) -> socket.socket:
+def connected(path: Path, timeout: float) -> socket.socket:
+    """A connection to who listens there, with a time limit for all it does. Raises OSError."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout)

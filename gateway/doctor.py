@@ -9,9 +9,9 @@ import typer
 
 from deploy.embedded import find
 from deploy.engines import Engines
-from deploy.keeper import server_binary
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
+from deploy.valkey import server_binary
 from deploy.wiring import Victoria, engines_alone, foreground, no_such_model
 from gateway.complain import leaves
 from gateway.options import Json, configured, connected, event_loop

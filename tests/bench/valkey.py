@@ -11,7 +11,7 @@ from typing import Any, cast
 from redis import Redis
 from redis.exceptions import ConnectionError as NotYet
 
-from deploy.keeper import CONFIGURATION, server_binary
+from deploy.valkey import CONFIGURATION, server_binary
 
 UP_WITHIN = 10.0
 

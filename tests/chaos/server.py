@@ -8,8 +8,7 @@ from typing import Literal
 
 import anyio
 
-from deploy.keeper import server_binary
-from deploy.place import answers, command, url_of
+from deploy.valkey import answers, command, server_binary, url_of
 
 START_WITHIN = 30.0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.keeper import server_binary
+from deploy.valkey import server_binary
 from streams.connection import Client
 from streams.keys import Keys
 from tests.end_to_end.conftest import processes as processes

@@ -11,7 +11,7 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from deploy.keeper import server_binary
+from deploy.valkey import server_binary
 from schemas.events import RunFinished
 from streams.cluster import Client
 from streams.connection import connect

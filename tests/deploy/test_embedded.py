@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 import redis
 
-import deploy.embedded
+import deploy.valkey
 from deploy.embedded import embedded, find
 from deploy.place import LOG_LIMIT, SOCKET_LIMIT, Place, listener
 from schemas.errors import CouldNotStart
@@ -340,7 +340,7 @@ def test_a_platform_without_a_server_is_explained(state_dir: Path, monkeypatch: 
     def missing() -> Path:
         raise FileNotFoundError(2, "Unsupported architecture: vax")
 
-    monkeypatch.setattr(deploy.embedded, "server_binary", missing)
+    monkeypatch.setattr(deploy.valkey, "server_binary", missing)
     assert "vax" in refusal(state_dir).message
     assert not state_dir.exists()
 

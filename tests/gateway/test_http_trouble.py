@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.keeper import server_binary
+from deploy.valkey import server_binary
 from tests.gateway.conftest import WITHIN, Call, Cli, server_of
 from tests.gateway.door import start
 from tests.gateway.test_http import ANSWER, GOAL, SYNC, ended
