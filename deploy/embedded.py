@@ -55,7 +55,8 @@ LOG_LINES = 8
 
 @contextmanager
 def embedded(state_dir: Path, timeout: float = 20, program: Program = VALKEY) -> Generator[str]:
-    """The URL of the server of `state_dir`, by default a Valkey (`unix:///path`), which runs at least as long as the context.
+    """The URL of the server of `state_dir`, by default a Valkey (`unix:///path`), which runs at least as long as the
+    context.
 
     Blocks up to `timeout` seconds: enter it before an event loop runs. Processes forked inside keep the server as
     well. Raises CouldNotStart with the program's code, `server.embedded`.

@@ -104,6 +104,8 @@ def _value(key: str, hint: Any, given: Any, anchor: Path, *, typed: bool) -> Any
     value = msgspec.convert(given, hint, strict=typed)
     if key == "redis_url":
         _check_redis_url(value)
+    if key == "database_url":
+        _check_database_url(value)
     if key in ("search_url", "victoria_url", "veronica_url"):
         _check_http_url(value)
     if key == "time_zone" and value:
@@ -135,6 +137,11 @@ def _check_redis_url(url: str) -> None:
         case _:
             fine = not url
     if not fine:
+        raise ValueError(url)
+
+
+def _check_database_url(url: str) -> None:
+    if url and urlsplit(url).scheme not in ("postgres", "postgresql"):
         raise ValueError(url)
 
 

@@ -292,8 +292,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 4
     database_url: Annotated[
         str,
-        Meta(description="The Postgres server (for later versions)."),
-        More(names=("VICTORIA_POSTGRES_URL", "DATABASE_URL")),
+        Meta(
+            description="The PostgreSQL server, which then also keeps notes and calendars; empty starts the embedded "
+            "one where one is needed."
+        ),
+        More(names=("VICTORIA_POSTGRES_URL", "DATABASE_URL"), expects="a postgresql:// URL, or nothing"),
     ] = ""
     use_victoria_enhanced: Annotated[
         bool,

@@ -17,6 +17,7 @@ try:
         doctor,
         events,
         experts,
+        migrate,
         models,
         plan,
         publish,
@@ -58,6 +59,7 @@ app.command("experts")(experts.experts)
 app.command("strategies")(strategies.strategies)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
+app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
 app.add_typer(bench.app)

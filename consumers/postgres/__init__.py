@@ -1,0 +1,1 @@
+"""What stays: read models, archive and records on PostgreSQL."""

@@ -1,0 +1,177 @@
+"""Connections to PostgreSQL, and its errors as ours.
+
+All of an installation lies in one schema, named for its prefix, so that several can share a database. A connection that
+broke is replaced by the pool when it is next asked for one; nothing is said twice by itself.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import asyncpg
+import msgspec
+from asyncpg import exceptions as refused
+
+from schemas.errors import CouldNotStart, InvalidInput, NotReachable, VictoriaError
+from streams.connection import masked
+
+if TYPE_CHECKING:  # what is generic there is so only in the stubs
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = asyncpg.pool.PoolConnectionProxy
+
+OLDEST = 15
+CONNECT, STATEMENT, IDLE = 5.0, 30.0, 60.0
+"""Seconds to wait for a connection; for a statement; and for the next one in a transaction, whose locks then go."""
+NAME_BYTES = 63
+"""What PostgreSQL cuts names at."""
+
+
+class Database:
+    """The tables of one installation, named by `prefix`, on the server at `url`. Connects when first used.
+
+    `connections` is how many there are at most. All that is done in its contexts raises NotReachable while the server
+    is away or can't work, with a `database.*` code, and else PostgreSQL's own errors.
+    """
+
+    def __init__(self, url: str, prefix: str = "victoria", connections: int = 8) -> None:
+        self.url, self.schema, self._connections = url, schema_of(prefix), connections
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = anyio.Lock()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """A connection on which each statement is a transaction."""
+        with reachable(self.url):
+            pool = self._pool or await self._open()
+            async with pool.acquire(timeout=STATEMENT) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Connection]:
+        """A connection on which all is done, or nothing."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def close(self) -> None:
+        """End all connections."""
+        if self._pool:
+            self._pool.terminate()
+            self._pool = None
+
+    async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        async with self._opening:
+            self._pool = self._pool or await asyncpg.create_pool(
+                self.url,
+                min_size=0,
+                max_size=self._connections,
+                timeout=CONNECT,
+                command_timeout=STATEMENT + CONNECT,  # where the server can't even say that it took too long
+                init=_prepare,
+                server_settings={
+                    "application_name": "victoria",
+                    # pgvector may have been put into either.
+                    "search_path": f"{quoted(self.schema)}, public, extensions",
+                    "statement_timeout": f"{int(STATEMENT * 1000)}",
+                    "idle_in_transaction_session_timeout": f"{int(IDLE * 1000)}",
+                    "timezone": "UTC",
+                },
+            )
+            return self._pool
+
+
+def schema_of(prefix: str) -> str:
+    """The schema of an installation: its prefix, where PostgreSQL takes that for a schema's name."""
+    if len(prefix.encode()) <= NAME_BYTES and not prefix.startswith("pg_"):
+        return prefix
+    return f"victoria_{blake2b(prefix.encode(), digest_size=16).hexdigest()}"
+
+
+def quoted(name: str) -> str:
+    """A name as it can stand in a statement, whatever it contains."""
+    return '"{}"'.format(name.replace('"', '""'))
+
+
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    if connection.get_server_version().major < OLDEST:
+        raise CouldNotStart(
+            "database.too_old",
+            f"The database server has version {connection.get_server_version().major}.",
+            f"Victoria needs PostgreSQL {OLDEST} or newer.",
+        )
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=_encoded, decoder=msgspec.json.decode, schema="pg_catalog")
+
+
+def _encoded(value: Any) -> str:
+    return storable(msgspec.json.encode(value)).decode()
+
+
+def storable(json: bytes) -> bytes:
+    """JSON without the one character that PostgreSQL can't keep in text."""
+    return _NUL.sub(rb"\1\\ufffd", json) if rb"\u0000" in json else json
+
+
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+@contextmanager
+def reachable(url: str) -> Generator[None]:
+    """Turn the trouble inside that is the server's, or the way's to it, into ours, naming the server."""
+    try:
+        yield
+    except refused.ClientConfigurationError as cause:
+        raise InvalidInput(
+            "database.url", f"{masked(url)} can't be used: {masked(str(cause))}", "Correct DATABASE_URL."
+        ) from None
+    except refused.PostgresError as cause:
+        if ours := _ours(masked(url), cause):
+            raise ours from cause
+        raise
+    except (OSError, TimeoutError, refused.InterfaceError) as cause:
+        if isinstance(cause, refused.InterfaceError) and not isinstance(cause, OSError) and "clos" not in str(cause):
+            raise  # a mistake in how it is used
+        raise _unreachable(masked(url), cause) from cause
+
+
+def _unreachable(url: str, cause: Exception) -> NotReachable:
+    return NotReachable(
+        "database.unreachable",
+        f"No database answers at {url}: {str(cause) or type(cause).__name__}",
+        "Start it, correct DATABASE_URL, or unset it to use the embedded one.",
+    )
+
+
+def _ours(url: str, cause: refused.PostgresError) -> VictoriaError | None:
+    match cause:
+        case refused.PostgresConnectionError() | refused.OperatorInterventionError() if not isinstance(
+            cause, refused.QueryCanceledError
+        ):
+            return _unreachable(url, cause)
+        case refused.QueryCanceledError() | refused.LockNotAvailableError():
+            return NotReachable(
+                "database.slow", f"{url} takes too long: {cause}", "Try again; see what else it is busy with."
+            )
+        case refused.InvalidAuthorizationSpecificationError() | refused.InsufficientPrivilegeError():
+            return NotReachable(
+                "database.denied", f"{url} refuses: {cause}", "Check the user, password and rights of DATABASE_URL."
+            )
+        case refused.InvalidCatalogNameError():
+            return NotReachable("database.missing", f"{url} refuses: {cause}", "Create it, or correct DATABASE_URL.")
+        case refused.InsufficientResourcesError():
+            return NotReachable(
+                "database.full", f"{url} has no room: {cause}", "Give it more disk, memory or connections."
+            )
+        case refused.ReadOnlySQLTransactionError():
+            return NotReachable(
+                "database.read_only", f"{url} takes no changes: {cause}", "Name the primary server in DATABASE_URL."
+            )
+        case refused.UndefinedTableError() | refused.UndefinedColumnError() | refused.UndefinedFunctionError():
+            return NotReachable(
+                "database.not_migrated", f"{url} lacks what this version needs: {cause}", "Run `victoria migrate`."
+            )
+        case _:
+            return None

@@ -1,0 +1,2 @@
+-- migrations: all that were applied.
+SELECT name, checksum, applied_at FROM migrations ORDER BY name
