@@ -1,5 +1,7 @@
 """Records on the Redis or Valkey server that the streams are on: a hash and a sorted set for each collection."""
 
+import re
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -7,8 +9,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 import structlog
 
-from consumers.store import Record, encoded, full
-from schemas.errors import ToolRefused
+from consumers.store import Record, encoded, full, unreadable
 from streams.connection import Client, reachable
 from streams.keys import Keys
 from streams.scripts import Scripts
@@ -46,9 +47,7 @@ class RedisStore:
         try:
             return msgspec.json.decode(found, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            raise ToolRefused(
-                "store.unreadable", f"What is kept as {record_id[:40]!r} can't be read: {problem}.", "Delete it."
-            ) from problem
+            raise unreadable(record_id, problem) from problem
 
     async def remove(self, kind: type[Record], record_id: str) -> bool:
         """Remove the record of that id."""
@@ -91,6 +90,25 @@ class RedisStore:
 
     def _reachable(self) -> AbstractContextManager[None]:
         return cast("AbstractContextManager[None]", reachable(self._url))
+
+
+async def collections_of(client: Client, keys: Keys) -> AsyncGenerator[tuple[str, str, dict[bytes, bytes]]]:
+    """All collections of all projects: (collection, project, its records in JSON by id)."""
+    begin, _, end = keys.records("\n", "").partition("\n:")
+    pattern = re.sub(r"([\[\]*?\\])", r"\\\1", begin) + f"*{end}"
+    for server in await client.masters():
+        async for name in server.scan_iter(match=pattern, count=AT_ONCE, _type="HASH"):
+            text: str = name.decode()
+            collection, _, project = text[len(begin) : -len(end)].partition(":")
+            yield collection, project, cast("dict[bytes, bytes]", await client.hgetall(name))
+
+
+async def forget(client: Client, keys: Keys, collection: str, project: str, ids: Sequence[bytes]) -> None:
+    """Remove records of a collection."""
+    pipeline: Any = client.pipeline(transaction=True)
+    pipeline.zrem(keys.times(collection, project), *ids)
+    pipeline.hdel(keys.records(collection, project), *ids)
+    await pipeline.execute()
 
 
 def _milliseconds(moment: datetime) -> int:

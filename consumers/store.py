@@ -94,3 +94,10 @@ def full(kind: type[Record]) -> ToolRefused:
         f"There are {kind.most:,} {kind.collection} already, which is as many as there may be.",
         "Delete what is not needed any more.",
     )
+
+
+def unreadable(record_id: str, problem: Exception) -> ToolRefused:
+    """What to raise where what is kept is no record."""
+    return ToolRefused(
+        "store.unreadable", f"What is kept as {record_id[:40]!r} can't be read: {problem}.", "Delete it."
+    )

@@ -15,6 +15,8 @@ from consumers.admission import admit
 from consumers.clock import seconds_left
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
+from consumers.postgres.database import Database
+from consumers.postgres.store import PostgresStore
 from consumers.questions import OpenQuestion, Questions
 from consumers.redis_store import RedisStore
 from consumers.runs.view import PlanView, RunView, goal_of, plan_view, view
@@ -71,6 +73,8 @@ class Victoria:
     engines: Engines
     evicts: str = ""
     """The server's maxmemory-policy, if by that whole streams may go when its memory is full."""
+    database: Database | None = None
+    """The one that is configured, if one is; connected to when first used."""
 
     async def needed(self) -> tuple[str, ...]:
         """The stages these settings need, of the inference consumers those that may have the model."""
@@ -246,12 +250,12 @@ def foreground(stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if not stage.endswith(".background")]
 
 
-def stores_of(projects: Projects, client: Client, keys: Keys, url: str) -> Stores:
-    """What projects keep, on the server of their streams."""
+def stores_of(projects: Projects, client: Client, keys: Keys, url: str, database: Database | None) -> Stores:
+    """What projects keep: in the database that is configured, or else on the server of their streams."""
 
     @cache
     def store(project: str) -> Store:
-        return RedisStore(client, keys, project, url)
+        return PostgresStore(database, project) if database else RedisStore(client, keys, project, url)
 
     return lambda project: store(projects.resolve(project))
 
@@ -264,8 +268,9 @@ def wired(
     client: Client,
     keys: Keys,
     url: str = "",
+    database: Database | None = None,
 ) -> Topology:
-    """The topology of these settings, on the server at `url`."""
+    """The topology of these settings, on the server at `url` and, where one is configured, the database."""
 
     def workspaces(project: str) -> Workspace:
         name = projects.resolve(project)
@@ -295,7 +300,7 @@ def wired(
             tools=tools,
             strategies=plans,
             experts=folders if settings.use_victoria_enhanced else None,
-            stores=stores_of(projects, client, keys, url),
+            stores=stores_of(projects, client, keys, url, database),
         )
     )
 
@@ -328,10 +333,11 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     board = Board(client, keys)
     engines = engines_of(settings, client, keys, board)
     sessions = Sessions(client, keys, settings.keep_sessions)
+    database = Database(settings.database_url, settings.prefix) if settings.database_url else None
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines, sessions, client, keys, url)
+        stages = wired(settings, projects, engines, sessions, client, keys, url, database)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -345,8 +351,11 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             board=board,
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),
+            database=database,
         )
     finally:
         with anyio.CancelScope(shield=True):
             await engines.close()
             await client.aclose()
+            if database:
+                await database.close()

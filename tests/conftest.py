@@ -10,11 +10,14 @@ import platformdirs
 import pytest
 import structlog
 
+from consumers.postgres.database import Database, quoted
+from consumers.postgres.migrate import migrate
 from consumers.tools import sandbox
 from deploy.embedded import embedded
 from gateway import logs
 from llm.fetch import ensure_model
 from streams.connection import Client, connect
+from tests.databases import database_server
 from tests.llm.build_ollama import BINARY
 from tests.llm.real_ollama import real_ollama
 from tests.servers import docker_answers
@@ -64,6 +67,24 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     else:
         with embedded(tmp_path_factory.mktemp("server")) as url:
             yield url
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real database server: the one of VICTORIA_POSTGRES_URL, else an embedded one of this test session."""
+    with database_server(tmp_path_factory.mktemp("database")) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(database_url: str, prefix: str) -> AsyncIterator[Database]:
+    """Migrated tables of the test's own; they are dropped afterwards."""
+    database = Database(database_url, prefix)
+    await migrate(database)
+    yield database
+    async with database.connection() as connection:
+        await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(database.schema)} CASCADE")
+    await database.close()
 
 
 @pytest.fixture(scope="session")

@@ -102,17 +102,18 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             f"The database server has version {connection.get_server_version().major}.",
             f"Victoria needs PostgreSQL {OLDEST} or newer.",
         )
-    for kind in ("json", "jsonb"):
-        await connection.set_type_codec(kind, encoder=_encoded, decoder=msgspec.json.decode, schema="pg_catalog")
+    # What is kept as json is bytes of JSON, for typed decoders; what is jsonb is any data.
+    await connection.set_type_codec("json", encoder=bytes.decode, decoder=str.encode, schema="pg_catalog")
+    await connection.set_type_codec("jsonb", encoder=_encoded, decoder=msgspec.json.decode, schema="pg_catalog")
 
 
 def _encoded(value: Any) -> str:
     return storable(msgspec.json.encode(value)).decode()
 
 
-def storable(json: bytes) -> bytes:
+def storable(data: bytes) -> bytes:
     """JSON without the one character that PostgreSQL can't keep in text."""
-    return _NUL.sub(rb"\1\\ufffd", json) if rb"\u0000" in json else json
+    return _NUL.sub(rb"\1\\ufffd", data) if rb"\u0000" in data else data
 
 
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")

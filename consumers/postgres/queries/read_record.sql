@@ -1,0 +1,2 @@
+-- records: the one of project $1, collection $2 and id $3.
+SELECT data FROM records WHERE project = $1 AND collection = $2 AND id = $3
