@@ -27,10 +27,10 @@ async def test_data_come_back_as_they_were_given(database: Database) -> None:
 
 
 async def test_a_transaction_is_done_whole_or_not_at_all(database: Database) -> None:
-    with pytest.raises(RuntimeError, match="mine"):
+    with pytest.raises(asyncpg.UniqueViolationError):
         async with database.transaction() as connection:
-            await connection.execute("INSERT INTO answers VALUES ('r', now(), 'x', 'x', 'x', 'x', '{}')")
-            raise RuntimeError("mine")
+            for _ in range(2):
+                await connection.execute("INSERT INTO answers VALUES ('r', now(), 'x', 'x', 'x', 'x', '{}')")
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM answers") == 0
 
@@ -119,8 +119,7 @@ def test_a_server_that_is_killed_is_met_again(tmp_path: Path) -> None:
                 try:
                     if await answer() == 42 and refusals:
                         break
-                except NotReachable as problem:
-                    assert problem.code == "database.unreachable"
+                except NotReachable:
                     refusals += 1
                 await anyio.sleep(0.01)
         await database.close()

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -12,7 +12,9 @@ import pytest
 
 from consumers.postgres.database import Database, quoted
 from consumers.postgres.migrate import Migration, migrate, require, shipped, standing
+from consumers.postgres.store import PostgresStore
 from schemas.errors import CouldNotStart, NotReachable
+from tests.contract.store import Thing, thing
 from tests.databases import system_server
 
 ROOT = Path(__file__).parents[3]
@@ -29,22 +31,10 @@ asyncio.run(migrate(Database(sys.argv[1], sys.argv[2]), [Migration("0001_slow", 
 """
 
 
-@pytest.fixture(scope="module", params=["embedded", "of the system"])
-def any_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if request.param == "embedded":
-        yield request.getfixturevalue("database_url")
-        return
-    try:
-        with system_server(tmp_path_factory.mktemp("system")) as url:
-            yield url
-    except FileNotFoundError as problem:
-        pytest.skip(str(problem))
-
-
 @pytest.fixture
-async def empty(any_url: str, prefix: str) -> AsyncIterator[Database]:
+async def empty(database_url: str, prefix: str) -> AsyncIterator[Database]:
     """A database without tables."""
-    database = Database(any_url, prefix)
+    database = Database(database_url, prefix)
     yield database
     async with database.connection() as connection:
         await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(database.schema)} CASCADE")
@@ -67,6 +57,24 @@ async def test_all_that_is_shipped_is_applied_once(empty: Database) -> None:
     assert [each.name for each in await migrate(empty)] == [migration.name for migration in shipped()]
     assert await migrate(empty) == []
     await require(empty)
+
+
+def test_all_that_is_shipped_works_on_the_systems_older_server(tmp_path: Path) -> None:
+    async def use(url: str) -> None:
+        database = Database(url)
+        await migrate(database, dry_run=True)
+        await migrate(database)
+        store = PostgresStore(database, "garden")
+        assert await store.add(thing("a"))
+        assert not await store.add(thing("a"))
+        assert await store.scan(Thing) == [thing("a")]
+        await database.close()
+
+    try:
+        with system_server(tmp_path) as url:
+            anyio.run(use, url)
+    except FileNotFoundError as problem:
+        pytest.skip(str(problem))
 
 
 async def test_a_dry_run_changes_nothing_and_finds_what_would_fail(empty: Database) -> None:
@@ -125,8 +133,8 @@ async def test_vectors_are_there_where_the_server_has_them(database_url: str, pr
     await database.close()
 
 
-async def test_eight_at_once_apply_each_one_once(any_url: str, empty: Database) -> None:
-    others = [Database(any_url, empty.schema) for _ in range(8)]
+async def test_eight_at_once_apply_each_one_once(database_url: str, empty: Database) -> None:
+    others = [Database(database_url, empty.schema) for _ in range(8)]
     done: list[str] = []
 
     async def apply(database: Database) -> None:
@@ -141,10 +149,12 @@ async def test_eight_at_once_apply_each_one_once(any_url: str, empty: Database) 
         assert await connection.fetchval("SELECT count(*) FROM one") == 1
 
 
-async def test_one_that_is_killed_half_way_leaves_nothing_and_holds_up_nobody(any_url: str, empty: Database) -> None:
+async def test_one_that_is_killed_half_way_leaves_nothing_and_holds_up_nobody(
+    database_url: str, empty: Database
+) -> None:
     slow = Migration("0001_slow", "CREATE TABLE slow (n int);\n")
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, any_url, empty.schema], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
+        [sys.executable, "-c", SLOW, database_url, empty.schema], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     async with empty.connection() as connection:
