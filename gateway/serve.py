@@ -35,7 +35,7 @@ async def serve(victoria: Victoria, stages: Sequence[str], parent: int = 0) -> N
         async with anyio.create_task_group() as at_work:
             await at_work.start(worker.run)
             note(f"ready: {', '.join(foreground(stages))} (process {os.getpid()}){'' if parent else '; Ctrl-C stops'}")
-            await unless(stop, lambda: _end_of(parent))
+            await unless(stop, lambda: end_of(parent))
             if ERR.is_terminal:
                 note("stopping; Ctrl-C again does not wait for what is in hand")
             worker.stop()
@@ -78,7 +78,8 @@ async def load(victoria: Victoria, stages: Sequence[str]) -> None:
             await victoria.ready(stages)
 
 
-async def _end_of(parent: int) -> None:
+async def end_of(parent: int) -> None:
+    """Wait for the end of the process `parent`; for ever, if it is 0."""
     if not parent:
         await anyio.sleep_forever()
     while os.getppid() == parent:  # noqa: ASYNC110 - nothing signals it everywhere

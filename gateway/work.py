@@ -4,15 +4,19 @@ from typing import Annotated
 
 import typer
 
+from consumers.postgres.projector import NAME
 from deploy.settings import Loaded
 from deploy.wiring import Victoria, catalogue_topology, foreground
 from gateway.options import configured, given_environment, with_victoria
+from gateway.project import project
 from gateway.serve import serve
 from gateway.supervise import supervise
+from schemas.errors import InvalidInput
 
 
 def _completed(incomplete: str) -> list[str]:
-    return [stage.name for stage in catalogue_topology().stages if stage.name.startswith(incomplete)]
+    names = [*(stage.name for stage in catalogue_topology().stages), NAME]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 @configured
@@ -21,14 +25,15 @@ def worker(
     stages: Annotated[
         list[str],
         typer.Argument(
-            metavar="STAGE", help="Stages such as understand, plan, infer.local.", autocompletion=_completed
+            metavar="STAGE", help="Stages such as understand, plan, infer.local; or project.", autocompletion=_completed
         ),
     ],
     parent: Annotated[int, typer.Option(hidden=True, help="The process to end with.")] = 0,
 ) -> None:
     """Run one or more stages in this process until SIGTERM or Ctrl-C.
 
-    Any number of processes may run the same stage; they share its work.
+    Any number of processes may run the same stage; they share its work. `project` writes what all streams say to the
+    database, where it stays: one does at a time, and others stand by.
 
     Example: victoria worker step-execute
     """
@@ -36,7 +41,12 @@ def worker(
     async def work(victoria: Victoria) -> None:
         await serve(victoria, victoria.require_stages(stages), parent)
 
-    with_victoria(loaded, work)
+    if NAME not in stages:
+        with_victoria(loaded, work)
+    elif set(stages) == {NAME}:
+        project(loaded, parent)
+    else:
+        raise InvalidInput("stage.alone", f"{NAME} is a process of its own.", f"Run `victoria worker {NAME}` beside.")
 
 
 @configured

@@ -8,16 +8,22 @@ from streams.connection import Client
 from streams.keys import Keys
 from streams.topology import Topology
 
+FOLLOWER = "project"
+"""The group of who reads all streams and says nothing. It exists where somebody once did, and from then on counts: what
+it has not acknowledged is not trimmed. Who wants it no more destroys it on all streams."""
 
-async def create_groups(client: Client, keys: Keys, topology: Topology) -> None:
-    """Make sure that the groups of all stages exist on all partitions, whoever will serve them. Raises redis errors.
+
+async def create_groups(client: Client, keys: Keys, topology: Topology, follower: str = "") -> None:
+    """Make sure that the groups of all stages exist on all partitions, whoever will serve them; or that of a follower,
+    on all streams. Raises redis errors.
 
     Looks first: a full or read-only server that has them all needs to write nothing.
     """
+    reads = [(stage.reads, stage.name) for stage in topology.stages]
     wanted: dict[str, list[tuple[str, str]]] = {}
-    for stage in topology.stages:
-        for partition in keys.of_stream(stage.reads):
-            wanted.setdefault(partition, []).append((keys.stream(partition, stage.reads), stage.name))
+    for stream, group in [(stream, follower) for stream in topology.streams()] if follower else reads:
+        for partition in keys.of_stream(stream):
+            wanted.setdefault(partition, []).append((keys.stream(partition, stream), group))
     for groups in wanted.values():
         looking: Any = client.pipeline(transaction=False)
         for stream, _ in groups:

@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import OutOfMemoryError
 
 from streams.connection import TROUBLE, Client
+from streams.groups import FOLLOWER
 from streams.keys import INFERENCE, Keys
 from streams.scripts import Scripts
 from streams.topology import Topology
@@ -55,7 +56,7 @@ class Retention:
         removed = 0
         for stream in self._topology.streams():
             if partition in self._keys.of_stream(stream):
-                groups = self._topology.groups(stream)
+                groups = (*self._topology.groups(stream), f"?{FOLLOWER}")
                 removed += await self._trim(partition, stream, self._keep.seconds, self._keep.entries, groups)
         # Dead letters are what somebody has still to look at: they don't age, and going without a look is told.
         if dropped := await self._trim(partition, "dead", 0, self._keep.dead, ()):

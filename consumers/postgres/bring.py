@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from consumers.postgres.database import Database
+from consumers.postgres.database import Database, key
 from consumers.postgres.queries import query
-from consumers.postgres.store import key
 from consumers.redis_store import AT_ONCE, collections_of, forget
 from consumers.store import Record
 from streams.connection import Client

@@ -26,8 +26,8 @@ else:
 OLDEST = 15
 CONNECT, STATEMENT, IDLE = 5.0, 30.0, 60.0
 """Seconds to wait for a connection; for a statement; and for the next one in a transaction, whose locks then go."""
-NAME_BYTES = 63
-"""What PostgreSQL cuts names at."""
+NAME_BYTES, KEY_BYTES = 63, 400
+"""What PostgreSQL cuts tables' names at; and how long what is in an index may be, which has its limit too."""
 
 
 class Database:
@@ -93,6 +93,14 @@ def schema_of(prefix: str) -> str:
 def quoted(name: str) -> str:
     """A name as it can stand in a statement, whatever it contains."""
     return '"{}"'.format(name.replace('"', '""'))
+
+
+def key(name: str) -> str:
+    """An id as tables have it in their keys: any has one of its own, in characters and a length it takes."""
+    escaped = name.replace("\\", r"\\").replace("\0", r"\0")
+    if len(escaped.encode()) <= KEY_BYTES:
+        return escaped
+    return rf"\#{blake2b(name.encode(), digest_size=16).hexdigest()}"
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -1,20 +1,16 @@
 """Records on PostgreSQL: a row for each, in table `records`."""
 
 from datetime import datetime
-from hashlib import blake2b
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
-from consumers.postgres.database import Database
+from consumers.postgres.database import Database, key
 from consumers.postgres.queries import query
 from consumers.store import Record, encoded, full, unreadable
 
 T = TypeVar("T", bound=Record)
-
-LONGEST = 400
-"""Bytes of a name in the table's key; an index takes no entries of any length."""
 
 _log: Any = structlog.get_logger()
 
@@ -70,11 +66,3 @@ class PostgresStore:
     async def _one(self, name: str, kind: type[Record], record_id: str, *more: Any) -> Any:
         async with self._database.connection() as connection:
             return await connection.fetchval(query(name), self._project, kind.collection, key(record_id), *more)
-
-
-def key(name: str) -> str:
-    """A project or id as the table has it: any name has one of its own, in characters and a length it takes."""
-    escaped = name.replace("\\", r"\\").replace("\0", r"\0")
-    if len(escaped.encode()) <= LONGEST:
-        return escaped
-    return rf"\#{blake2b(name.encode(), digest_size=16).hexdigest()}"

@@ -2,7 +2,8 @@
 --
 -- KEYS[1] the stream
 -- ARGV[1] ms for which entries are kept, 0 for ever   ARGV[2] how many are kept   ARGV[3] how many to remove at most
--- ARGV[4+] the groups that count; one that does not exist has acknowledged nothing
+-- ARGV[4+] the groups that count; one that does not exist has acknowledged nothing, or with a ? before its name does
+-- not count
 -- Returns {number removed, 1 if there may be more to remove, the group that keeps more than there should be or '',
 -- length now}.
 --
@@ -45,16 +46,17 @@ end
 -- Everything below the floor is acknowledged by all groups.
 local floor, holder = LAST, ''
 for i = 4, #ARGV do
-  local group, first = found[ARGV[i]], '0-0'
+  local name, may_lack = string.gsub(ARGV[i], '^%?', '')
+  local group, first = found[name], may_lack > 0 and floor or '0-0'
   if group then
     first = next_id(group['last-delivered-id'])
-    local pending = group.pending > 0 and call('XPENDING', stream, ARGV[i])[2]
+    local pending = group.pending > 0 and call('XPENDING', stream, name)[2]
     if pending and less(pending, first) then
       first = pending
     end
   end
   if less(first, floor) then
-    floor, holder = first, ARGV[i]
+    floor, holder = first, name
   end
 end
 

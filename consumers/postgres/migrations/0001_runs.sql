@@ -20,6 +20,7 @@ CREATE TABLE runs (
     session text,
     wanted_strategy text,
     wanted_expert text,
+    understood_at timestamptz,
     restated text,
     category text,
     kind text,

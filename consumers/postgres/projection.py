@@ -1,0 +1,160 @@
+"""What events say as rows: a pure function, and the statements that write its rows.
+
+Rows are upserts by what made them, and each column is said by one type of event, of which the first or the last counts:
+written twice, or in another order, they come to the same.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from consumers.postgres.database import Connection, key, storable
+from consumers.postgres.queries import query
+from schemas.envelope import Envelope
+from schemas.events import (
+    Event,
+    GoalSubmitted,
+    GoalUnderstood,
+    PlanProposed,
+    RunFinished,
+    StepFinished,
+    StepReady,
+)
+from streams.journal import Record
+
+LONG_AGO, AHEAD = timedelta(days=400), timedelta(days=35)
+"""Events further from now than this lie in no partition of their week: so many can't be made by odd dates."""
+NEXT = timedelta(days=7)
+"""Partitions are there that long before the first event needs them."""
+
+
+class Said(NamedTuple):
+    """An event as it was on its stream (`<partition>:<stream>`), with its entry's id and its text."""
+
+    stream: str
+    entry: str
+    envelope: Envelope[Event]
+    data: bytes
+
+
+class Recorded(NamedTuple):
+    """An effect as it is in its run's journal."""
+
+    run: str
+    effect: str
+    record: Record
+    data: bytes
+
+
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Rows by the statement that writes them."""
+
+
+def rows(said: Sequence[Said]) -> Rows:
+    """The rows that events make beside their own."""
+    found: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for each in said:
+        envelope = each.envelope
+        run, at = key(envelope.run), envelope.at
+        match envelope.body:
+            case GoalSubmitted() as goal:
+                found["project_submitted"].append(
+                    {
+                        "id": run,
+                        "at": at,
+                        "goal": goal.goal,
+                        "project": goal.project,
+                        "session": key(goal.session),
+                        "strategy": goal.strategy,
+                        "expert": goal.expert,
+                    }
+                )
+            case GoalUnderstood() as goal:
+                found["project_understood"].append(
+                    {"id": run, "at": at, "restated": goal.restated, "category": goal.category, "kind": goal.kind}
+                )
+            case PlanProposed(plan=plan, revision=revision):
+                found["project_planned"].append({"id": run, "strategy": plan.strategy, "revision": revision})
+                found["project_steps_planned"] += [
+                    {"run": run, "id": key(s.id), "revision": revision, "title": s.title, "expert": s.expert}
+                    for s in plan.steps
+                ]
+            case StepReady(step=step):
+                found["project_steps_started"].append({"run": run, "id": key(step.id), "at": at})
+            case StepFinished() as end:
+                found["project_steps_finished"].append(
+                    {
+                        "run": run,
+                        "id": key(end.step_id),
+                        "at": at,
+                        "status": end.status,
+                        "expert": end.expert,
+                        "agent": end.agent,
+                        "source": end.source,
+                        "tools": end.tools,
+                        "output": end.output,
+                        "error": end.error,
+                    }
+                )
+            case RunFinished() as end:
+                row = {"id": run, "at": at, "status": end.status, "method": end.method, "trust": envelope.trust}
+                found["project_finished"].append({**row, "error": end.error})
+                found["project_answers"].append({**row, "output": end.output, "metadata": end.metadata})
+            case _:
+                pass
+    return found
+
+
+async def write(connection: Connection, said: Sequence[Said], recorded: Sequence[Recorded]) -> None:
+    """Write all that events and effects say. Within a transaction, it is written whole."""
+    if said:
+        columns = zip(
+            *((e.envelope.at, key(e.envelope.id), key(e.envelope.run), type(e.envelope.body).__name__) for e in said),
+            strict=True,
+        )
+        streams, entries, _, data = zip(*said, strict=True)
+        await connection.execute(query("project_events"), *columns, streams, entries, data)
+    if recorded:
+        table = [
+            (r.record.at, key(r.run), key(r.effect), r.record.kind, r.record.usage.model, r.record.seconds, r.data)
+            for r in recorded
+        ]
+        await connection.execute(query("project_effects"), *zip(*table, strict=True))
+    for statement, found in sorted(rows(said).items()):
+        await connection.execute(query(statement), storable(msgspec.json.encode(found)))
+
+
+async def move(connection: Connection, projection: str, last: Mapping[str, str]) -> None:
+    """Say how far a projection has come: the last entry of each stream."""
+    ids = [entry.split("-") for entry in last.values()]
+    await connection.execute(
+        query("move_positions"), projection, list(last), [int(ms) for ms, _ in ids], [int(seq) for _, seq in ids]
+    )
+
+
+class Partitions:
+    """Sees that there are partitions for what is written. Knows which ones it has seen to."""
+
+    def __init__(self) -> None:
+        self._there: set[datetime] = set()
+
+    async def make(self, connection: Connection, moments: Sequence[datetime]) -> None:
+        """Make those that these moments need, and the ones of the weeks after them."""
+        now = datetime.now(UTC)
+        weeks = {
+            _monday(moment + more)
+            for moment in (now, *moments)
+            if now - LONG_AGO < moment < now + AHEAD
+            for more in (timedelta(), NEXT)
+        }
+        for week in sorted(weeks - self._there):
+            await connection.execute(query("make_partitions"), week.date(), week.date())
+            self._there.add(week)
+
+
+def _monday(moment: datetime) -> datetime:
+    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=day.weekday())
