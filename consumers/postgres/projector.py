@@ -121,7 +121,8 @@ class Projector:
     async def _read(self, partition: str, read: "asyncio.Queue[list[Entry]]") -> None:
         names = [name for name in self._topology.streams() if partition in self._keys.of_stream(name)]
         line = self._client.line()
-        after = dict.fromkeys(names, b"0")  # first what was read before, and never acknowledged
+        again = dict.fromkeys(names, b"0")  # what was read before, and not acknowledged
+        after, looked = again.copy(), anyio.current_time()
         try:
             while True:
                 streams = [self._keys.stream(partition, name) for name in names]
