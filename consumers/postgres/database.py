@@ -97,6 +97,8 @@ def quoted(name: str) -> str:
 
 def key(name: str) -> str:
     """An id as tables have it in their keys: any has one of its own, in characters and a length it takes."""
+    if len(name) <= KEY_BYTES // 4 and "\\" not in name and "\0" not in name:
+        return name
     escaped = name.replace("\\", r"\\").replace("\0", r"\0")
     if len(escaped.encode()) <= KEY_BYTES:
         return escaped

@@ -5,8 +5,8 @@ written twice, or in another order, they come to the same.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,8 +27,7 @@ from streams.journal import Record
 
 LONG_AGO, AHEAD = timedelta(days=400), timedelta(days=35)
 """Events further from now than this lie in no partition of their week: so many can't be made by odd dates."""
-NEXT = timedelta(days=7)
-"""Partitions are there that long before the first event needs them."""
+DAY = timedelta(days=1)
 
 
 class Said(NamedTuple):
@@ -139,22 +138,19 @@ class Partitions:
     """Sees that there are partitions for what is written. Knows which ones it has seen to."""
 
     def __init__(self) -> None:
-        self._there: set[datetime] = set()
+        self._there: set[date] = set()
 
-    async def make(self, connection: Connection, moments: Sequence[datetime]) -> None:
+    async def make(self, connection: Connection, moments: Iterable[datetime]) -> None:
         """Make those that these moments need, and the ones of the weeks after them."""
-        now = datetime.now(UTC)
-        weeks = {
-            _monday(moment + more)
-            for moment in (now, *moments)
-            if now - LONG_AGO < moment < now + AHEAD
-            for more in (timedelta(), NEXT)
-        }
+        today = datetime.now(UTC).date()
+        days = {today, *(moment.date() for moment in moments)}
+        # In whatever zone a moment was said, in UTC it is of that day or one beside it.
+        near = [day for day in days if today - LONG_AGO < day < today + AHEAD]
+        weeks = {_monday(day + more) for day in near for more in (-DAY, DAY, 7 * DAY)}
         for week in sorted(weeks - self._there):
-            await connection.execute(query("make_partitions"), week.date(), week.date())
+            await connection.execute(query("make_partitions"), week, week)
             self._there.add(week)
 
 
-def _monday(moment: datetime) -> datetime:
-    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return day - timedelta(days=day.weekday())
+def _monday(day: date) -> date:
+    return day - day.weekday() * DAY
