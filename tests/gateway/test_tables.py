@@ -204,7 +204,7 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 def test_all_commands_are_there() -> None:
     doing = "run ask up worker serve publish cancel questions answer"
-    looking = "status plan tail events tools experts strategies config doctor"
+    looking = "status plan tail events tools experts strategies config doctor migrate"
     assert f"{doing} {looking}".split() == COMMANDS
 
 
@@ -225,7 +225,7 @@ def test_a_completion_script_is_produced(call: Call, shell: str) -> None:
     ("words", "expected"),
     [
         ("victoria wor", {"worker"}),
-        ("victoria worker p", {"plan"}),
+        ("victoria worker p", {"plan", "project"}),
         ("victoria tail d", {"dead", "delegate"}),
         ("victoria events Run", {"RunProgressed", "RunFinished"}),
     ],

@@ -27,10 +27,13 @@ async def test_data_come_back_as_they_were_given(database: Database) -> None:
 
 
 async def test_a_transaction_is_done_whole_or_not_at_all(database: Database) -> None:
-    with pytest.raises(asyncpg.UniqueViolationError):
+    async def answer_twice() -> None:
         async with database.transaction() as connection:
             for _ in range(2):
                 await connection.execute("INSERT INTO answers VALUES ('r', now(), 'x', 'x', 'x', 'x', '{}')")
+
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await answer_twice()
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM answers") == 0
 
