@@ -100,19 +100,20 @@ class Runs:
 
     async def run(self, request: Request) -> Response:
         """`POST /run`: 202 at once, or with async_mode=0 the answer when there is one."""
-        return await self._submit(request, await read(request, RunRequest))
+        return await self._submit(request)
 
     async def orchestrate(self, request: Request) -> Response:
         """`POST /orchestrate`: the same, through departments of experts unless another strategy is wanted."""
-        body = await read(request, RunRequest)
-        return await self._submit(request, msgspec.structs.replace(body, strategy=body.strategy or ORCHESTRATED))
+        return await self._submit(request, ORCHESTRATED)
 
-    async def _submit(self, request: Request, body: RunRequest) -> Response:
-        asynchronous = _asynchronous(request, body)
-        goal, key = self._goal(request, body), _header(request, KEY, KEYS)
+    async def _submit(self, request: Request, strategy: str = "") -> Response:
         with self._door.at_work():
-            limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
-            task_id = await self._publish(goal, key, limits)
+            with self._door.metrics.taking():
+                body = await read(request, RunRequest)
+                asynchronous = _asynchronous(request, body)
+                goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
+                limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
+                task_id = await self._publish(goal, key, limits)
             if asynchronous:
                 url = f"/run/status/{task_id}"
                 return Json(Taken(task_id, url), 202, {"Location": url})
@@ -136,8 +137,9 @@ class Runs:
     async def _report(self, task_id: str, status: int = 200) -> Response:
         return Json(TaskView.of(await standing(self._victoria, task_id), self._door.agent), status)
 
-    def _goal(self, request: Request, body: RunRequest) -> GoalSubmitted:
-        """The checked goal; an unknown project is replaced by the main one."""
+    def _goal(self, request: Request, body: RunRequest, strategy: str) -> GoalSubmitted:
+        """The checked goal, by this strategy unless another is wanted; an unknown project is replaced by the main
+        one."""
         goal = goal_submitted(
             body.goal,
             self._victoria.projects.resolve(body.project_context or ""),
@@ -147,13 +149,15 @@ class Runs:
         if body.strategy:
             require(self._victoria.settings, body.strategy, "")
         by = _header(request, DELEGATED_BY, AGENTS)
-        return msgspec.structs.replace(goal, strategy=body.strategy or "", delegated_by=by)
+        return msgspec.structs.replace(goal, strategy=body.strategy or strategy, delegated_by=by)
 
     async def _publish(self, goal: GoalSubmitted, key: str, limits: Limits) -> str:
         """The id of the goal's run: with a key always the same one, published once. Raises InvalidInput
         `run.other_goal`."""
         run_id = derived_id(KEY, key) if key else new_run_id()
-        if await self._victoria.submit([(run_id, goal)], limits) == ["known"]:
+        if await self._victoria.submit([(run_id, goal)], limits) != ["known"]:
+            self._door.metrics.submitted.inc()
+        else:
             before = await self._victoria.goal_of(run_id)
             if _asked(before) != _asked(goal):
                 raise InvalidInput(
