@@ -51,7 +51,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     session_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     chat_history: tuple[tuple[str, str] | Message, ...] | None = None
     strategy: Annotated[str, msgspec.Meta(pattern="^[a-z_]{0,40}$")] | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] | None = None
+    max_tokens: Annotated[float, msgspec.Meta(ge=0, le=MOST, multiple_of=1)] | None = None  # 5.0 is 5, as in JSON
     deadline_seconds: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
     async_mode: bool | Literal[0, 1] | None = None
 

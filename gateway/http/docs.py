@@ -103,8 +103,9 @@ class Docs:
                 path="/docs/{file}",
                 serve=self.file,
                 summary="What that page is made of",
-                replies={200: Reply("Its script.", media="text/javascript"), 206: Reply("A part.", media="text/css")},
+                replies={},
                 scope="",
+                listed=False,
             ),
         ]
 

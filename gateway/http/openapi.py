@@ -34,7 +34,7 @@ ABOUT = """Victoria turns a goal in plain words into finished work: `POST /run` 
 def document(pages: Iterable[Page], names: Mapping[str, Mapping[str, list[str]]] | None = None) -> dict[str, Any]:
     """The document. `names` are values that are known at start only, by schema and field: `{"RunRequest": {"strategy":
     ["simple"]}}`."""
-    pages = list(pages)
+    pages = [page for page in pages if page.listed]
     shapes: list[Any] = [Problem]
     for page in pages:
         shapes += [page.body] if page.body else []

@@ -17,7 +17,7 @@ from schemas.errors import InvalidInput
 
 
 class AnswerRequest(msgspec.Struct, frozen=True):
-    """The body of `POST /questions/{id}/answer`: any text, or for an approval one of the choices."""
+    """The body of `POST /questions/{question_id}/answer`: any text, or for an approval one of the choices."""
 
     answer: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": LONGEST, "pattern": r"\S"})]
 
@@ -87,7 +87,7 @@ class Questions:
             ),
             Page(
                 method="POST",
-                path="/questions/{id}/answer",
+                path="/questions/{question_id}/answer",
                 serve=self.answer,
                 summary="Answer a question: its step goes on where it stopped",
                 replies={
@@ -111,8 +111,8 @@ class Questions:
         return Json(QuestionList(tuple(map(QuestionView.of, found[:MOST])), len(found) > MOST))
 
     async def answer(self, request: Request) -> Response:
-        """`POST /questions/{id}/answer`: 200 once the step goes on, 202 while nobody takes the answer."""
-        question_id, body = request.path_params["id"], await read(request, AnswerRequest)
+        """`POST /questions/{question_id}/answer`: 200 once the step goes on, 202 while nobody takes the answer."""
+        question_id, body = request.path_params["question_id"], await read(request, AnswerRequest)
         found = await self._victoria.questions.find(question_id)
         await self._victoria.answer(found, checked_answer(found.asking, body.answer))
         with anyio.move_on_after(WITHIN) as late:

@@ -78,7 +78,7 @@ class Runs:
             Page(
                 method="GET",
                 path="/run/status/{task_id}",
-                serve=self.status,
+                serve=self.run_status,
                 summary="Where a run stands, and its answer once there is one",
                 replies={200: Reply("How it is.", TaskView)},
                 tag="Runs",
@@ -86,7 +86,7 @@ class Runs:
             Page(
                 method="POST",
                 path="/run/{task_id}/cancel",
-                serve=self.cancel,
+                serve=self.run_cancel,
                 summary="End a run",
                 replies={
                     200: Reply("It has ended, this way or another.", TaskView),
@@ -112,7 +112,7 @@ class Runs:
                 body = await read(request, RunRequest)
                 asynchronous = _asynchronous(request, body)
                 goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
-                limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
+                limits = self._victoria.limits(_whole(body.max_tokens), seconds=body.deadline_seconds)
                 task_id = await self._publish(goal, key, limits)
             if asynchronous:
                 url = f"/run/status/{task_id}"
@@ -120,11 +120,11 @@ class Runs:
             end = await unless_gone(request, self._door.ends.of(task_id))
         return Json(Answered.of(task_id, end, self._door.agent)) if end else Response(status_code=400)
 
-    async def status(self, request: Request) -> Response:
+    async def run_status(self, request: Request) -> Response:
         """`GET /run/status/{task_id}`: where the run stands."""
         return await self._report(request.path_params["task_id"])
 
-    async def cancel(self, request: Request) -> Response:
+    async def run_cancel(self, request: Request) -> Response:
         """`POST /run/{task_id}/cancel`: end it. Where it stands then; 202 if nobody has ended it yet."""
         task_id, body = request.path_params["task_id"], await read(request, CancelRequest)
         ended = (await self._victoria.view(task_id)).finished
@@ -179,6 +179,10 @@ def _asynchronous(request: Request, body: RunRequest) -> bool:
         return True if asked is None else msgspec.convert(asked, bool, strict=False)
     except msgspec.ValidationError:
         raise InvalidInput("http.invalid", f"async_mode is {str(asked)[:80]!r}.", "Write 1 or 0.") from None
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _header(request: Request, name: str, pattern: str) -> str:
