@@ -82,7 +82,7 @@ class Questions:
                 path="/questions",
                 serve=self.questions,
                 summary="The questions that wait for somebody's answer",
-                replies={200: Reply("They.", QuestionList)},
+                replies={200: Reply("They.", QuestionList, links={"answer": "questions/0/question_id"})},
                 tag="Questions",
             ),
             Page(
