@@ -1,12 +1,11 @@
 """All pages on one screen."""
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 
 from gateway.http.about import About
 from gateway.http.door import Door
 from gateway.http.failure import handlers
-from gateway.http.foreign import NoForeigners
+from gateway.http.guards import guards
 from gateway.http.pages import Page, routed
 from gateway.http.runs import Runs
 
@@ -24,8 +23,9 @@ def pages(door: Door) -> list[Page]:
 
 def app(door: Door) -> Starlette:
     """The application behind a door."""
+    found = pages(door)
     return Starlette(
-        routes=routed(pages(door)),
-        middleware=[Middleware(NoForeigners, host=door.victoria.settings.http_host)],
+        routes=routed(found),
+        middleware=guards(door, found),
         exception_handlers=handlers(door.victoria.url),
     )

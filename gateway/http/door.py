@@ -16,6 +16,8 @@ class Door:
     ends: Ends
     agent: str
     load: int = 0
+    local: bool = True
+    """Whether only this machine reaches it."""
 
     @contextmanager
     def at_work(self) -> Generator[None]:

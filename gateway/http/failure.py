@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from gateway.complain import Bug
 from gateway.http.bodies import Json
@@ -22,10 +23,14 @@ STATUS = {
     "history.too_large": 413,
     "http.too_large": 413,
     "http.slow": 408,
+    "http.token": 401,
+    "http.scope": 403,
     "http.foreign": 403,
     "http.media": 415,
     "question.unknown": 404,
     "question.closed": 409,
+    "http.rate": 429,
+    "http.at_once": 429,
 }
 """Where the kind of an error does not say it."""
 PAGES = "GET /docs shows all there are."
@@ -52,14 +57,21 @@ def response(problem: VictoriaError, headers: Mapping[str, str] | None = None) -
     headers = dict(headers or {})
     match problem:
         case Overloaded():
-            status, headers["Retry-After"] = 503, str(math.ceil(problem.retry_after))
+            status, headers["Retry-After"] = STATUS.get(problem.code, 503), str(math.ceil(problem.retry_after))
         case NotReachable() | CouldNotStart():
             status, headers["Retry-After"] = 503, str(math.ceil(RETRY_AFTER))
         case InvalidInput():
             status = STATUS.get(problem.code, 400)
+            if status == 401:
+                headers["WWW-Authenticate"] = "Bearer"
         case _:
             status = 500
     return Json(Problem(Fault(problem.code, problem.message, problem.hint)), status, headers)
+
+
+def refusal(scope: Scope, problem: VictoriaError) -> Response:
+    """The same to one who is not let in, as who calls this path expects it."""
+    return response(problem)
 
 
 def handlers(url: str) -> Mapping[Any, Any]:
