@@ -46,7 +46,7 @@ class Row(msgspec.Struct, frozen=True):
         return cls(token.name, token.scopes, token.created, token.expires, token.expired, text)
 
 
-@app.command("create", epilog="Example: victoria token create ci --scope publish --expires 30d")
+@app.command("create")
 @configured
 def create(
     loaded: Loaded,
@@ -79,7 +79,7 @@ def create(
         note(f"{name} may {', '.join(token.scopes)}; this is shown once, keep it where secrets are kept", "dim")
 
 
-@app.command("list", epilog="Example: victoria token list")
+@app.command("list")
 @configured
 def listing(loaded: Loaded, as_json: Json = False) -> None:
     """List all tokens, and what each is good for.
@@ -99,7 +99,7 @@ def listing(loaded: Loaded, as_json: Json = False) -> None:
         note("no tokens; `victoria token create NAME` makes one")
 
 
-@app.command("revoke", epilog="Example: victoria token revoke ci")
+@app.command("revoke")
 @configured
 def revoke(loaded: Loaded, name: Name, as_json: Json = False) -> None:
     """Revoke a token: a second later it opens nothing any more.
@@ -135,7 +135,7 @@ def _end(expires: str) -> datetime | None:
     """The moment that is `30d` away. Raises InvalidInput `token.expires`."""
     if not expires:
         return None
-    found = re.fullmatch(rf"([1-9]\d{{0,8}})([{''.join(UNITS)}])", expires, re.ASCII)
+    found = re.fullmatch(rf"([1-9]\d{{0,5}})([{''.join(UNITS)}])", expires, re.ASCII)
     span = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta()
     if not timedelta() < span <= timedelta(days=DAYS):
         raise InvalidInput("token.expires", f"{expires[:80]!r} is no time that can be.", "Write 90m, 12h, 30d or 8w.")
