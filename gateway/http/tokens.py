@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from schemas.errors import InvalidInput
+from schemas.plan import Moment
 from schemas.token import PREFIX, holder
 from streams.connection import Client, reachable
 from streams.keys import Keys
@@ -29,8 +30,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     scopes: tuple[Scope, ...]
     digest: str
-    created: datetime
-    expires: datetime | None = None
+    created: Moment
+    expires: Moment | None = None
 
     @property
     def expired(self) -> bool:
@@ -39,7 +40,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_of(self, text: str) -> bool:
         """Whether this was made of it; that takes the same time however much of it is right."""
-        return hmac.compare_digest(self.digest, _digest(text))
+        return hmac.compare_digest(self.digest.encode(), _digest(text).encode())
 
 
 def minted(name: str, scopes: tuple[Scope, ...], expires: datetime | None = None) -> tuple[str, Token]:
