@@ -1,23 +1,29 @@
 """All pages on one screen."""
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
-from gateway.http.about import About
+from gateway.http.docs import Docs
 from gateway.http.door import Door
 from gateway.http.failure import handlers
 from gateway.http.guards import guards
+from gateway.http.health import Health
+from gateway.http.metrics import Measured
 from gateway.http.pages import Page, routed
+from gateway.http.questions import Questions
 from gateway.http.runs import Runs
 
 
 def pages(door: Door) -> list[Page]:
     """Every page behind a door: routes and the OpenAPI document are made of these."""
-    about = About(door)
+    docs = Docs(door)
     found = [
         *Runs(door).pages,
-        *about.pages,
+        *Questions(door).pages,
+        *Health(door).pages,
+        *docs.pages,
     ]
-    about.describe(found)
+    docs.describe(found)
     return found
 
 
@@ -26,6 +32,6 @@ def app(door: Door) -> Starlette:
     found = pages(door)
     return Starlette(
         routes=routed(found),
-        middleware=guards(door, found),
+        middleware=[Middleware(Measured, metrics=door.metrics), *guards(door, found)],
         exception_handlers=handlers(door.victoria.url),
     )

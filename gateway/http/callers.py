@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from re import Pattern
 from time import monotonic
 
 from starlette.datastructures import Headers
@@ -137,11 +138,11 @@ class Register:
 class Callers:
     """Lets in who may come in, as often and with as many requests at once as is allowed.
 
-    `free` are paths for which nobody is asked anything.
+    `free` are the paths for which nobody is asked anything.
     """
 
     def __init__(
-        self, app: ASGIApp, register: Register, rates: Rates, at_once: int, free: Collection[str] = frozenset()
+        self, app: ASGIApp, register: Register, rates: Rates, at_once: int, free: Collection[Pattern[str]] = ()
     ) -> None:
         self._app, self._register, self._rates = app, register, rates
         self._at_once, self._free = at_once, free
@@ -149,7 +150,7 @@ class Callers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its `caller`, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in self._free:
+        if scope["type"] != "http" or any(path.match(scope["path"]) for path in self._free):
             await self._app(scope, receive, send)
             return
         try:

@@ -26,6 +26,7 @@ STATUS = {
     "http.token": 401,
     "http.scope": 403,
     "http.foreign": 403,
+    "http.no_page": 404,
     "http.media": 415,
     "question.unknown": 404,
     "question.closed": 409,

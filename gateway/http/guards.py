@@ -1,9 +1,11 @@
 """What stands before the pages, from the outside inwards."""
 
+import re
 from collections.abc import Iterable
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import compile_path
 
 from deploy.wiring import Victoria
 from gateway.http.callers import Callers, Register
@@ -51,7 +53,14 @@ def guards(door: Door, pages: Iterable[Page]) -> list[Middleware]:
             register=register_of(victoria, local=door.local),
             rates=Rates(victoria.client, victoria.keys, rate),
             at_once=settings.http_at_once,
-            free=frozenset(page.path for page in pages if not page.scope),
+            free=_free(pages),
         )
     )
     return found
+
+
+def _free(pages: Iterable[Page]) -> list[re.Pattern[str]]:
+    """The paths whose pages are for everybody."""
+    asked = {page.path for page in pages if page.scope}
+    free = sorted({page.path for page in pages if not page.scope} - asked)
+    return [compile_path(path)[0] for path in free]

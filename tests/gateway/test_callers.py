@@ -98,6 +98,8 @@ def test_without_a_token_that_holds_one_only_hears_that_it_lives(doors: Doors) -
     assert code_of(doors.ask("", "POST", "/run", content=b"{")) == (401, "http.token")
     assert code_of(doors.ask("", path="/nowhere")) == (401, "http.token")
     assert doors.ask("", path="/livez").json() == {"status": "ok"}
+    for free in ("/readyz", "/docs", "/docs/reader.js", "/openapi.json"):
+        assert doors.ask("", path=free).status_code == 200, free
     assert doors.ask("", headers={"Authorization": f"bearer {token}"}).status_code == 200
     assert code_of(doors.ask("all", path="/nowhere")) == (404, "http.no_page")
     assert code_of(doors.ask("all", "POST", "/run", content=b" " * 5_000_000)) == (413, "http.too_large")
