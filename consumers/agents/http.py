@@ -12,11 +12,11 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from consumers.agents.token import holder
 from consumers.tools.plain import plain
 from schemas.envelope import derived_id
 from schemas.errors import AgentFailed
 from schemas.plan import Usage
-from schemas.token import holder
 
 if TYPE_CHECKING:
     import httpx

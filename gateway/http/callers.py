@@ -17,11 +17,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.http.failure import refusal
+from consumers.agents.token import holder
+from gateway.http.failure import response
 from gateway.http.rates import Rates
 from gateway.http.tokens import SCOPES, Token, Tokens
 from schemas.errors import InvalidInput, NotReachable, Overloaded, VictoriaError
-from schemas.token import holder
 
 FRESH = 1.0
 """Seconds for which the tokens that were read count: for so long at most one that is revoked still opens."""
@@ -159,7 +159,7 @@ class Callers:
             await self._rates.take(who)
             self._admit(who)
         except VictoriaError as problem:
-            await refusal(scope, problem)(scope, receive, send)
+            await response(problem)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         with self._counted(who):

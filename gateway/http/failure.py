@@ -9,7 +9,6 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from gateway.complain import Bug
 from gateway.http.bodies import Json
@@ -68,11 +67,6 @@ def response(problem: VictoriaError, headers: Mapping[str, str] | None = None) -
         case _:
             status = 500
     return Json(Problem(Fault(problem.code, problem.message, problem.hint)), status, headers)
-
-
-def refusal(scope: Scope, problem: VictoriaError) -> Response:
-    """The same to one who is not let in, as who calls this path expects it."""
-    return response(problem)
 
 
 def handlers(url: str) -> Mapping[Any, Any]:

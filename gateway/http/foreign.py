@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploy.settings import Settings
-from gateway.http.failure import refusal
+from gateway.http.failure import response
 from schemas.errors import InvalidInput
 
 
@@ -51,7 +51,7 @@ class NoForeigners:
             "This request comes from elsewhere.",
             "Send it to localhost, not by a page; or name the host in http_hosts, the page in http_origins.",
         )
-        await refusal(scope, problem)(scope, receive, send)
+        await response(problem)(scope, receive, send)
 
     def _is_here(self, host: str) -> bool:
         name = hostname(host)

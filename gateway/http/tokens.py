@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from consumers.agents.token import PREFIX, holder
 from schemas.errors import InvalidInput
 from schemas.plan import Moment
-from schemas.token import PREFIX, holder
 from streams.connection import Client, reachable
 from streams.keys import Keys
 

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from consumers.agents.http import Agents, Order, task_id
+from consumers.agents.token import holder
 from gateway.http.tokens import Scope, minted
-from schemas.token import holder
 from streams.keys import Keys
 from tests.gateway.conftest import WITHIN, Call, Cli, server_of
 from tests.gateway.door import DoorProcess, lasting, start
