@@ -194,7 +194,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
     ] = "warning"
     log_goals: Annotated[
-        bool, Meta(description="Whether log events may have the text of goals."), More(personal=True)
+        bool,
+        Meta(
+            description="Whether log events may have the text of goals, and the messages of exceptions, which may "
+            "quote one."
+        ),
+        More(personal=True),
     ] = False
     time_zone: Annotated[
         str,
