@@ -288,6 +288,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_auth: Annotated[
         Literal["auto", "always"],
         Meta(description="Whether each request needs a token: always, or on loopback not until there is one."),
+        More(personal=True),
     ] = "auto"
     http_hosts: Annotated[
         str,
