@@ -17,6 +17,8 @@ from schemas.plan import MOST, RunStatus, StepStatus
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+JSON = "application/json"
+
 BODY_BYTES = EVENT_BYTES
 """A larger body is refused: no event could hold it."""
 HEARD_OUT = 16 * BODY_BYTES
@@ -162,7 +164,7 @@ class TaskView(msgspec.Struct, frozen=True):
 class Json(Response):
     """A response of any record."""
 
-    media_type = "application/json"
+    media_type = JSON
 
     def render(self, content: object) -> bytes:
         """The record in JSON."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -22,11 +23,28 @@ STATUS = {
     "http.too_large": 413,
     "http.slow": 408,
     "http.foreign": 403,
+    "http.media": 415,
+    "question.unknown": 404,
+    "question.closed": 409,
 }
 """Where the kind of an error does not say it."""
-PAGES = "There are POST /run, GET /run/status/{task_id}, POST /run/{task_id}/cancel, GET /status and GET /livez."
+PAGES = "GET /docs shows all there are."
 RETRY_AFTER = 1.0
 """Seconds after which a part that is away may be back."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong: `code` is stable, to be matched on; `hint` says what to do."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The body of every error."""
+
+    error: Fault
 
 
 def response(problem: VictoriaError, headers: Mapping[str, str] | None = None) -> Response:
@@ -41,7 +59,7 @@ def response(problem: VictoriaError, headers: Mapping[str, str] | None = None) -
             status = STATUS.get(problem.code, 400)
         case _:
             status = 500
-    return Json({"error": {"code": problem.code, "message": problem.message, "hint": problem.hint}}, status, headers)
+    return Json(Problem(Fault(problem.code, problem.message, problem.hint)), status, headers)
 
 
 def handlers(url: str) -> Mapping[Any, Any]:

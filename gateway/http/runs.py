@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 import msgspec
@@ -14,6 +14,7 @@ from consumers.intake import goal_submitted
 from deploy.people import require
 from gateway.http.bodies import Answered, CancelRequest, Json, RunRequest, Taken, TaskView, exchanges, read
 from gateway.http.door import Door
+from gateway.http.pages import Page, Parameter, Reply
 from gateway.standing import standing
 from schemas.envelope import derived_id
 from schemas.errors import InvalidInput
@@ -24,6 +25,27 @@ from streams.append import new_run_id
 R = TypeVar("R")
 
 KEY, DELEGATED_BY = "Idempotency-Key", "Victoria-Delegated-By"
+KEYS, AGENTS = r"[\x20-\x7e]{1,255}", r"[\w.-]{1,80}"
+ORCHESTRATED = "department_heads"
+"""The strategy of `POST /orchestrate`, unless another is wanted."""
+ASYNC = Parameter(
+    "async_mode",
+    "query",
+    Literal["1", "0", "true", "false"],
+    "1 answers at once, which is the default; 0 when the run has ended. It beats the body's.",
+)
+ONCE = Parameter(
+    KEY,
+    "header",
+    Annotated[str, msgspec.Meta(pattern=r"^[!-~]([ -~]{0,253}[!-~])?$")],
+    "The same key is the same run, however often it is sent.",
+)
+BY = Parameter(
+    DELEGATED_BY,
+    "header",
+    Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,80}$")],
+    "Which agent hands it over.",
+)
 CANCELLED_WITHIN = 5.0
 """Seconds in which the stage `aggregate` ends a run, if a worker serves it."""
 
@@ -34,11 +56,60 @@ class Runs:
     def __init__(self, door: Door) -> None:
         self._door, self._victoria = door, door.victoria
 
-    async def submit(self, request: Request) -> Response:
+    @property
+    def pages(self) -> list[Page]:
+        """Their rows of the table."""
+        said = {
+            200: Reply("The run has ended: its answer.", Answered),
+            202: Reply("The run goes on in the background.", Taken, headers={"Location": "Where it can be looked at."}),
+        }
+        submits: Any = {"scope": "publish", "body": RunRequest, "parameters": (ASYNC, ONCE, BY), "refusals": (409,)}
+        return [
+            Page(method="POST", path="/run", serve=self.run, summary="Run a goal", replies=said, tag="Runs", **submits),
+            Page(
+                method="POST",
+                path="/orchestrate",
+                serve=self.orchestrate,
+                summary="Run a goal through the departments of experts",
+                replies=said,
+                tag="Runs",
+                **submits,
+            ),
+            Page(
+                method="GET",
+                path="/run/status/{task_id}",
+                serve=self.status,
+                summary="Where a run stands, and its answer once there is one",
+                replies={200: Reply("How it is.", TaskView)},
+                tag="Runs",
+            ),
+            Page(
+                method="POST",
+                path="/run/{task_id}/cancel",
+                serve=self.cancel,
+                summary="End a run",
+                replies={
+                    200: Reply("It has ended, this way or another.", TaskView),
+                    202: Reply("Nobody has ended it yet.", TaskView),
+                },
+                scope="publish",
+                body=CancelRequest,
+                tag="Runs",
+            ),
+        ]
+
+    async def run(self, request: Request) -> Response:
         """`POST /run`: 202 at once, or with async_mode=0 the answer when there is one."""
+        return await self._submit(request, await read(request, RunRequest))
+
+    async def orchestrate(self, request: Request) -> Response:
+        """`POST /orchestrate`: the same, through departments of experts unless another strategy is wanted."""
         body = await read(request, RunRequest)
+        return await self._submit(request, msgspec.structs.replace(body, strategy=body.strategy or ORCHESTRATED))
+
+    async def _submit(self, request: Request, body: RunRequest) -> Response:
         asynchronous = _asynchronous(request, body)
-        goal, key = self._goal(request, body), _header(request, KEY, r"[\x20-\x7e]{1,255}")
+        goal, key = self._goal(request, body), _header(request, KEY, KEYS)
         with self._door.at_work():
             limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
             task_id = await self._publish(goal, key, limits)
@@ -75,7 +146,7 @@ class Runs:
         )
         if body.strategy:
             require(self._victoria.settings, body.strategy, "")
-        by = _header(request, DELEGATED_BY, r"[\w.-]{1,80}")
+        by = _header(request, DELEGATED_BY, AGENTS)
         return msgspec.structs.replace(goal, strategy=body.strategy or "", delegated_by=by)
 
     async def _publish(self, goal: GoalSubmitted, key: str, limits: Limits) -> str:
