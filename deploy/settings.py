@@ -272,6 +272,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="The HTTP door's address; only those of loopback are taken as yet."),
     ] = "127.0.0.1"
     http_port: Annotated[int, Meta(description="Its port; 0 takes any that is free.", ge=0, le=65_535)] = 8010
+    token: Annotated[
+        str,
+        Meta(description="The bearer token with which `victoria chat --url` comes to a door."),
+        More(expects="a token of `victoria token create`, or nothing", personal=True),
+    ] = ""
     victoria_url: Annotated[
         str,
         Meta(description="The HTTP door of the agent Victoria, such as http://ops:8010; empty where there is none."),

@@ -58,15 +58,17 @@ async def _answered(to: Line, wish: Wish, goal: str) -> Ended:
 
 
 async def _goals() -> AsyncIterator[str]:
-    """Lines with something in them; one that ends in a backslash goes on in the next."""
-    begun = ""
+    """Lines with something in them; one that ends in a backslash goes on in the next. Too long ones are cut: they are
+    refused as goals then."""
+    goal = ""
     while data := await anyio.to_thread.run_sync(sys.stdin.buffer.readline, LINE_BYTES, abandon_on_cancel=True):
-        text = begun + data.decode(errors="surrogateescape").rstrip("\r\n")
-        if text.endswith("\\"):
-            begun = f"{text[:-1]}\n"
-            continue
-        begun = ""
-        if text.strip():
-            yield text
-    if begun.strip():
-        yield begun
+        part, ends = data.decode(errors="surrogateescape").rstrip("\r\n"), data.endswith(b"\n")
+        goes_on = part.endswith("\\") and ends
+        if len(goal) < LINE_BYTES:
+            goal += f"{part[:-1]}\n" if goes_on else part
+        if ends and not goes_on:
+            if goal.strip():
+                yield goal
+            goal = ""
+    if goal.strip():
+        yield goal

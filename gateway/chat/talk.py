@@ -90,7 +90,9 @@ class Talk:
             return [(each, "") for each in question.choices if begun and each.casefold().startswith(begun.casefold())]
         for command, names in (("/expert ", self._experts), ("/strategy ", self._strategies)):
             if begun.startswith(command):
-                return [(command + name, what) for name, what in names.items() if name.startswith(begun[len(command) :])]
+                return [
+                    (command + name, what) for name, what in names.items() if name.startswith(begun[len(command) :])
+                ]
         return [(name, what) for name, what in COMMANDS.items() if name.startswith(begun)] if begun[:1] == "/" else []
 
     # What is typed.
@@ -192,7 +194,9 @@ class Talk:
         if self._turn:
             task = await self._line.task(self._turn.run_id)
             lines.append(Styled(f"run {task.task_id} {task.status}"))
-            lines += [Styled(f"{MARKS.get(each.status, '·')} {each.id}  {each.title} · {each.status}") for each in task.steps]
+            lines += [
+                Styled(f"{MARKS.get(each.status, '·')} {each.id}  {each.title} · {each.status}") for each in task.steps
+            ]
             lines += [Styled(f"waits for {task.waits_for}", "warn")] if task.waits_for else []
         about = await self._line.status()
         levels = ", ".join(name for name, on in about.get("victoria_levels", {}).items() if on)
@@ -241,8 +245,9 @@ class Talk:
                 if isinstance(heard.body, Ended):
                     await self._tell(heard.body)
         except VictoriaError as problem:
-            hint = f"{problem.hint} Run {turn.run_id} is kept: /session {self._wish.session} finds it again."
-            raise type(problem)(problem.code, problem.message, hint.strip()) from None
+            found = f"Run {turn.run_id} is kept: /session {self._wish.session} finds it again."
+            problem.hint = f"{problem.hint} {found}".strip()
+            raise
 
     async def _tell(self, ended: Ended) -> None:
         lines = [Styled(""), Styled(ended.output.rstrip("\n").expandtabs(4)), Styled("")] if ended.output else []
@@ -269,7 +274,9 @@ class Talk:
         if self._turn:
             left = 1 + len(self._waiting)
             await self._terminal.show(
-                Styled(f"{left} run{'' if left == 1 else 's'} under way; {again} finds {'it' if left == 1 else 'them'} again")
+                Styled(
+                    f"{left} run{'' if left == 1 else 's'} under way; {again} finds {'it' if left == 1 else 'them'} again"
+                )
             )
         elif self._known:
             await self._terminal.show(Styled(f"to go on: {again}", "dim"))
@@ -283,7 +290,11 @@ def _listed(names: dict[str, str], wanted: str) -> list[Styled]:
 def _one_of(what: str, given: str, names: dict[str, str]) -> str:
     if given and given not in names:
         near = get_close_matches(given, names, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"/{what[:-1] + 'ies' if what[-1] == 'y' else what + 's'} shows them."
+        hint = (
+            f"Did you mean {near[0]}?"
+            if near
+            else f"/{what[:-1] + 'ies' if what[-1] == 'y' else what + 's'} shows them."
+        )
         raise InvalidInput(f"{what}.unknown", f"No {what} is called {given[:80]!r}.", hint)
     return given
 

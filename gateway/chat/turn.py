@@ -69,6 +69,7 @@ class Turn:
     _steps: dict[str, Step] = field(default_factory=dict[str, Step])
     _parts: dict[str, _Part] = field(default_factory=dict[str, _Part])
     _effects: dict[str, str] = field(default_factory=dict[str, str])
+    _over: set[str] = field(default_factory=set[str])
 
     def see(self, heard: Heard) -> list[Styled]:
         """Take in what happened; what of it stays on the screen."""
@@ -151,6 +152,7 @@ class Turn:
 
     def _ended(self, event: RunProgressed, at: datetime) -> Styled:
         self._close_of(event.step_id)
+        self._over.add(event.step_id)
         self._awaited = "putting the answer together"
         planned = self._steps.get(event.step_id)
         title = planned.title if planned else ""
@@ -162,12 +164,12 @@ class Turn:
         return Styled(f"{mark} {self._named(event.step_id, part)}{took}{more}", style)
 
     def _said(self, piece: AnswerProgressed, at: datetime) -> None:
+        if piece.step in self._over:
+            return
         self._close_of(piece.step)
         part = self._parts.get(piece.step)
         if part is None:
             planned = self._steps.get(piece.step)
-            if piece.step and planned is None:
-                return  # of a step that is over
             part = self._parts[piece.step] = _Part(planned.title if planned else "", at)
         if piece.offset == 0 or self._effects.get(piece.step) != piece.effect:
             part.words = ""  # it begins anew

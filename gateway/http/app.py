@@ -8,6 +8,7 @@ from gateway.http.door import Door
 from gateway.http.failure import handlers
 from gateway.http.foreign import NoForeigners
 from gateway.http.pages import Page, routed
+from gateway.http.people import People
 from gateway.http.runs import Runs
 
 
@@ -16,6 +17,7 @@ def pages(door: Door) -> list[Page]:
     about = About(door)
     found = [
         *Runs(door).pages,
+        *People(door.victoria).pages,
         *about.pages,
     ]
     about.describe(found)

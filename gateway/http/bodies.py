@@ -39,7 +39,7 @@ class Message(msgspec.Struct, frozen=True):
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /run`. `chat_history` has pairs of question and answer, or messages, the oldest first.
 
-    `max_tokens` is what models may use for it, `deadline_seconds` the time in which it must end; 0 is no limit.
+    `strategy` and `expert` are wanted ones. `max_tokens` is what models may use for it, `deadline_seconds` the time in which it must end; 0 is no limit.
     """
 
     goal: str
@@ -47,6 +47,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     session_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     chat_history: tuple[tuple[str, str] | Message, ...] | None = None
     strategy: Annotated[str, msgspec.Meta(pattern="^[a-z_]{0,40}$")] | None = None
+    expert: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,39}$|^$")] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] | None = None
     deadline_seconds: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
     async_mode: bool | Literal[0, 1] | None = None
