@@ -36,7 +36,7 @@ class OnStreams:
     @property
     def leads_to(self) -> str:
         """The server's address."""
-        return masked(self._victoria.url)
+        return masked(self._victoria.settings.redis_url) or "its embedded server"
 
     async def submit(self, goal: str, wish: Wish) -> str:
         """As Line says."""

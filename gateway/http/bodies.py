@@ -39,7 +39,8 @@ class Message(msgspec.Struct, frozen=True):
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /run`. `chat_history` has pairs of question and answer, or messages, the oldest first.
 
-    `strategy` and `expert` are wanted ones. `max_tokens` is what models may use for it, `deadline_seconds` the time in which it must end; 0 is no limit.
+    `strategy` and `expert` are the ones that are wanted. `max_tokens` is what models may use for it, `deadline_seconds`
+    the time in which it must end; 0 is no limit.
     """
 
     goal: str
