@@ -3,24 +3,29 @@
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from gateway.http.about import About
+from gateway.http.docs import Docs
 from gateway.http.door import Door
 from gateway.http.failure import handlers
 from gateway.http.foreign import NoForeigners
+from gateway.http.health import Health
+from gateway.http.metrics import Measured
 from gateway.http.pages import Page, routed
 from gateway.http.people import People
+from gateway.http.questions import Questions
 from gateway.http.runs import Runs
 
 
 def pages(door: Door) -> list[Page]:
     """Every page behind a door: routes and the OpenAPI document are made of these."""
-    about = About(door)
+    docs = Docs(door)
     found = [
         *Runs(door).pages,
         *People(door.victoria).pages,
-        *about.pages,
+        *Questions(door).pages,
+        *Health(door).pages,
+        *docs.pages,
     ]
-    about.describe(found)
+    docs.describe(found)
     return found
 
 
@@ -28,6 +33,9 @@ def app(door: Door) -> Starlette:
     """The application behind a door."""
     return Starlette(
         routes=routed(pages(door)),
-        middleware=[Middleware(NoForeigners, host=door.victoria.settings.http_host)],
+        middleware=[
+            Middleware(Measured, metrics=door.metrics),
+            Middleware(NoForeigners, host=door.victoria.settings.http_host),
+        ],
         exception_handlers=handlers(door.victoria.url),
     )

@@ -24,6 +24,7 @@ STATUS = {
     "http.too_large": 413,
     "http.slow": 408,
     "http.foreign": 403,
+    "http.no_page": 404,
     "http.media": 415,
     "question.unknown": 404,
     "question.closed": 409,

@@ -19,21 +19,22 @@ REFUSALS = {
     408: "The body did not arrive in time.",
     409: "It can't be done as things stand.",
     413: "More than is taken.",
-    415: "The body is of a type that is not taken.",
+    415: "The body is called something that is not taken.",
     429: "Too many requests; `Retry-After` says when to come back.",
     500: "A mistake of Victoria's.",
     503: "Too much waits already, or something that is needed is away; `Retry-After` says when to try again.",
 }
 ANY, WITH_BODY, WITH_ID = (401, 403, 429, 500, 503), (400, 408, 413, 415), (404,)
 WAITS = {"Retry-After": "Seconds to wait."}
-ABOUT = """Victoria turns a goal in plain words into finished work: `POST /run` takes it, `GET /run/status/{task_id}`
-says where it stands. Every error has the same shape: a stable `code`, a `message`, and a `hint` that says what to do."""
+ABOUT = """Victoria turns a goal in plain words into finished work: `POST /run` takes it, and
+`GET /run/status/{task_id}` says where it stands. Every error has the same shape: a stable `code`, a `message`, and a
+`hint` that says what to do."""
 
 
 def document(pages: Iterable[Page], names: Mapping[str, Mapping[str, list[str]]] | None = None) -> dict[str, Any]:
     """The document. `names` are values that are known at start only, by schema and field: `{"RunRequest": {"strategy":
     ["simple"]}}`."""
-    pages = list(pages)
+    pages = [page for page in pages if page.listed]
     shapes: list[Any] = [Problem]
     for page in pages:
         shapes += [page.body] if page.body else []

@@ -51,6 +51,8 @@ class Page:
     parameters: tuple[Parameter, ...] = ()
     refusals: tuple[int, ...] = ()
     tag: str = "Victoria"
+    listed: bool = True
+    """Whether the document has it."""
 
     @property
     def name(self) -> str:

@@ -78,7 +78,7 @@ class Runs:
             Page(
                 method="GET",
                 path="/run/status/{task_id}",
-                serve=self.status,
+                serve=self.run_status,
                 summary="Where a run stands, and its answer once there is one",
                 replies={200: Reply("How it is.", TaskView)},
                 tag="Runs",
@@ -86,7 +86,7 @@ class Runs:
             Page(
                 method="POST",
                 path="/run/{task_id}/cancel",
-                serve=self.cancel,
+                serve=self.run_cancel,
                 summary="End a run",
                 replies={
                     200: Reply("It has ended, this way or another.", TaskView),
@@ -100,30 +100,31 @@ class Runs:
 
     async def run(self, request: Request) -> Response:
         """`POST /run`: 202 at once, or with async_mode=0 the answer when there is one."""
-        return await self._submit(request, await read(request, RunRequest))
+        return await self._submit(request)
 
     async def orchestrate(self, request: Request) -> Response:
         """`POST /orchestrate`: the same, through departments of experts unless another strategy is wanted."""
-        body = await read(request, RunRequest)
-        return await self._submit(request, msgspec.structs.replace(body, strategy=body.strategy or ORCHESTRATED))
+        return await self._submit(request, ORCHESTRATED)
 
-    async def _submit(self, request: Request, body: RunRequest) -> Response:
-        asynchronous = _asynchronous(request, body)
-        goal, key = self._goal(request, body), _header(request, KEY, KEYS)
+    async def _submit(self, request: Request, strategy: str = "") -> Response:
         with self._door.at_work():
-            limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
-            task_id = await self._publish(goal, key, limits)
+            with self._door.metrics.taking():
+                body = await read(request, RunRequest)
+                asynchronous = _asynchronous(request, body)
+                goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
+                limits = self._victoria.limits(_whole(body.max_tokens), seconds=body.deadline_seconds)
+                task_id = await self._publish(goal, key, limits)
             if asynchronous:
                 url = f"/run/status/{task_id}"
                 return Json(Taken(task_id, url), 202, {"Location": url})
             end = await unless_gone(request, self._door.live.of(task_id))
         return Json(Answered.of(task_id, end, self._door.agent)) if end else Response(status_code=400)
 
-    async def status(self, request: Request) -> Response:
+    async def run_status(self, request: Request) -> Response:
         """`GET /run/status/{task_id}`: where the run stands."""
         return await self._report(request.path_params["task_id"])
 
-    async def cancel(self, request: Request) -> Response:
+    async def run_cancel(self, request: Request) -> Response:
         """`POST /run/{task_id}/cancel`: end it. Where it stands then; 202 if nobody has ended it yet."""
         task_id, body = request.path_params["task_id"], await read(request, CancelRequest)
         ended = (await self._victoria.view(task_id)).finished
@@ -136,8 +137,9 @@ class Runs:
     async def _report(self, task_id: str, status: int = 200) -> Response:
         return Json(TaskView.of(await standing(self._victoria, task_id), self._door.agent), status)
 
-    def _goal(self, request: Request, body: RunRequest) -> GoalSubmitted:
-        """The checked goal; an unknown project is replaced by the main one."""
+    def _goal(self, request: Request, body: RunRequest, strategy: str) -> GoalSubmitted:
+        """The checked goal, by this strategy unless another is wanted; an unknown project is replaced by the main
+        one."""
         goal = goal_submitted(
             body.goal,
             self._victoria.projects.resolve(body.project_context or ""),
@@ -147,14 +149,16 @@ class Runs:
         if body.strategy or body.expert:
             require(self._victoria.settings, body.strategy or "", body.expert or "")
         by = _header(request, DELEGATED_BY, AGENTS)
-        wanted = {"strategy": body.strategy or "", "expert": body.expert or ""}
+        wanted = {"strategy": body.strategy or strategy, "expert": body.expert or ""}
         return msgspec.structs.replace(goal, **wanted, delegated_by=by)
 
     async def _publish(self, goal: GoalSubmitted, key: str, limits: Limits) -> str:
         """The id of the goal's run: with a key always the same one, published once. Raises InvalidInput
         `run.other_goal`."""
         run_id = derived_id(KEY, key) if key else new_run_id()
-        if await self._victoria.submit([(run_id, goal)], limits) == ["known"]:
+        if await self._victoria.submit([(run_id, goal)], limits) != ["known"]:
+            self._door.metrics.submitted.inc()
+        else:
             before = await self._victoria.goal_of(run_id)
             if _asked(before) != _asked(goal):
                 raise InvalidInput(
@@ -176,6 +180,10 @@ def _asynchronous(request: Request, body: RunRequest) -> bool:
         return True if asked is None else msgspec.convert(asked, bool, strict=False)
     except msgspec.ValidationError:
         raise InvalidInput("http.invalid", f"async_mode is {str(asked)[:80]!r}.", "Write 1 or 0.") from None
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _header(request: Request, name: str, pattern: str) -> str:
