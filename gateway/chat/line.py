@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from consumers.sessions import SessionView
 from gateway.http.bodies import Knowledge, TaskView
+from gateway.http.health import Status
 from schemas.errors import ErrorInfo
 from schemas.events import AnswerProgressed, RunFinished, RunProgressed
 from schemas.plan import RunStatus
@@ -72,7 +73,7 @@ class Line(Protocol):
         """Where a run stands, and what it waits for. Raises `run.unknown`."""
         ...
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """What `GET /status` says."""
         ...
 

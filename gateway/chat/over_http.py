@@ -15,6 +15,7 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError, aconnect_sse
 from consumers.sessions import SessionView
 from gateway.chat.line import Ended, Heard, Wish
 from gateway.http.bodies import Taken, TaskView
+from gateway.http.health import Status
 from gateway.http.people import Cleared, ExpertView, StrategyView
 from schemas.errors import ErrorInfo, InvalidInput, NotReachable, Overloaded, VictoriaError
 from schemas.events import AnswerProgressed, RunProgressed
@@ -133,9 +134,9 @@ class OverHttp:
         """As Line says."""
         return await self._ask(TaskView, "GET", f"/run/status/{quote(run_id, safe='')}", patience=0)
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """As Line says."""
-        return await self._ask(dict[str, Any], "GET", "/status", patience=0)
+        return await self._ask(Status, "GET", "/status", patience=0)
 
     async def experts(self) -> dict[str, str]:
         """As Line says."""

@@ -1,8 +1,6 @@
 """A chat straight on the streams, beside the workers."""
 
 from collections.abc import AsyncIterator
-from importlib.metadata import version
-from typing import Any
 
 import anyio
 
@@ -11,6 +9,7 @@ from consumers.sessions import SessionView
 from deploy.wiring import Victoria
 from gateway.chat.line import Ended, Heard, Wish
 from gateway.http.bodies import TaskView
+from gateway.http.health import Status, look, status_of
 from gateway.http.people import experts_of, strategies_of
 from gateway.standing import standing
 from gateway.submit import Results, accepted
@@ -95,15 +94,10 @@ class OnStreams:
         with reachable(self._victoria.url):
             return TaskView.of(await standing(self._victoria, run_id), self._victoria.settings.agent)
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """As Line says."""
-        settings = self._victoria.settings
-        levels = {
-            "agent": True,
-            "enhanced": settings.use_victoria_enhanced,
-            "initiative": settings.enable_event_monitoring,
-        }
-        return {"agent": settings.agent, "version": version("victoria-streams"), "victoria_levels": levels}
+        with reachable(self._victoria.url):
+            return status_of(self._victoria, await look(self._victoria), self._victoria.settings.agent, 0)
 
     async def experts(self) -> dict[str, str]:
         """As Line says."""

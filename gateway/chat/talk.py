@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import anyio
@@ -16,9 +17,10 @@ from consumers.sessions import SessionView
 from gateway.chat.line import Ended, Line, Wish
 from gateway.chat.terminal import Terminal
 from gateway.chat.turn import Styled, Turn, facts
+from gateway.http.health import Status
 from gateway.progress import MARKS
 from gateway.screen import fit, line
-from schemas.errors import InvalidInput, VictoriaError
+from schemas.errors import InvalidInput, NotReachable, VictoriaError
 
 COMMANDS = {
     "/help": "what can be typed",
@@ -76,7 +78,7 @@ class Talk:
             return []
         lines = self._turn.region(width, height, datetime.now(UTC))
         if self._waiting:
-            lines.append(Styled(fit(f"  {len(self._waiting)} more goals wait for their turn", width), "dim"))
+            lines.append(Styled(fit(f"  goals that wait for their turn: {len(self._waiting)}", width), "dim"))
         return lines
 
     def _label(self) -> str:
@@ -198,9 +200,7 @@ class Talk:
                 Styled(f"{MARKS.get(each.status, '·')} {each.id}  {each.title} · {each.status}") for each in task.steps
             ]
             lines += [Styled(f"waits for {task.waits_for}", "warn")] if task.waits_for else []
-        about = await self._line.status()
-        levels = ", ".join(name for name, on in about.get("victoria_levels", {}).items() if on)
-        lines.append(Styled(f"victoria {about.get('version', '?')} at {self._line.leads_to} · levels {levels}"))
+        lines += _told(await self._line.status(), self._line.leads_to)
         wishes = [f"session {self._wish.session}", self._wish.expert, self._wish.strategy, self._wish.project]
         await self._terminal.show(*lines, Styled(" · ".join(filter(None, wishes)), "dim"))
 
@@ -257,29 +257,40 @@ class Talk:
         await self._terminal.show(*lines, facts(ended), Styled(""))
 
     async def _look(self) -> None:
-        """Where a run says nothing for a while, say why."""
+        """Where a run says nothing for a while, see why: somebody else may have answered its question."""
         while True:
             await anyio.sleep(SILENCE)
             turn = self._turn
-            if turn and not turn.questions and anyio.current_time() - self._heard_at > SILENCE:
-                with suppress(VictoriaError):  # who follows hears of it
-                    turn.trouble = (await self._line.task(turn.run_id)).waits_for
+            if turn is None or anyio.current_time() - self._heard_at < SILENCE:
+                continue
+            asked, since = [*turn.questions], self._heard_at
+            try:
+                task = await self._line.task(turn.run_id)
+            except NotReachable as problem:
+                turn.trouble = f"{problem.message} It is tried again."
+                continue
+            except VictoriaError:  # who follows hears of it
+                continue
+            if asked and not (task.waiting and task.waiting.question):
+                for question in asked:
+                    turn.close(question)
+                self._terminal.remember(answers=self._question() is not None)
+            if since == self._heard_at:
+                turn.trouble = "" if asked else task.waits_for
 
     async def _complain(self, problem: VictoriaError) -> None:
         lines = [Styled(f"{problem.message} [{problem.code}]", "bad")]
         await self._terminal.show(*lines, *([Styled(f"  {problem.hint}", "dim")] if problem.hint else []))
 
     async def _part(self) -> None:
-        again = f"victoria chat --session {self._wish.session}"
-        if self._turn:
-            left = 1 + len(self._waiting)
-            await self._terminal.show(
-                Styled(
-                    f"{left} run{'' if left == 1 else 's'} under way; {again} finds {'it' if left == 1 else 'them'} again"
-                )
-            )
-        elif self._known:
-            await self._terminal.show(Styled(f"to go on: {again}", "dim"))
+        """Say how to come back, where there is anything to come back to."""
+        if not self._known:
+            return
+        again = f"victoria chat --session {quote(self._wish.session)}"
+        again += f" --url {self._line.leads_to}" if self._line.leads_to.startswith("http") else ""
+        left = 1 + len(self._waiting) if self._turn else 0
+        head = f"{left} run{'' if left == 1 else 's'} under way, to be found again by: " if left else "to go on: "
+        await self._terminal.show(Styled(head + again, "" if left else "dim"))
 
 
 def _listed(names: dict[str, str], wanted: str) -> list[Styled]:
@@ -297,6 +308,19 @@ def _one_of(what: str, given: str, names: dict[str, str]) -> str:
         )
         raise InvalidInput(f"{what}.unknown", f"No {what} is called {given[:80]!r}.", hint)
     return given
+
+
+def _told(about: Status, at: str) -> list[Styled]:
+    """How Victoria is: what there is, and what is missing or has much to do."""
+    levels = ", ".join(name for name in ("agent", "enhanced", "initiative") if getattr(about.victoria_levels, name))
+    models = ", ".join(dict.fromkeys(model.name for model in about.models if model.breaker != "open"))
+    lines = [Styled(f"Victoria {about.version} at {at} · {about.server} · levels {levels}")]
+    lines.append(Styled(f"models {models}" if models else "no model is offered: rules alone answer"))
+    # Of the inference consumers one is enough.
+    idle = [stage.name for stage in about.stages if not stage.workers and not stage.name.startswith("infer.")]
+    lines += [Styled(f"no worker for {', '.join(idle)}", "warn")] if idle else []
+    busy = [f"{stage.name} {stage.lag}" for stage in about.stages if stage.lag]
+    return [*lines, Styled(f"waiting at {', '.join(busy)}", "dim")] if busy else lines
 
 
 def _said(found: SessionView) -> list[Styled]:

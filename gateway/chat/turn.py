@@ -88,6 +88,7 @@ class Turn:
         """A question needs no answer any more."""
         if question in self.questions:
             self.questions.remove(question)
+            self._awaited = f"step {question.step} goes on"
 
     def region(self, width: int, height: int, now: datetime) -> list[Styled]:
         """What is shown of it now, on at most half the height, no line wider than the width."""
@@ -117,7 +118,7 @@ class Turn:
 
     def _named(self, step: str, part: _Part) -> str:
         by = f" · {part.expert}" if part.expert else ""
-        return f"{step}  {part.title}{by}" if len(self._steps) != 1 else f"{part.title}{by}"
+        return f"{step} {part.title}{by}" if len(self._steps) != 1 else f"{part.title}{by}"
 
     def _progressed(self, event: RunProgressed, at: datetime) -> Iterator[Styled]:
         match event.kind:
@@ -146,9 +147,9 @@ class Turn:
             case "handoff":
                 if part := self._parts.get(event.step_id):
                     part.words, part.expert = "", event.text.partition("→ ")[2].partition(":")[0]
-                yield Styled(f"→ {event.step_id}  {event.text}", "dim")
+                yield Styled(f"→ {event.step_id} {event.text}", "dim")
             case "delegated":
-                yield Styled(f"→ {event.step_id}  {event.text}", "dim")
+                yield Styled(f"→ {event.step_id} {event.text}", "dim")
 
     def _ended(self, event: RunProgressed, at: datetime) -> Styled:
         self._close_of(event.step_id)

@@ -20,7 +20,7 @@ from tests.llm.fake_ollama import Body, Reply, fake_ollama
 pytestmark = needs_tmux
 
 RUSSIAN = "Поток Redis хранит события по порядку, и каждая группа читает его сама, пока не подтвердит всё прочитанное."
-CHINESE = "流是按顺序保存事件的日志，每个消费者组独立读取，直到确认所有已读的条目为止，因此任何进程都可以随时停止而不丢失任何东西。"
+CHINESE = "流是按顺序保存事件的日志，每个消费者组独立读取，直到确认所有已读的条目为止，任何进程都可以随时停止。"
 
 
 class Model:
@@ -30,11 +30,12 @@ class Model:
         self.go = False
 
     async def __call__(self, reply: Reply, body: Body) -> None:
-        said, wanted = body["messages"][-1]["content"], body.get("format") or {}
+        said: str = body["messages"][-1]["content"]
+        wanted: str = json.dumps(body.get("format"))
         await reply.begin()
-        if "restated" in json.dumps(wanted):
+        if "restated" in wanted:
             await reply.say(json.dumps({"restated": "?", "category": "simple", "first_step": ""}))
-        elif wanted:
+        elif "tool" in wanted:
             action = {"tool": "ask_user", "thought": "", "question": "Which page?", "choices": ["X", "Y"]}
             if "answer: Y" in said:
                 action = {"tool": "finish", "thought": "", "answer": "Page Y is fine."}
@@ -81,10 +82,10 @@ def chat(office: Cli, tmp_path: Path) -> Iterator[Callable[..., Tmux]]:
     """Begins chats in terminals."""
     opened: list[Tmux] = []
 
-    def begin(*arguments: str, columns: int = 80, **environ: str) -> Tmux:
+    def begin(*arguments: str, columns: int = 80) -> Tmux:
         folder = tmp_path / str(len(opened))
         folder.mkdir()
-        opened.append(Tmux(folder, office, "chat", *arguments, columns=columns, **environ))
+        opened.append(Tmux(folder, office, "chat", *arguments, columns=columns))
         opened[-1].until("/help\n", "›")
         return opened[-1]
 

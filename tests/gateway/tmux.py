@@ -23,7 +23,7 @@ class Tmux:
         self, folder: Path, cli: Cli, *arguments: str, columns: int = 80, rows: int = 24, **environ: str
     ) -> None:
         self._socket = str(folder / "tmux")
-        shown = {**cli.environ, "LANG": "C.UTF-8", **environ}
+        shown = {**cli.environ, "LANG": "C.UTF-8"}
         shown.pop("COLUMNS", None)  # the pane has its own
         command = ["env", "-i", *(f"{name}={value}" for name, value in shown.items() if name != "TERM")]
         command += ["TERM=screen-256color", sys.executable, "-m", "gateway.cli", *arguments]
