@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import anyio
 import anyio.to_thread
 
+from consumers.intake import goal_submitted
 from gateway.chat.line import Ended, Line, Wish
 from gateway.chat.turn import Turn, facts
 from gateway.complain import complain
@@ -42,6 +43,7 @@ async def talk(to: Line, wish: Wish, *, as_json: bool) -> bool:
 
 
 async def _answered(to: Line, wish: Wish, goal: str) -> Ended:
+    goal_submitted(goal)  # what can't be one is not sent
     run_id = await to.submit(goal, wish)
     turn = Turn(run_id, datetime.now(UTC))
     async for heard in to.events(run_id):
