@@ -38,11 +38,17 @@ class Ended(msgspec.Struct, frozen=True):
         return cls(run_id, end.status, end.output, Knowledge.of(run_id, end, agent), end.error)
 
 
+class Away(msgspec.Struct, frozen=True):
+    """Nothing can be heard of a run for now. It is tried again."""
+
+    why: str
+
+
 class Heard(NamedTuple):
     """Something that happened in a run, and when."""
 
     at: datetime
-    body: RunProgressed | AnswerProgressed | Ended
+    body: RunProgressed | AnswerProgressed | Ended | Away
 
 
 class Line(Protocol):

@@ -13,7 +13,7 @@ import msgspec
 from httpx_sse import EventSource, ServerSentEvent, SSEError, aconnect_sse
 
 from consumers.sessions import SessionView
-from gateway.chat.line import Ended, Heard, Wish
+from gateway.chat.line import Away, Ended, Heard, Wish
 from gateway.http.bodies import Taken, TaskView
 from gateway.http.health import Status
 from gateway.http.people import Cleared, ExpertView, StrategyView
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds for which a door may be away: as long as its restart takes, and then some."""
-AT_FIRST, AT_MOST = 0.2, 3.0
+AT_FIRST, AT_MOST = 0.1, 1.0
 """Seconds between tries."""
 PLAIN = httpx.Timeout(10.0, read=30.0)
 LIVE = httpx.Timeout(10.0, read=45.0)
@@ -119,6 +119,7 @@ class OverHttp:
                 trouble = problem
             else:
                 trouble = NotReachable("door.cut", f"{self._url} ended the events of a run that goes on.")
+            yield Heard(datetime.now(UTC), Away(trouble.message))
             await tries.wait(trouble)
 
     async def cancel(self, run_id: str) -> None:

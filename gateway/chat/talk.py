@@ -20,7 +20,7 @@ from gateway.chat.turn import Styled, Turn, facts
 from gateway.http.health import Status
 from gateway.progress import MARKS
 from gateway.screen import fit, line
-from schemas.errors import InvalidInput, NotReachable, VictoriaError
+from schemas.errors import InvalidInput, VictoriaError
 
 COMMANDS = {
     "/help": "what can be typed",
@@ -266,9 +266,6 @@ class Talk:
             asked, since = [*turn.questions], self._heard_at
             try:
                 task = await self._line.task(turn.run_id)
-            except NotReachable as problem:
-                turn.trouble = f"{problem.message} It is tried again."
-                continue
             except VictoriaError:  # who follows hears of it
                 continue
             if asked and not (task.waiting and task.waiting.question):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from gateway.chat.line import Ended, Heard
+from gateway.chat.line import Away, Ended, Heard
 from gateway.progress import MARKS
 from gateway.screen import fit, fit_end, harmless
 from schemas.events import AnswerProgressed, RunProgressed
@@ -79,6 +79,8 @@ class Turn:
                 return list(self._progressed(event, heard.at))
             case AnswerProgressed() as piece:
                 self._said(piece, heard.at)
+            case Away(why):
+                self.trouble = f"{why} It is tried again."
             case Ended():
                 self.questions.clear()
                 self._parts.clear()

@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -14,6 +15,7 @@ from rich.cells import cell_len
 
 from deploy.embedded import embedded
 from tests.gateway.conftest import Cli
+from tests.gateway.door import start
 from tests.gateway.tmux import Tmux, needs_tmux
 from tests.llm.fake_ollama import Body, Reply, fake_ollama
 
@@ -73,8 +75,11 @@ def office(tmp_path_factory: pytest.TempPathFactory, model: Model) -> Iterator[C
         worker.until("ready: ")
         yield cli
         assert worker.end(signal.SIGTERM)[0] == 0
-        assert worker.process.stdout
-        worker.process.stdout.close()
+        for running in cli.running:
+            running.process.kill()
+            running.process.wait()
+            assert running.process.stdout
+            running.process.stdout.close()
 
 
 @pytest.fixture
@@ -152,3 +157,21 @@ def test_a_chat_that_was_killed_is_taken_up_again_with_what_it_had_under_way(
     again.until("› Read docs/alpha.txt", "This is alpha.txt.", RUSSIAN[:20])
     model.go = True
     again.until(RUSSIAN[-12:], "completed")
+
+
+def test_a_door_that_is_killed_and_started_again_is_not_noticed(
+    office: Cli, chat: Callable[..., Tmux], model: Model
+) -> None:
+    model.go = False
+    door = start(office, "--alone")
+    pane = chat("--url", door.url)
+    pane.type("Что такое поток?")
+    pane.until(RUSSIAN[:20])
+    door.kill()
+    pane.until("does not answer", "It is tried again.")
+    start(office, "--alone", port=urlsplit(door.url).port or 0)
+    model.go = True
+    shown = pane.until(RUSSIAN[-12:], "completed")
+    assert shown.count(RUSSIAN[:20]) == 1
+    pane.type("/status")
+    pane.until("models m:latest", door.url)

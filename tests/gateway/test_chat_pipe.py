@@ -19,15 +19,15 @@ def door(shared: Cli) -> Iterator[DoorProcess]:
 def test_each_line_is_a_turn_of_one_session_and_has_one_answer(cli: Cli, door: DoorProcess, over_http: bool) -> None:
     to = ["--url", door.url] if over_http else []
     session = f"pipe-{over_http}"
-    lines = "Прочитай docs/alpha.txt\n\nRead \\\ndocs/beta.txt\nRead docs/none.txt"
+    lines = "Прочитай docs/alpha.txt\n\nRead docs/beta.txt\nRead what is \\\nthere"
     done = cli("chat", "--session", session, *to, stdin=lines)
     one, two, three = done.out.splitlines()
     assert (one, two) == ("This is alpha.txt.", "This is beta.txt.")
-    assert "none.txt" in three
+    assert three.startswith("No model answered")
     assert done.err.count("· rules · by victoria ·") == 3
     assert "\x1b" not in done.out + done.err
     said = cli("sessions", "show", session, "--json").json()["said"]
-    assert [each["user"] for each in said][:2] == ["Прочитай docs/alpha.txt", "Read \ndocs/beta.txt"]
+    assert [each["user"] for each in said][::2] == ["Прочитай docs/alpha.txt", "Read what is \nthere"]
 
 
 def test_json_is_an_object_for_each_answer_and_a_bad_line_stops_nothing(cli: Cli, door: DoorProcess) -> None:
