@@ -1,5 +1,6 @@
 """`victoria chat`: talk with Victoria in a terminal, or in a pipe."""
 
+import os
 import secrets
 import signal
 import sys
@@ -55,7 +56,8 @@ def chat(
     known = bool(session)
     wish = Wish(session_named(session) or f"chat-{secrets.token_hex(4)}", strategy, expert, project)
     history = loaded.settings.state_dir / "chat-history"
-    on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    fit = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    on_terminal = fit and not as_json
     if url:
         if not is_http_url(url):
             raise InvalidInput("chat.url", f"{url[:200]!r} is no URL of a door.", "Write --url http://127.0.0.1:8010.")

@@ -106,7 +106,8 @@ class Talk:
         if self._turn.cancelled:
             self._terminal.leave()
         else:
-            self._tasks.start_soon(self._safely, self._cancel)
+            self._turn.cancelled = True
+            self._tasks.start_soon(self._safely, self._cancel, self._turn)
         return True
 
     async def _obey(self) -> None:
@@ -153,8 +154,10 @@ class Talk:
                 await self._terminal.show(*rows, Styled(KEYS, "dim"))
             case "/quit" | "/exit":
                 self._terminal.leave()
+            case "/cancel" if self._turn:
+                await self._cancel(self._turn)
             case "/cancel":
-                await self._cancel()
+                await self._terminal.show(Styled("Nothing is under way.", "dim"))
             case "/status":
                 await self._status()
             case "/experts":
@@ -179,16 +182,13 @@ class Talk:
                 hint = f"Did you mean {near[0]}?" if near else "/help shows them."
                 raise InvalidInput("chat.command", f"There is no command {name[:40]}.", hint)
 
-    async def _cancel(self) -> None:
-        if self._turn is None:
-            await self._terminal.show(Styled("Nothing is under way.", "dim"))
-            return
-        self._turn.cancelled = True
+    async def _cancel(self, turn: Turn) -> None:
+        turn.cancelled = True
         self._terminal.remember(answers=False)
         try:
-            await self._line.cancel(self._turn.run_id)
+            await self._line.cancel(turn.run_id)
         except VictoriaError:
-            self._turn.cancelled = False
+            turn.cancelled = False
             raise
 
     async def _status(self) -> None:
@@ -243,6 +243,7 @@ class Talk:
                 await self._terminal.show(*turn.see(heard))
                 self._terminal.remember(answers=self._question() is not None)
                 if isinstance(heard.body, Ended):
+                    self._turn = None  # from here on Ctrl-C leaves
                     await self._tell(heard.body)
         except VictoriaError as problem:
             found = f"Run {turn.run_id} is kept: /session {self._wish.session} finds it again."

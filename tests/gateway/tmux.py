@@ -26,12 +26,10 @@ class Tmux:
         shown = {**cli.environ, "LANG": "C.UTF-8"}
         shown.pop("COLUMNS", None)  # the pane has its own
         command = ["env", "-i", *(f"{name}={value}" for name, value in shown.items() if name != "TERM")]
-        command += ["TERM=screen-256color", sys.executable, "-m", "gateway.cli", *arguments]
-        self._do(
-            "-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), "-c", str(cli.project), "cat"
-        )
-        self._do("set-option", "-g", "remain-on-exit", "on")
-        self._do("respawn-pane", "-k", "-c", str(cli.project), *command)
+        command += ["TERM=screen-256color", "sh", "-c", 'trap : INT; "$@"; echo "exit code $?"; exec sleep 600', "sh"]
+        command += [sys.executable, "-m", "gateway.cli", *arguments]
+        size = ["-x", str(columns), "-y", str(rows)]
+        self._do("-f", "/dev/null", "new-session", "-d", *size, "-c", str(cli.project), *command)
 
     def _do(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -56,7 +54,8 @@ class Tmux:
     @property
     def pid(self) -> int:
         """The program's process."""
-        return int(self._do("display-message", "-p", "#{pane_pid}"))
+        shell = self._do("display-message", "-p", "#{pane_pid}").strip()
+        return int(subprocess.run(["ps", "-o", "pid=", "--ppid", shell], capture_output=True, check=True).stdout)
 
     @property
     def screen(self) -> str:
@@ -71,9 +70,9 @@ class Tmux:
             time.sleep(0.03)
         return screen
 
-    def ended(self) -> str:
-        """Wait for the program's end; what it leaves, with `status N` of its exit code."""
-        return self.until("Pane is dead (status ")
+    def ended(self) -> int:
+        """Wait for the program's end; its exit code."""
+        return int(self.until("exit code ").rpartition("exit code ")[2])
 
     def close(self) -> None:
         """Kill what is left."""
