@@ -10,6 +10,7 @@ from gateway.http.guards import guards
 from gateway.http.health import Health
 from gateway.http.metrics import Measured
 from gateway.http.pages import Page, routed
+from gateway.http.people import People
 from gateway.http.questions import Questions
 from gateway.http.runs import Runs
 
@@ -19,6 +20,7 @@ def pages(door: Door) -> list[Page]:
     docs = Docs(door)
     found = [
         *Runs(door).pages,
+        *People(door.victoria).pages,
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,
