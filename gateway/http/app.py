@@ -6,10 +6,11 @@ from starlette.middleware import Middleware
 from gateway.http.docs import Docs
 from gateway.http.door import Door
 from gateway.http.failure import handlers
-from gateway.http.foreign import NoForeigners
+from gateway.http.guards import guards
 from gateway.http.health import Health
 from gateway.http.metrics import Measured
 from gateway.http.pages import Page, routed
+from gateway.http.people import People
 from gateway.http.questions import Questions
 from gateway.http.runs import Runs
 
@@ -19,6 +20,7 @@ def pages(door: Door) -> list[Page]:
     docs = Docs(door)
     found = [
         *Runs(door).pages,
+        *People(door.victoria).pages,
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,
@@ -29,11 +31,9 @@ def pages(door: Door) -> list[Page]:
 
 def app(door: Door) -> Starlette:
     """The application behind a door."""
+    found = pages(door)
     return Starlette(
-        routes=routed(pages(door)),
-        middleware=[
-            Middleware(Measured, metrics=door.metrics),
-            Middleware(NoForeigners, host=door.victoria.settings.http_host),
-        ],
+        routes=routed(found),
+        middleware=[Middleware(Measured, metrics=door.metrics), *guards(door, found)],
         exception_handlers=handlers(door.victoria.url),
     )
