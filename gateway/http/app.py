@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.http.bodies import Json
 from gateway.http.door import Door
+from gateway.http.events import Events
 from gateway.http.failure import handlers
 from gateway.http.foreign import NoForeigners
 from gateway.http.runs import Runs
@@ -36,6 +37,7 @@ def app(door: Door) -> Starlette:
         routes=[
             Route("/run", runs.submit, methods=["POST"]),
             Route("/run/status/{task_id}", runs.status),
+            Route("/run/{task_id}/events", Events(door).stream),
             Route("/run/{task_id}/cancel", runs.cancel, methods=["POST"]),
             Route("/status", status),
             Route("/livez", livez),

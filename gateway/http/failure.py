@@ -24,7 +24,10 @@ STATUS = {
     "http.foreign": 403,
 }
 """Where the kind of an error does not say it."""
-PAGES = "There are POST /run, GET /run/status/{task_id}, POST /run/{task_id}/cancel, GET /status and GET /livez."
+PAGES = (
+    "There are POST /run, GET /run/status/{task_id}, GET /run/{task_id}/events, POST /run/{task_id}/cancel, "
+    "GET /status and GET /livez."
+)
 RETRY_AFTER = 1.0
 """Seconds after which a part that is away may be back."""
 
