@@ -5,6 +5,7 @@ from starlette.middleware import Middleware
 
 from gateway.http.docs import Docs
 from gateway.http.door import Door
+from gateway.http.events import Events
 from gateway.http.failure import handlers
 from gateway.http.guards import guards
 from gateway.http.health import Health
@@ -21,6 +22,7 @@ def pages(door: Door) -> list[Page]:
     found = [
         *Runs(door).pages,
         *People(door.victoria).pages,
+        *Events(door).pages,
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,

@@ -25,6 +25,12 @@ REFUSALS = {
     500: "A mistake of Victoria's.",
     503: "Too much waits already, or something that is needed is away; `Retry-After` says when to try again.",
 }
+EVENT = {
+    "type": "object",
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+}
+OTHERWISE = {"text/event-stream": EVENT}
+"""What an answer that is no JSON is made of, where that is not just text."""
 ANY, WITH_BODY, WITH_ID = (401, 403, 429, 500, 503), (400, 408, 413, 415), (404,)
 ALWAYS = {ID: "The id of this request in the log; yours, if you sent one."}
 WAITS = {"Retry-After": "Seconds to wait."}
@@ -116,5 +122,6 @@ def _reply(reply: Reply, schema: Any) -> dict[str, Any]:
             name: {"operationId": name, "parameters": {at.rpartition("/")[2]: f"$response.body#/{at}"}}
             for name, at in reply.links.items()
         }
-    made["content"] = {reply.media: {"schema": schema if schema is not None else {"type": "string"}}}
+    if reply.media:
+        made["content"] = {reply.media: {"schema": schema if schema is not None else OTHERWISE.get(reply.media, text)}}
     return made
