@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -10,16 +11,18 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from consumers.agents.waited import GRACE
 from consumers.intake import goal_submitted
 from deploy.people import require
 from gateway.http.bodies import Answered, CancelRequest, Json, RunRequest, Taken, TaskView, exchanges, read
 from gateway.http.door import Door
 from gateway.standing import standing
 from schemas.envelope import derived_id
-from schemas.errors import InvalidInput
-from schemas.events import GoalSubmitted
+from schemas.errors import InvalidInput, Overloaded
+from schemas.events import GoalSubmitted, RunFinished
 from schemas.plan import Limits
 from streams.append import new_run_id
+from streams.connection import TROUBLE, reachable
 
 R = TypeVar("R")
 
@@ -39,13 +42,14 @@ class Runs:
         body = await read(request, RunRequest)
         asynchronous = _asynchronous(request, body)
         goal, key = self._goal(request, body), _header(request, KEY, r"[\x20-\x7e]{1,255}")
+        task_id = derived_id(KEY, key) if key else new_run_id()
         with self._door.at_work():
             limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
-            task_id = await self._publish(goal, key, limits)
             if asynchronous:
+                await self._publish(goal, task_id, key, limits)
                 url = f"/run/status/{task_id}"
                 return Json(Taken(task_id, url), 202, {"Location": url})
-            end = await unless_gone(request, self._door.ends.of(task_id))
+            end = await (self._delegated if goal.delegated_by else self._awaited)(request, goal, task_id, key, limits)
         return Json(Answered.of(task_id, end, self._door.agent)) if end else Response(status_code=400)
 
     async def status(self, request: Request) -> Response:
@@ -78,10 +82,31 @@ class Runs:
         by = _header(request, DELEGATED_BY, r"[\w.-]{1,80}")
         return msgspec.structs.replace(goal, strategy=body.strategy or "", delegated_by=by)
 
-    async def _publish(self, goal: GoalSubmitted, key: str, limits: Limits) -> str:
-        """The id of the goal's run: with a key always the same one, published once. Raises InvalidInput
-        `run.other_goal`."""
-        run_id = derived_id(KEY, key) if key else new_run_id()
+    async def _awaited(
+        self, request: Request, goal: GoalSubmitted, run_id: str, key: str, limits: Limits
+    ) -> RunFinished | None:
+        """The run's end; None if the client goes away first."""
+        await self._publish(goal, run_id, key, limits)
+        return await unless_gone(request, self._door.ends.of(run_id))
+
+    async def _delegated(
+        self, request: Request, goal: GoalSubmitted, run_id: str, key: str, limits: Limits
+    ) -> RunFinished | None:
+        """The same of another agent's work, which goes on only while somebody waits for it."""
+        waited = self._victoria.waited
+        with reachable(self._victoria.url):
+            async with waited.waiting(run_id):
+                try:
+                    end = await self._awaited(request, goal, run_id, key, limits)
+                except (InvalidInput, Overloaded):  # it is not done for this request
+                    await waited.forget(run_id)
+                    raise
+            with suppress(*TROUBLE):
+                await (waited.forget(run_id) if end else waited.sign(run_id, GRACE))
+        return end
+
+    async def _publish(self, goal: GoalSubmitted, run_id: str, key: str, limits: Limits) -> None:
+        """Publish the goal, once for each key. Raises InvalidInput `run.other_goal`."""
         if await self._victoria.submit([(run_id, goal)], limits) == ["known"]:
             before = await self._victoria.goal_of(run_id)
             if _asked(before) != _asked(goal):
@@ -90,7 +115,6 @@ class Runs:
                     f"Another goal was sent with the {KEY} {key[:80]!r}.",
                     "Send the same request again, or take a new key.",
                 )
-        return run_id
 
 
 def _asked(goal: GoalSubmitted) -> tuple[Any, ...]:
