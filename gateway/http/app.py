@@ -12,6 +12,8 @@ from gateway.http.bodies import Json
 from gateway.http.door import Door
 from gateway.http.failure import handlers
 from gateway.http.foreign import NoForeigners
+from gateway.http.openai.errors import InOpenAIsShape
+from gateway.http.openai.routes import routes as openai
 from gateway.http.runs import Runs
 
 
@@ -39,7 +41,8 @@ def app(door: Door) -> Starlette:
             Route("/run/{task_id}/cancel", runs.cancel, methods=["POST"]),
             Route("/status", status),
             Route("/livez", livez),
+            *openai(door),
         ],
-        middleware=[Middleware(NoForeigners, host=door.victoria.settings.http_host)],
+        middleware=[Middleware(InOpenAIsShape), Middleware(NoForeigners, host=door.victoria.settings.http_host)],
         exception_handlers=handlers(door.victoria.url),
     )
