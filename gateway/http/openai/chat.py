@@ -46,6 +46,7 @@ class Heard(NamedTuple):
     said: tuple[Said, ...]
     body: ChatRequest
 
+
 class Chat:
     """The page."""
 
@@ -146,9 +147,7 @@ class Chat:
     def _sse(self, heard: Heard, turn: Turn, unfit: "Asks | None") -> Response:
         return _events(self._streamed(heard, turn, unfit, _chunks(heard, turn.run_id)))
 
-    async def _streamed(
-        self, heard: Heard, turn: Turn, unfit: "Asks | None", chunks: Chunks
-    ) -> AsyncIterator[bytes]:
+    async def _streamed(self, heard: Heard, turn: Turn, unfit: "Asks | None", chunks: Chunks) -> AsyncIterator[bytes]:
         yield chunks.begin()
         try:
             with self._door.at_work():
@@ -158,9 +157,7 @@ class Chat:
         except VictoriaError as problem:
             yield chunks.failed(failed(problem.info, 503 if problem.retryable else 500))
 
-    async def _told(
-        self, heard: Heard, turn: Turn, unfit: "Asks | None", chunks: Chunks
-    ) -> AsyncIterator[bytes]:
+    async def _told(self, heard: Heard, turn: Turn, unfit: "Asks | None", chunks: Chunks) -> AsyncIterator[bytes]:
         speech = Speech()
         happenings = _only(unfit) if unfit else self._happenings(turn)
         async with aclosing(with_silences(happenings)) as heartbeat:

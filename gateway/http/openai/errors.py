@@ -20,9 +20,7 @@ _PARAM = re.compile(r"`(?:\$\.)([\w.\[\]]+)`|required field `(\w+)`")
 _OURS = re.compile(r"^(n|model|messages|tool_choice|function_call|response_format)\.")
 """Codes that begin with the name of what was sent."""
 
-Kind = Literal[
-    "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
-]
+Kind = Literal["invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"]
 _KINDS: dict[int, Kind] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -67,7 +65,8 @@ class InOpenAIsShape:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
-        started, start, body = False, Message(), bytearray()
+        started, body = False, bytearray()
+        start: Message = {}
 
         async def pass_on(message: Message) -> None:
             nonlocal started, start

@@ -46,11 +46,12 @@ class Catalogue:
         """All models by their ids; experts' files are looked at each time."""
         found = [self._model(VICTORIA, "Victoria", "plans and does whatever is wanted, by whoever fits best")]
         if self._enhanced:
-            for strategy in self._strategies.by_name.values():
-                found.append(self._model(STRATEGY + strategy.name, strategy.name, strategy.description))
-            for expert in self._experts.roster().experts.values():
-                name = f"{expert.emoji} {expert.display_name}".strip()
-                found.append(self._model(EXPERT + expert.name, name, expert.title))
+            ways, people = self._strategies.by_name.values(), self._experts.roster().experts.values()
+            found += [self._model(STRATEGY + each.name, each.name, each.description) for each in ways]
+            found += [
+                self._model(EXPERT + each.name, f"{each.emoji} {each.display_name}".strip(), each.title)
+                for each in people
+            ]
         return {model.id: model for model in found}
 
     def find(self, model: str) -> Model:
