@@ -7,7 +7,7 @@ a model the rules' own reading goes on.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -45,6 +45,8 @@ SURE = 0.8
 CLEAR = 0.6
 """From this confidence on the rules' category counts, not the model's; above it, the expert whom the router finds."""
 HISTORY_CHARACTERS = 1_000
+PATIENCE = 30.0
+"""Seconds for which a goal waits for a model to be there. Then rules alone decide, and who needs a model waits on."""
 
 PROMPT = prompt("understand")
 
@@ -245,9 +247,10 @@ class Reader:
 
 
 def _question(goal: str, history: str) -> Question[Understanding]:
-    return PROMPT.question(
+    asked = PROMPT.question(
         Understanding, max_tokens=200, goal=excerpt(goal), history=excerpt(history, HISTORY_CHARACTERS)
     )
+    return replace(asked, patience=PATIENCE)
 
 
 def _brief(event: GoalUnderstood) -> Brief:

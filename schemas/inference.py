@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
+from math import inf
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -29,7 +30,8 @@ class Question(Generic[T]):
 
     `system` is byte-identical for every question of a kind, so that engines reuse its prefix; whatever users, tools
     or models said stands in `user`, delimited as data. `max_tokens` bounds the answer. `step` is the plan's step that
-    it is about, for those who follow the answer as it comes.
+    it is about, for those who follow the answer as it comes. `patience` is for how many seconds it waits for a model
+    to be there at all, inf for as long as the worker lets it.
     """
 
     system: str
@@ -38,6 +40,7 @@ class Question(Generic[T]):
     max_tokens: int = 256
     priority: Priority = "interactive"
     step: str = ""
+    patience: float = inf
 
     @property
     def schema(self) -> dict[str, Any] | None:

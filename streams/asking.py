@@ -178,7 +178,7 @@ class Asker:
                 record = await self._put(by, route, asked)
             except NoModelNow as problem:
                 since = await self._journal.begun(by.run_id, effect)
-                if (datetime.now(UTC) - since).total_seconds() < self._patience:
+                if (datetime.now(UTC) - since).total_seconds() < min(self._patience, question.patience):
                     await self._put_off(by, effect, problem)
                 record = await self._give_up(by, effect, request, problem.info)
             except ModelFailed as problem:

@@ -5,15 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from deploy.wiring import Victoria
-from gateway.http.ends import Ends
+from gateway.http.live import Live
 
 
 @dataclass
 class Door:
-    """An opened Victoria, the ends of its runs, the agent it answers as, and how many requests for runs are in hand."""
+    """An opened Victoria, what happens to its runs, the agent it answers as, and how many requests for runs it has."""
 
     victoria: Victoria
-    ends: Ends
+    live: Live
     agent: str
     load: int = 0
 

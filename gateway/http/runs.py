@@ -45,7 +45,7 @@ class Runs:
             if asynchronous:
                 url = f"/run/status/{task_id}"
                 return Json(Taken(task_id, url), 202, {"Location": url})
-            end = await unless_gone(request, self._door.ends.of(task_id))
+            end = await unless_gone(request, self._door.live.of(task_id))
         return Json(Answered.of(task_id, end, self._door.agent)) if end else Response(status_code=400)
 
     async def status(self, request: Request) -> Response:
@@ -59,7 +59,7 @@ class Runs:
         if not ended:
             await self._victoria.cancel(task_id, body.reason)
             with anyio.move_on_after(CANCELLED_WITHIN):
-                ended = await self._door.ends.of(task_id)
+                ended = await self._door.live.of(task_id)
         return await self._report(task_id, 200 if ended else 202)
 
     async def _report(self, task_id: str, status: int = 200) -> Response:

@@ -16,7 +16,7 @@ import uvicorn
 from deploy.wiring import Victoria
 from gateway.http.app import app
 from gateway.http.door import Door
-from gateway.http.ends import Ends
+from gateway.http.live import Live
 from gateway.screen import note
 from schemas.errors import CouldNotStart, InvalidInput
 
@@ -63,10 +63,10 @@ def url_of(host: str, port: int) -> str:
 async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: anyio.Event) -> None:
     """Serve HTTP on a socket until `stop` is set. Requests that wait for runs are told so then; others are finished."""
     log_as_ours()
-    ends = Ends(victoria)
+    live = Live(victoria)
     server = _Server(
         uvicorn.Config(
-            app(Door(victoria, ends, agent)),
+            app(Door(victoria, live, agent)),
             http="h11",  # unlike the others, it bounds the size of headers
             h11_max_incomplete_event_size=HEADER_BYTES,
             ws="none",
@@ -83,11 +83,11 @@ async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: a
 
         async def end() -> None:
             await stop.wait()
-            ends.stop()
+            live.stop()
             server.should_exit = True
 
         tasks.start_soon(end)
-        await tasks.start(ends.follow)
+        await tasks.start(live.follow)
         await server.serve([listener])
         tasks.cancel_scope.cancel()
 

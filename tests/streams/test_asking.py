@@ -1,6 +1,7 @@
 """A question goes on until there is an answer or no use in asking, and all of it is in the journal."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -253,6 +254,12 @@ class TestDeferral:
             assert await outcome(workshop) == f"{problem.code} 0 0 0"
         assert 0.4 <= (datetime.now(UTC) - began).total_seconds() < 4
         assert await records(workshop) == {"judge": ("", problem.code)}
+
+    async def test_a_question_may_have_less_patience_than_the_worker(self, workshop: Workshop) -> None:
+        hasty = asks(replace(QUESTION, patience=0.4))
+        async with workshop.working(hasty, router=Routing(lambda _tried: ABSENT)):
+            await workshop.publish("x")
+            assert await outcome(workshop) == f"{ABSENT.code} 0 0 0"
 
     async def test_a_later_try_waits_as_well_and_does_not_repeat_the_first(self, workshop: Workshop) -> None:
         offered: list[Route] = []
