@@ -44,8 +44,10 @@ async def call(
     wait: Callable[[str], None],
     *,
     serving: bool = True,
+    patience: float = PATIENCE,
 ) -> Called:
-    """Ask, with this process's own inference consumers where nobody else serves them, unless it is not `serving`.
+    """Ask, with this process's own inference consumers where nobody else serves them, unless it is not `serving`. For
+    `patience` seconds there may be no model yet.
 
     `hear` is told the answer's text as it comes, `wait` what is waited for. Raises ModelFailed and its like with what
     the last try failed with; CouldNotStart, NotReachable.
@@ -57,7 +59,7 @@ async def call(
             wait("asking")
             client, keys, within = victoria.client, victoria.keys, victoria.settings.model_timeout
             async with (
-                asking(client, keys, victoria.router, within, PATIENCE) as asker,
+                asking(client, keys, victoria.router, within, patience) as asker,
                 anyio.create_task_group() as beside,
             ):
                 if hear:

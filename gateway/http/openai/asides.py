@@ -67,7 +67,7 @@ async def replied(victoria: Victoria, aside: Aside, messages: Sequence[Said]) ->
     question = _question(aside, messages)
     with anyio.move_on_after(WITHIN):
         try:
-            called = await call(victoria, question, None, lambda _: None, serving=False)
+            called = await call(victoria, question, None, lambda _: None, serving=False, patience=0)
         except VictoriaError:
             return Replied(by_rule(aside, messages), None)
         answer, usage = called.answer, called.usage
