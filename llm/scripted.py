@@ -1,7 +1,7 @@
 """A fake engine for tests: it runs no model."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
@@ -19,7 +19,8 @@ class ScriptedEngine:
 
     `script` is a function from the request to a reply, or replies used up in order (asking for more than there are
     fails with `model.engine`). `delay` seconds pass before each reply; a delay beyond the request's `timeout` fails
-    with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words, and text comes word by word.
+    with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words, and text comes word by word;
+    `between` is awaited before each.
     """
 
     name = "scripted"
@@ -32,6 +33,7 @@ class ScriptedEngine:
         self.slots, self.delay = slots, delay
         self.requests: list[Generation] = []
         self.closed = False
+        self.between: Callable[[], Awaitable[None]] | None = None
         self._script = script
         self._free = anyio.Semaphore(slots)
 
@@ -54,6 +56,8 @@ class ScriptedEngine:
             raise reply
         if on_text:
             for word in re.findall(r"\s*\S+|\s+", reply):
+                if self.between:
+                    await self.between()
                 on_text(word)
         words_in = sum(len(m.content.split()) for m in request.messages)
         usage = Usage(self.model, 1, tokens_in=words_in, tokens_out=len(reply.split()), seconds=self.delay)
