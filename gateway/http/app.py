@@ -12,6 +12,7 @@ from gateway.http.metrics import Measured
 from gateway.http.openai.errors import InOpenAIsShape
 from gateway.http.openai.routes import routes as openai
 from gateway.http.pages import Page, routed
+from gateway.http.people import People
 from gateway.http.questions import Questions
 from gateway.http.runs import Runs
 
@@ -21,6 +22,7 @@ def pages(door: Door) -> list[Page]:
     docs = Docs(door)
     found = [
         *Runs(door).pages,
+        *People(door.victoria).pages,
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,
