@@ -95,6 +95,15 @@ class Keys:
         """Hash that expires: `expert`, who had a session's last turn; `cleared`, the last turn in line by then."""
         return self.stream(self.of_session(session), f"session:{session}")
 
+    def delivered(self, conversation: str) -> str:
+        """Set that expires: the runs whose answers a conversation of an OpenAI client has had to their ends."""
+        return self.stream(self.of_run(conversation), f"delivered:{conversation}")
+
+    def turned(self, conversation: str) -> str:
+        """Hash that expires: the questions that were turns of an OpenAI client's conversation, by how that began;
+        gateway.http.openai.conversation.Turn in JSON."""
+        return self.stream(self.of_run(conversation), f"turned:{conversation}")
+
     def offers(self) -> str:
         """Hash that expires: what each inference consumer offers, `<time in ms until it holds>:<JSON>`."""
         return self.stream(INFERENCE, "offers")
