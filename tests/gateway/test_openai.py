@@ -1,6 +1,7 @@
 """OpenAI's own client, unchanged, at a real door: models, chats, streams, and what happens when things go wrong."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from consumers.runs.view import RunView
 from gateway.http import server
+from schemas.envelope import decode
 from schemas.errors import ModelFailed
 from schemas.events import GoalSubmitted
 from tests.rows.conftest import Build, house
@@ -128,9 +130,8 @@ async def runs(home: House) -> list[GoalSubmitted]:
     """All goals that were published."""
     client: Any = home.victoria.client
     rows = await client.xrange(home.victoria.keys.stream("0", "intake"))
-    from schemas.envelope import decode
-
-    return [decode(fields[b"type"].decode(), fields[b"event"]).body for _, fields in rows]  # type: ignore[misc]
+    bodies = [decode(fields[b"type"].decode(), fields[b"event"]).body for _, fields in rows]
+    return [body for body in bodies if isinstance(body, GoalSubmitted)]
 
 
 def run_of(chunk: Any) -> str:
@@ -210,7 +211,11 @@ async def test_of_several_steps_only_what_is_made_of_them_all_is_the_answer(hous
 
 async def test_an_answer_that_begins_anew_is_never_said_twice(house: Build) -> None:
     """The engine fails in mid-answer; what it then says differs from what was sent."""
-    async with house({"answer": in_turn("Grey as the sea", "Blue as the sky.")}) as home, door(home) as url, at(url) as client:
+    async with (
+        house({"answer": in_turn("Grey as the sea", "Blue as the sky.")}) as home,
+        door(home) as url,
+        at(url) as client,
+    ):
         gate = Gate(home)
         between, count = home.model.engine.between, 0
         assert between
@@ -242,8 +247,9 @@ async def test_after_a_cut_connection_a_second_client_gets_the_rest_and_then_a_n
             await cut.until("one two")
             await cut.cut()
         async with door(home) as other, at(other) as client, at(url) as beside:
-            again, whole = await stream(client, [user(f" {ASKED}\n")]), asyncio.create_task(
-                beside.chat.completions.create(model=SIMPLE, messages=[user(ASKED)])
+            again, whole = (
+                await stream(client, [user(f" {ASKED}\n")]),
+                asyncio.create_task(beside.chat.completions.create(model=SIMPLE, messages=[user(ASKED)])),
             )
             await again.until("one two")
             gate.words(99)
@@ -357,17 +363,18 @@ async def closed(home: House, question: str) -> bool:
 
 
 async def test_what_can_not_be_an_answer_is_asked_again(house: Build) -> None:
-    says = in_turn(act("run_terminal_cmd", command="git commit -m x"), finish("Not done."))
-    async with house({"act": says}, programs="git") as home, door(home) as url, at(url) as client:
-        said = [user("Look at the errors and commit the repair")]
-        asked = await (await stream(client, said, REACT)).rest()
+    far: Any = {"tool": "ssh_run", "thought": "", "host": "127.0.0.1", "argv": ["reboot"]}
+    says = {"act": in_turn(far, finish("Not done."))}
+    async with house(says, ssh_hosts="127.0.0.1:1") as home, door(home) as url, at(url) as client:
+        said = [user("Look why the server is slow and restart it")]
+        asked = await (await stream(client, said, "expert:devops")).rest()
         assert "- yes" in asked
         said += [assistant(asked), user("perhaps")]
-        again = await (await stream(client, said, REACT)).rest()
+        again = await (await stream(client, said, "expert:devops")).rest()
         assert again.startswith("'perhaps' can't be chosen.")
         assert again.endswith(asked)
         said += [assistant(again), user("no")]
-        assert await (await stream(client, said, REACT)).rest() == "Not done."
+        assert await (await stream(client, said, "expert:devops")).rest() == "Not done."
         assert len(await runs(home)) == 1
 
 
@@ -423,10 +430,25 @@ async def test_what_is_wrong_is_said_so_that_the_client_understands(house: Build
             await (await stream(client, [user(failed)], "victoria")).rest()
 
 
+@pytest.mark.heavy
+@pytest.mark.usefixtures("model_file")
+async def test_the_embedded_model_answers_and_names_a_chat(house: Build) -> None:
+    async with house(model="local") as home, door(home) as url, at(url) as client:
+        answer = await stream(client, [user("Why is the sky blue?")], stream_options={"include_usage": True})
+        assert len((await answer.rest()).split()) > 3
+        assert len(answer.pieces) > 1
+        usage = answer.all[-1].usage
+        assert usage
+        assert usage.completion_tokens > 5
+        named = await client.chat.completions.create(model=SIMPLE, messages=[user(TITLE)])
+        assert json.loads(named.choices[0].message.content or "")["title"]
+        assert len(await runs(home)) == 1
+
+
 async def test_more_than_the_stages_get_through_is_refused_with_the_time_to_come_again(house: Build) -> None:
     async with house({}) as home, door(home) as url, at(url) as client:
         publisher = home.victoria.publisher
-        publisher._backlog, publisher._groups = 1, {"intake": ("nobody", )}
+        publisher._backlog, publisher._groups = 1, {"intake": ("nobody",)}
         await client.chat.completions.create(model="victoria", messages=[user("Read README.md")])
         with pytest.raises(openai.InternalServerError) as full:
             await client.chat.completions.create(model="victoria", messages=[user("Read docs/alpha.txt")])
