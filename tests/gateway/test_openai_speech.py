@@ -1,5 +1,7 @@
 """Which text of a run is told as its answer, whatever comes in whatever order."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,6 +79,6 @@ def test_after_a_gap_and_after_another_plan_nothing_is_said_before_the_end() -> 
 def test_however_a_text_is_cut_it_is_said_once(text: str, cuts: list[int]) -> None:
     speech, said, places = Speech(), "", sorted({0, *(cut for cut in cuts if cut < len(text)), len(text)})
     speech.plan(ANSWER)
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         said += speech.piece(piece(text[start:end], start))
     assert said + speech.end(text) == text.strip()
