@@ -193,6 +193,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
     ] = "warning"
+    log_goals: Annotated[
+        bool,
+        Meta(
+            description="Whether log events may have the text of goals, and the messages of exceptions, which may "
+            "quote one."
+        ),
+        More(personal=True),
+    ] = False
     time_zone: Annotated[
         str,
         Meta(
@@ -269,9 +277,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "victoria"
     http_host: Annotated[
         str,
-        Meta(description="The HTTP door's address; only those of loopback are taken as yet."),
+        Meta(description="The HTTP door's address; one that other machines reach needs a token to exist."),
     ] = "127.0.0.1"
     http_port: Annotated[int, Meta(description="Its port; 0 takes any that is free.", ge=0, le=65_535)] = 8010
+    http_auth: Annotated[
+        Literal["auto", "always"],
+        Meta(description="Whether each request needs a token: always, or on loopback not until there is one."),
+    ] = "auto"
+    http_hosts: Annotated[
+        str,
+        Meta(
+            description="Names under which the door may be reached, separated by commas. On loopback none is beside "
+            "localhost, elsewhere empty is any."
+        ),
+        More(personal=True),
+    ] = ""
+    http_origins: Annotated[
+        str,
+        Meta(description="Origins whose web pages may use the door, separated by commas: https://ai.example.org."),
+        More(personal=True),
+    ] = ""
+    http_rate: Annotated[
+        str,
+        Meta(
+            description="How often a caller may send something, over all doors together: 600/minute, or none. auto is "
+            "6000/minute, on loopback none.",
+            pattern=r"^(auto|none|[1-9]\d{0,8}/(second|minute|hour|day))\Z",
+        ),
+        More(expects="auto, none, or a number per second, minute, hour or day, as 600/minute"),
+    ] = "auto"
+    http_at_once: Annotated[
+        int,
+        Meta(description="How many requests of one caller a door has under way, waiting ones too.", ge=1, le=100_000),
+    ] = 2_000
     victoria_url: Annotated[
         str,
         Meta(description="The HTTP door of the agent Victoria, such as http://ops:8010; empty where there is none."),

@@ -2,10 +2,11 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deploy.wiring import Victoria
 from gateway.http.live import Live
+from gateway.http.metrics import Metrics
 
 
 @dataclass
@@ -16,6 +17,9 @@ class Door:
     live: Live
     agent: str
     load: int = 0
+    local: bool = True
+    """Whether only this machine reaches it."""
+    metrics: Metrics = field(default_factory=Metrics)
 
     @contextmanager
     def at_work(self) -> Generator[None]:

@@ -3,19 +3,22 @@
 import asyncio
 import re
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from consumers.agents.http import task_id
 from consumers.intake import goal_submitted
 from deploy.people import require
 from gateway.http.bodies import Answered, CancelRequest, Json, RunRequest, Taken, TaskView, exchanges, read
+from gateway.http.callers import Caller, caller_of
 from gateway.http.door import Door
+from gateway.http.pages import Page, Parameter, Reply
 from gateway.standing import standing
-from schemas.envelope import derived_id
 from schemas.errors import InvalidInput
 from schemas.events import GoalSubmitted
 from schemas.plan import Limits
@@ -24,8 +27,31 @@ from streams.append import new_run_id
 R = TypeVar("R")
 
 KEY, DELEGATED_BY = "Idempotency-Key", "Victoria-Delegated-By"
+KEYS, AGENTS = r"[\x20-\x7e]{1,255}", r"[\w.-]{1,80}"
+ORCHESTRATED = "department_heads"
+"""The strategy of `POST /orchestrate`, unless another is wanted."""
+ASYNC = Parameter(
+    "async_mode",
+    "query",
+    Literal["1", "0", "true", "false"],
+    "1 answers at once, which is the default; 0 when the run has ended. It beats the body's.",
+)
+ONCE = Parameter(
+    KEY,
+    "header",
+    Annotated[str, msgspec.Meta(pattern=r"^[!-~]([ -~]{0,253}[!-~])?$")],
+    "The same key is the same run, however often it is sent.",
+)
+BY = Parameter(
+    DELEGATED_BY,
+    "header",
+    Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,80}$")],
+    "Which agent hands it over.",
+)
 CANCELLED_WITHIN = 5.0
 """Seconds in which the stage `aggregate` ends a run, if a worker serves it."""
+
+_log: Any = structlog.get_logger()
 
 
 class Runs:
@@ -34,25 +60,80 @@ class Runs:
     def __init__(self, door: Door) -> None:
         self._door, self._victoria = door, door.victoria
 
-    async def submit(self, request: Request) -> Response:
+    @property
+    def pages(self) -> list[Page]:
+        """Their rows of the table."""
+        said = {
+            200: Reply("The run has ended: its answer.", Answered, links={"run_status": "knowledge/task_id"}),
+            202: Reply(
+                "The run goes on in the background.",
+                Taken,
+                headers={"Location": "Where it can be looked at."},
+                links={"run_status": "task_id", "run_cancel": "task_id"},
+            ),
+        }
+        submits: Any = {"scope": "publish", "body": RunRequest, "parameters": (ASYNC, ONCE, BY), "refusals": (409,)}
+        return [
+            Page(method="POST", path="/run", serve=self.run, summary="Run a goal", replies=said, tag="Runs", **submits),
+            Page(
+                method="POST",
+                path="/orchestrate",
+                serve=self.orchestrate,
+                summary="Run a goal through the departments of experts",
+                replies=said,
+                tag="Runs",
+                **submits,
+            ),
+            Page(
+                method="GET",
+                path="/run/status/{task_id}",
+                serve=self.run_status,
+                summary="Where a run stands, and its answer once there is one",
+                replies={200: Reply("How it is.", TaskView)},
+                tag="Runs",
+            ),
+            Page(
+                method="POST",
+                path="/run/{task_id}/cancel",
+                serve=self.run_cancel,
+                summary="End a run",
+                replies={
+                    200: Reply("It has ended, this way or another.", TaskView),
+                    202: Reply("Nobody has ended it yet.", TaskView),
+                },
+                scope="publish",
+                body=CancelRequest,
+                tag="Runs",
+            ),
+        ]
+
+    async def run(self, request: Request) -> Response:
         """`POST /run`: 202 at once, or with async_mode=0 the answer when there is one."""
-        body = await read(request, RunRequest)
-        asynchronous = _asynchronous(request, body)
-        goal, key = self._goal(request, body), _header(request, KEY, r"[\x20-\x7e]{1,255}")
+        return await self._submit(request)
+
+    async def orchestrate(self, request: Request) -> Response:
+        """`POST /orchestrate`: the same, through departments of experts unless another strategy is wanted."""
+        return await self._submit(request, ORCHESTRATED)
+
+    async def _submit(self, request: Request, strategy: str = "") -> Response:
         with self._door.at_work():
-            limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
-            task_id = await self._publish(goal, key, limits)
+            with self._door.metrics.taking():
+                body = await read(request, RunRequest)
+                asynchronous = _asynchronous(request, body)
+                goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
+                limits = self._victoria.limits(_whole(body.max_tokens), seconds=body.deadline_seconds)
+                task_id = await self._publish(goal, key, caller_of(request), limits)
             if asynchronous:
                 url = f"/run/status/{task_id}"
                 return Json(Taken(task_id, url), 202, {"Location": url})
             end = await unless_gone(request, self._door.live.of(task_id))
         return Json(Answered.of(task_id, end, self._door.agent)) if end else Response(status_code=400)
 
-    async def status(self, request: Request) -> Response:
+    async def run_status(self, request: Request) -> Response:
         """`GET /run/status/{task_id}`: where the run stands."""
         return await self._report(request.path_params["task_id"])
 
-    async def cancel(self, request: Request) -> Response:
+    async def run_cancel(self, request: Request) -> Response:
         """`POST /run/{task_id}/cancel`: end it. Where it stands then; 202 if nobody has ended it yet."""
         task_id, body = request.path_params["task_id"], await read(request, CancelRequest)
         ended = (await self._victoria.view(task_id)).finished
@@ -65,8 +146,9 @@ class Runs:
     async def _report(self, task_id: str, status: int = 200) -> Response:
         return Json(TaskView.of(await standing(self._victoria, task_id), self._door.agent), status)
 
-    def _goal(self, request: Request, body: RunRequest) -> GoalSubmitted:
-        """The checked goal; an unknown project is replaced by the main one."""
+    def _goal(self, request: Request, body: RunRequest, strategy: str) -> GoalSubmitted:
+        """The checked goal, by this strategy unless another is wanted; an unknown project is replaced by the main
+        one."""
         goal = goal_submitted(
             body.goal,
             self._victoria.projects.resolve(body.project_context or ""),
@@ -75,14 +157,19 @@ class Runs:
         )
         if body.strategy:
             require(self._victoria.settings, body.strategy, "")
-        by = _header(request, DELEGATED_BY, r"[\w.-]{1,80}")
-        return msgspec.structs.replace(goal, strategy=body.strategy or "", delegated_by=by)
+        by = _header(request, DELEGATED_BY, AGENTS)
+        return msgspec.structs.replace(goal, strategy=body.strategy or strategy, delegated_by=by)
 
-    async def _publish(self, goal: GoalSubmitted, key: str, limits: Limits) -> str:
-        """The id of the goal's run: with a key always the same one, published once. Raises InvalidInput
+    async def _publish(self, goal: GoalSubmitted, key: str, caller: Caller, limits: Limits) -> str:
+        """The id of the goal's run: with a key of the caller's always the same one, published once. Raises InvalidInput
         `run.other_goal`."""
-        run_id = derived_id(KEY, key) if key else new_run_id()
-        if await self._victoria.submit([(run_id, goal)], limits) == ["known"]:
+        run_id = task_id(key, caller.name) if key else new_run_id()
+        (published,) = await self._victoria.submit([(run_id, goal)], limits)
+        text = {"goal": goal.goal} if self._victoria.settings.log_goals else {}
+        _log.info("run.submitted", run=run_id, published=published, **text)
+        if published != "known":
+            self._door.metrics.submitted.inc()
+        else:
             before = await self._victoria.goal_of(run_id)
             if _asked(before) != _asked(goal):
                 raise InvalidInput(
@@ -104,6 +191,10 @@ def _asynchronous(request: Request, body: RunRequest) -> bool:
         return True if asked is None else msgspec.convert(asked, bool, strict=False)
     except msgspec.ValidationError:
         raise InvalidInput("http.invalid", f"async_mode is {str(asked)[:80]!r}.", "Write 1 or 0.") from None
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _header(request: Request, name: str, pattern: str) -> str:
