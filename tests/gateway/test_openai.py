@@ -455,7 +455,10 @@ async def test_the_embedded_model_answers_and_names_a_chat(house: Build) -> None
 
 
 async def test_a_token_says_who_calls_and_what_they_may(house: Build) -> None:
-    async with house({"answer": in_turn("For Anna.", "For Boris.")}, http_auth="always") as home, door(home) as url:
+    async with (
+        house({"answer": in_turn("For Anna.", "For Boris.")}, http_auth="always", http_rate="3/minute") as home,
+        door(home) as url,
+    ):
         victoria, texts = home.victoria, list[str]()
         scopes: dict[str, tuple[Scope, ...]] = {"anna": ("publish",), "boris": ("publish",), "reader": ("read",)}
         for name, may in scopes.items():
@@ -472,6 +475,11 @@ async def test_a_token_says_who_calls_and_what_they_may(house: Build) -> None:
                 await ask(extra_headers=reader)
             said = [await ask(extra_headers=caller) for caller in callers]
             assert [each.choices[0].message.content for each in said] == ["For Anna.", "For Boris."]
+            await ask(extra_headers=callers[0])
+            await ask(extra_headers=callers[0])
+            with pytest.raises(openai.RateLimitError) as often:
+                await ask(extra_headers=callers[0])
+            assert (often.value.code, often.value.type) == ("rate_limit_exceeded", "rate_limit_error")
 
 
 async def test_more_than_the_stages_get_through_is_refused_with_the_time_to_come_again(house: Build) -> None:
