@@ -5,6 +5,7 @@ from starlette.middleware import Middleware
 
 from gateway.http.docs import Docs
 from gateway.http.door import Door
+from gateway.http.events import Events
 from gateway.http.failure import handlers
 from gateway.http.guards import guards
 from gateway.http.health import Health
@@ -12,6 +13,7 @@ from gateway.http.metrics import Measured
 from gateway.http.openai import pages as openai
 from gateway.http.openai.errors import InOpenAIsShape
 from gateway.http.pages import Page, routed
+from gateway.http.people import People
 from gateway.http.questions import Questions
 from gateway.http.runs import Runs
 
@@ -21,6 +23,8 @@ def pages(door: Door) -> list[Page]:
     docs = Docs(door)
     found = [
         *Runs(door).pages,
+        *People(door.victoria).pages,
+        *Events(door).pages,
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,

@@ -23,7 +23,8 @@ PAGE = 500
 """Entries read at once where memory does not reach."""
 LATEST: Id = (10**15, 0)
 
-_PLACE = re.compile(r"(\d{1,15}-\d{1,15})(?:/(?:(\d{1,15}-\d{1,15})|(end)))?", re.ASCII)
+PLACE = r"^([0-9]{1,15}-[0-9]{1,15})(/(([0-9]{1,15}-[0-9]{1,15})|(end)))?$"
+"""What an id of Happened looks like."""
 
 
 class Happened(NamedTuple):
@@ -47,14 +48,14 @@ class Place(NamedTuple):
         """The place that an id of Happened names, the beginning for "". Raises InvalidInput `events.place`."""
         if not text:
             return cls()
-        found = _PLACE.fullmatch(text)
+        found = re.fullmatch(PLACE, text)
         if not found:
             raise InvalidInput(
                 "events.place",
                 f"{text[:80]!r} is no id of an event.",
                 "Give the id of the last event that came, or none to have all of them.",
             )
-        results, feed, end = found.groups()
+        results, _, _, feed, end = found.groups()
         return cls(id_of(results), id_of(feed) if feed else BEGINNING, bool(end))
 
     def behind(self, entry: Entry) -> "Place":
@@ -94,13 +95,14 @@ class Follower:
         self._reached = max(self._reached, (int(submitted.timestamp() * 1000) - SKEW, 0))
 
     async def next(self) -> list[Happened]:
-        """What has happened since, in order; nothing if nothing has. Raises NotReachable."""
+        """What has happened since, in order and up to the run's end; nothing if nothing has. Raises NotReachable."""
         with reachable(self._victoria.url):
             await self._gather()
             entries = await self._given()
             if not entries and (self._tape.ended or self._tape.end or self._ended):
                 return await self._end()
-        return [self._happened(entry) for entry in entries]
+        ends = [number for number, entry in enumerate(entries, 1) if isinstance(entry.body, RunFinished)]
+        return [self._happened(entry) for entry in entries[: ends[0] if ends else None]]
 
     def _happened(self, entry: Entry) -> Happened:
         self._place = self._place.behind(entry)

@@ -155,10 +155,11 @@ class Runs:
             body.session_id or "",
             exchanges(body.chat_history or ()),
         )
-        if body.strategy:
-            require(self._victoria.settings, body.strategy, "")
+        if body.strategy or body.expert:
+            require(self._victoria.settings, body.strategy or "", body.expert or "")
         by = _header(request, DELEGATED_BY, AGENTS)
-        return msgspec.structs.replace(goal, strategy=body.strategy or strategy, delegated_by=by)
+        wanted = {"strategy": body.strategy or strategy, "expert": body.expert or ""}
+        return msgspec.structs.replace(goal, **wanted, delegated_by=by)
 
     async def _publish(self, goal: GoalSubmitted, key: str, caller: Caller, limits: Limits) -> str:
         """The id of the goal's run: with a key of the caller's always the same one, published once. Raises InvalidInput
@@ -182,7 +183,7 @@ class Runs:
 
 def _asked(goal: GoalSubmitted) -> tuple[Any, ...]:
     """What makes it another goal, whatever its limits are and whoever hands it over."""
-    return goal.goal, goal.project, goal.session, goal.history, goal.strategy
+    return goal.goal, goal.project, goal.session, goal.history, goal.strategy, goal.expert
 
 
 def _asynchronous(request: Request, body: RunRequest) -> bool:
