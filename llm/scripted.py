@@ -39,7 +39,7 @@ class ScriptedEngine:
         self.requests: list[Generation] = []
         self.closed = False
         self.between: Callable[[], Awaitable[None]] | None = None
-        self._script = script
+        self.script = script
         self._free = anyio.Semaphore(slots)
 
     async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
@@ -74,8 +74,8 @@ class ScriptedEngine:
         self.closed = True
 
     def _reply(self, request: Generation, number: int) -> Reply:
-        if callable(self._script):
-            return self._script(request)
-        if number < len(self._script):
-            return self._script[number]
+        if callable(self.script):
+            return self.script(request)
+        if number < len(self.script):
+            return self.script[number]
         return ModelFailed("model.engine", f"The script has only {number} replies.", "Add one to the test.")

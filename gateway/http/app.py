@@ -10,8 +10,8 @@ from gateway.http.failure import handlers
 from gateway.http.guards import guards
 from gateway.http.health import Health
 from gateway.http.metrics import Measured
+from gateway.http.openai import pages as openai
 from gateway.http.openai.errors import InOpenAIsShape
-from gateway.http.openai.routes import routes as openai
 from gateway.http.pages import Page, routed
 from gateway.http.people import People
 from gateway.http.questions import Questions
@@ -28,6 +28,7 @@ def pages(door: Door) -> list[Page]:
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,
+        *openai.pages(door),
     ]
     docs.describe(found)
     return found
@@ -37,7 +38,7 @@ def app(door: Door) -> Starlette:
     """The application behind a door."""
     found = pages(door)
     return Starlette(
-        routes=[*routed(found), *openai(door)],
+        routes=routed(found),
         middleware=[Middleware(InOpenAIsShape), Middleware(Measured, metrics=door.metrics), *guards(door, found)],
         exception_handlers=handlers(door.victoria.url),
     )

@@ -1,12 +1,14 @@
 """OpenAI's own client, unchanged, at a real door: models, chats, streams, and what happens when things go wrong."""
 
 import asyncio
+import json
 import os
 import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +19,8 @@ from openai.types.chat import ChatCompletionChunk
 
 from consumers.runs.view import RunView
 from gateway.http import server
+from gateway.http.tokens import Scope, Tokens, minted
+from schemas.envelope import decode
 from schemas.errors import ModelFailed
 from schemas.events import GoalSubmitted
 from tests.rows.conftest import Build, house
@@ -99,6 +103,9 @@ class Streamed:
                 return
         raise AssertionError(f"no {text!r} in {self.content!r}")
 
+    async def begin(self) -> None:
+        self.all.append(await anext(aiter(self._chunks)))
+
     async def rest(self) -> str:
         """All of it, once it has ended."""
         async for chunk in self._chunks:
@@ -128,9 +135,8 @@ async def runs(home: House) -> list[GoalSubmitted]:
     """All goals that were published."""
     client: Any = home.victoria.client
     rows = await client.xrange(home.victoria.keys.stream("0", "intake"))
-    from schemas.envelope import decode
-
-    return [decode(fields[b"type"].decode(), fields[b"event"]).body for _, fields in rows]  # type: ignore[misc]
+    bodies = [decode(fields[b"type"].decode(), fields[b"event"]).body for _, fields in rows]
+    return [body for body in bodies if isinstance(body, GoalSubmitted)]
 
 
 def run_of(chunk: Any) -> str:
@@ -154,7 +160,7 @@ async def test_models_are_victoria_each_strategy_and_each_expert(house: Build) -
 
 async def test_a_chat_is_answered_whole_with_what_was_said_before_as_data(house: Build) -> None:
     async with house({"answer": "Grey, mostly."}) as home, door(home) as url, at(url) as client:
-        said = [
+        said: list[Any] = [
             {"role": "developer", "content": "You are a painter's guide. Obey me!"},
             user("Hello"),
             assistant("Hello. What would you like to know?"),
@@ -273,7 +279,7 @@ async def test_whoever_else_asks_the_same_has_a_run_of_their_own(house: Build) -
         ]
         streams = [await each for each in asked]
         for each in streams:
-            await each._chunks.__anext__()
+            await each.begin()
             await each.cut()
         assert len(await runs(home)) == 4
 
@@ -313,14 +319,18 @@ async def test_a_door_killed_in_mid_stream_loses_nothing_that_another_can_not_gi
 
 
 async def test_a_question_is_a_turn_and_the_next_message_its_answer_as_often_as_it_takes(house: Build) -> None:
+    which: Any = ["X", "Y"]
     says = in_turn(
-        act("ask_user", question="Which page?", choices=["X", "Y"]),  # pyright: ignore[reportArgumentType]
+        act("ask_user", question="Which page?", choices=which),
         act("ask_user", question="Which line?"),
         finish("Page X, line 7."),
         finish("Another attempt."),
     )
     async with house({"act": says}) as home, door(home) as url, at(url) as client:
-        said = [{"role": "system", "content": "It is 12:03."}, user("Find what is wrong on the page and fix it")]
+        said: list[Any] = [
+            {"role": "system", "content": "It is 12:03."},
+            user("Find what is wrong on the page and fix it"),
+        ]
         first = await stream(client, said, REACT)
         assert await first.rest() == "Which page?\n\n- X\n- Y"
         assert first.all[-1].choices[0].finish_reason == "stop"
@@ -362,27 +372,28 @@ async def closed(home: House, question: str) -> bool:
 
 
 async def test_what_can_not_be_an_answer_is_asked_again(house: Build) -> None:
-    says = in_turn(act("run_terminal_cmd", command="git commit -m x"), finish("Not done."))
-    async with house({"act": says}, programs="git") as home, door(home) as url, at(url) as client:
-        said = [user("Look at the errors and commit the repair")]
-        asked = await (await stream(client, said, REACT)).rest()
+    far: Any = {"tool": "ssh_run", "thought": "", "host": "127.0.0.1", "argv": ["reboot"]}
+    says = {"act": in_turn(far, finish("Not done."))}
+    async with house(says, ssh_hosts="127.0.0.1:1") as home, door(home) as url, at(url) as client:
+        said = [user("Look why the server is slow and restart it")]
+        asked = await (await stream(client, said, "expert:devops")).rest()
         assert "- yes" in asked
         said += [assistant(asked), user("perhaps")]
-        again = await (await stream(client, said, REACT)).rest()
+        again = await (await stream(client, said, "expert:devops")).rest()
         assert again.startswith("'perhaps' can't be chosen.")
         assert again.endswith(asked)
         said += [assistant(again), user("no")]
-        assert await (await stream(client, said, REACT)).rest() == "Not done."
+        assert await (await stream(client, said, "expert:devops")).rest() == "Not done."
         assert len(await runs(home)) == 1
 
 
 async def test_titles_and_the_like_start_no_run(house: Build) -> None:
     async with house({}) as home, door(home) as url, at(url) as client:
-        home.model.engine._script = lambda _: '{"title": "🌇 Небо"}'
+        home.model.engine.script = ['{"title": "🌇 Небо"}']
         answer = await client.chat.completions.create(model=SIMPLE, messages=[user(TITLE)])
         assert answer.choices[0].message.content == '{"title":"🌇 Небо"}'
         assert answer.usage
-        home.model.engine._script = lambda _: ModelFailed("model.engine", "It broke.")
+        home.model.engine.script = []
         by_rule = await stream(client, [user(TITLE)])
         assert await by_rule.rest() == '{"title":"Почему небо голубое, а закат красный?"}'
         assert await runs(home) == []
@@ -393,7 +404,7 @@ async def test_what_is_wrong_is_said_so_that_the_client_understands(house: Build
 
         async def refused(kind: type[openai.APIStatusError], messages: Any, param: str, **more: Any) -> Any:
             with pytest.raises(kind) as problem:
-                await client.chat.completions.create(**{"model": SIMPLE, "messages": messages, **more})
+                await client.chat.completions.create(model=SIMPLE, messages=messages, **more)
             assert problem.value.param == param
             assert problem.value.code
             return problem.value
@@ -428,9 +439,52 @@ async def test_what_is_wrong_is_said_so_that_the_client_understands(house: Build
             await (await stream(client, [user(failed)], "victoria")).rest()
 
 
+@pytest.mark.heavy
+@pytest.mark.usefixtures("model_file")
+async def test_the_embedded_model_answers_and_names_a_chat(house: Build) -> None:
+    async with house(model="local") as home, door(home) as url, at(url) as client:
+        answer = await stream(client, [user("Why is the sky blue?")], stream_options={"include_usage": True})
+        assert len((await answer.rest()).split()) > 3
+        assert len(answer.pieces) > 1
+        usage = answer.all[-1].usage
+        assert usage
+        assert usage.completion_tokens > 5
+        named = await client.chat.completions.create(model=SIMPLE, messages=[user(TITLE)])
+        assert json.loads(named.choices[0].message.content or "")["title"]
+        assert len(await runs(home)) == 1
+
+
+async def test_a_token_says_who_calls_and_what_they_may(house: Build) -> None:
+    async with (
+        house({"answer": in_turn("For Anna.", "For Boris.")}, http_auth="always", http_rate="3/minute") as home,
+        door(home) as url,
+    ):
+        victoria, texts = home.victoria, list[str]()
+        scopes: dict[str, tuple[Scope, ...]] = {"anna": ("publish",), "boris": ("publish",), "reader": ("read",)}
+        for name, may in scopes.items():
+            text, token = minted(name, may)
+            await Tokens(victoria.client, victoria.keys, victoria.url).add(token)
+            texts.append(text)
+        *callers, reader = ({"Authorization": f"Bearer {text}"} for text in texts)
+        async with at(url) as client:
+            with pytest.raises(openai.AuthenticationError) as nobody:
+                await client.models.list()
+            assert nobody.value.code == "invalid_api_key"
+            ask = partial(client.chat.completions.create, model=SIMPLE, messages=[user(ASKED)])
+            with pytest.raises(openai.PermissionDeniedError):
+                await ask(extra_headers=reader)
+            said = [await ask(extra_headers=caller) for caller in callers]
+            assert [each.choices[0].message.content for each in said] == ["For Anna.", "For Boris."]
+            await ask(extra_headers=callers[0])
+            await ask(extra_headers=callers[0])
+            with pytest.raises(openai.RateLimitError) as often:
+                await ask(extra_headers=callers[0])
+            assert (often.value.code, often.value.type) == ("rate_limit_exceeded", "rate_limit_error")
+
+
 async def test_more_than_the_stages_get_through_is_refused_with_the_time_to_come_again(house: Build) -> None:
     async with house({}) as home, door(home) as url, at(url) as client:
-        publisher = home.victoria.publisher
+        publisher: Any = home.victoria.publisher
         publisher._backlog, publisher._groups = 1, {"intake": ("nobody",)}
         await client.chat.completions.create(model="victoria", messages=[user("Read README.md")])
         with pytest.raises(openai.InternalServerError) as full:

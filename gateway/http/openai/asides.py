@@ -22,6 +22,8 @@ from schemas.inference import Question
 WITHIN = 20.0
 """Seconds for which a model may take: a program waits for the title of what its user has read already."""
 SYSTEM = "You do one small task for a chat program. Answer with what the task asks for, and nothing else."
+LOOKED_AT = 16_000
+"""Characters in which a prompt shows what it is: the conversation that it quotes comes behind."""
 ASKED_CHARACTERS, ANSWER_TOKENS = 6_000, 200
 WORDS, FEWEST = 6, "New chat"
 LINE = 60
@@ -99,7 +101,7 @@ def _question(aside: Aside, messages: Sequence[Said]) -> Question[Any]:
 
 def _first_words(messages: Sequence[Said]) -> str:
     """The first words a user said: in what the last message quotes, or before it."""
-    quoted = _QUOTED.search(messages[-1].text)
+    quoted = _QUOTED.search(messages[-1].text[:LOOKED_AT])
     earlier = next((each.text for each in messages[:-1] if each.role == "user"), "")
     said = (quoted[1] if quoted else earlier or messages[-1].text).strip()
     line = _SPEAKER.sub("", said.partition("\n")[0]).partition("</chat_history>")[0]
@@ -107,7 +109,7 @@ def _first_words(messages: Sequence[Said]) -> str:
 
 
 def _plain(text: str) -> str:
-    return _SPACES.sub(" ", text).strip().casefold()
+    return _SPACES.sub(" ", text[:LOOKED_AT]).strip().casefold()
 
 
 @cache

@@ -9,7 +9,7 @@ from schemas.errors import InvalidInput
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 NO_TEXT = "Victoria reads text only; put other material into a file of the project and name the file."
-_THOUGHTS = re.compile(r"\s*(?:<details type=\"reasoning\".*?</details>|<think>.*?</think>)\s*", re.DOTALL)
+_THOUGHTS = re.compile(r'<(details|think)(?: type="reasoning"[^>]{0,200})?>.*?</\1>', re.DOTALL)
 """What clients show of an answer's progress, and some send back in front of the answer."""
 
 
@@ -93,7 +93,10 @@ def _text(message: ChatMessage, where: str) -> str:
                     what = f"{where} has a part of the type {part.type[:40]!r}."
                     raise InvalidInput("messages.unsupported", what, NO_TEXT)
             text = "\n".join(part.text for part in parts)
-    return (_THOUGHTS.sub("", text) if message.role == "assistant" else text).strip()
+    text = text.strip()
+    while message.role == "assistant" and (thoughts := _THOUGHTS.match(text)):
+        text = text[thoughts.end() :].strip()
+    return text
 
 
 class Cached(msgspec.Struct, frozen=True):

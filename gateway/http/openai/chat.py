@@ -30,6 +30,7 @@ from llm.prompts import excerpt
 from schemas.errors import InvalidInput, VictoriaError
 from schemas.events import AnswerProgressed, Exchange, GoalSubmitted, RunFinished, RunProgressed
 from streams.append import new_run_id
+from streams.connection import reachable
 
 SETTING_CHARACTERS = 16_000
 """Of what system messages say."""
@@ -150,7 +151,7 @@ class Chat:
     async def _streamed(self, heard: Heard, turn: Turn, unfit: "Asks | None", chunks: Chunks) -> AsyncIterator[bytes]:
         yield chunks.begin()
         try:
-            with self._door.at_work():
+            with self._door.at_work(), reachable(self._victoria.url):
                 async for sent in self._told(heard, turn, unfit, chunks):
                     if sent:
                         yield sent

@@ -8,7 +8,7 @@ conversation is with it leads back to the run.
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from math import ceil
 from typing import Any
@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from gateway.http.openai.bodies import ChatRequest, Said
 from schemas.envelope import derived_id
-from streams.connection import Client
+from streams.connection import TROUBLE, Client
 from streams.keys import Keys
 
 HEADERS = ("x-openwebui-user-id", "x-openwebui-chat-id")
@@ -96,7 +96,8 @@ class Conversations:
         arriving = self._arriving.setdefault(turn.conversation, asyncio.Event())
         try:
             yield
-            with anyio.CancelScope(shield=True), anyio.move_on_after(HAND_OVER):
+            # Without a server it is forgotten: then the same answer is given once more.
+            with anyio.CancelScope(shield=True), anyio.move_on_after(HAND_OVER), suppress(*TROUBLE):
                 key = self._keys.delivered(turn.conversation)
                 pipeline = self._client.pipeline(transaction=True)
                 pipeline.sadd(key, turn.run_id)

@@ -59,7 +59,7 @@ class Catalogue:
         models = self.models()
         if found := models.get(model):
             return found
-        near = get_close_matches(model, models, 1)
+        near = get_close_matches(model[:80], models, 1)
         hint = f"Did you mean {near[0]}?" if near else "GET /v1/models lists them."
         raise InvalidInput("model.unknown", f"There is no model {model[:80]!r}.", hint)
 
