@@ -288,6 +288,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_auth: Annotated[
         Literal["auto", "always"],
         Meta(description="Whether each request needs a token: always, or on loopback not until there is one."),
+        More(personal=True),
     ] = "auto"
     http_hosts: Annotated[
         str,
@@ -315,6 +316,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(description="How many requests of one caller a door has under way, waiting ones too.", ge=1, le=100_000),
     ] = 2_000
+    token: Annotated[
+        str,
+        Meta(description="The bearer token with which `victoria chat --url` comes to a door."),
+        More(expects="a token of `victoria token create`, or nothing", personal=True),
+    ] = ""
     victoria_url: Annotated[
         str,
         Meta(description="The HTTP door of the agent Victoria, such as http://ops:8010; empty where there is none."),

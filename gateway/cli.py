@@ -31,6 +31,7 @@ try:
         tools,
         work,
     )
+    from gateway.chat.command import chat
     from gateway.complain import complain, wants_json
 except KeyboardInterrupt:  # importing all this takes half a second
     sys.exit(130)
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("chat")(chat)
 app.command("ask")(ask.ask)
 app.command("up")(work.up)
 app.command("worker")(work.worker)

@@ -11,6 +11,7 @@ from gateway.http.guards import guards
 from gateway.http.health import Health
 from gateway.http.metrics import Measured
 from gateway.http.pages import Page, routed
+from gateway.http.people import People
 from gateway.http.questions import Questions
 from gateway.http.runs import Runs
 
@@ -21,6 +22,7 @@ def pages(door: Door) -> list[Page]:
     found = [
         *Runs(door).pages,
         *Events(door).pages,
+        *People(door.victoria).pages,
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,

@@ -44,7 +44,8 @@ class Message(msgspec.Struct, frozen=True):
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /run`. `chat_history` has pairs of question and answer, or messages, the oldest first.
 
-    `max_tokens` is what models may use for it, `deadline_seconds` the time in which it must end; 0 is no limit.
+    `strategy` and `expert` are the ones that are wanted. `max_tokens` is what models may use for it, `deadline_seconds`
+    the time in which it must end; 0 is no limit.
     """
 
     goal: Annotated[str, SAID]
@@ -52,6 +53,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     session_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     chat_history: tuple[tuple[str, str] | Message, ...] | None = None
     strategy: Annotated[str, msgspec.Meta(pattern="^[a-z_]{0,40}$")] | None = None
+    expert: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,39}$|^$")] | None = None
     max_tokens: Annotated[float, msgspec.Meta(ge=0, le=MOST, multiple_of=1)] | None = None  # 5.0 is 5, as in JSON
     deadline_seconds: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
     async_mode: bool | Literal[0, 1] | None = None

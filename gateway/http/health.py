@@ -174,28 +174,13 @@ class Health:
         """What there is now, or was a second ago. Raises redis errors."""
         async with self._looking:
             if monotonic() - self._looked > FRESH:
-                self._found = await _look(self._victoria)
+                self._found = await look(self._victoria)
                 self._looked = monotonic()
         return self._found
 
     async def status(self, _request: Request) -> Response:
         """`GET /status`."""
-        settings, found = self._victoria.settings, await self.found()
-        first = found.lags[self._victoria.topology.groups(self._victoria.topology.entries[GoalSubmitted])[0]]
-        waiting = None if first.undelivered is None else first.undelivered + first.pending
-        return Json(
-            Status(
-                agent=self._door.agent,
-                version=version("victoria-streams"),
-                python=platform.python_version(),
-                server=found.server,
-                victoria_levels=Levels(True, settings.use_victoria_enhanced, settings.enable_event_monitoring),
-                stages=tuple(_stage(name, found.workers[name], found.lags[name]) for name in found.stages),
-                models=tuple(map(_model, found.offers)),
-                load=self._door.load,
-                backlog=Backlog(waiting, settings.backlog),
-            )
-        )
+        return Json(status_of(self._victoria, await self.found(), self._door.agent, self._door.load))
 
     async def livez(self, _request: Request) -> Response:
         """`GET /livez`: checks nothing else."""
@@ -269,7 +254,26 @@ def _without(name: str, problem: VictoriaError) -> Dependency:
     return Dependency(name, False, problem.message, problem.hint)
 
 
-async def _look(victoria: Victoria) -> Found:
+def status_of(victoria: Victoria, found: Found, agent: str, load: int) -> Status:
+    """How Victoria is, by what was found; `load` is this process's."""
+    settings = victoria.settings
+    first = found.lags[victoria.topology.groups(victoria.topology.entries[GoalSubmitted])[0]]
+    waiting = None if first.undelivered is None else first.undelivered + first.pending
+    return Status(
+        agent=agent,
+        version=version("victoria-streams"),
+        python=platform.python_version(),
+        server=found.server,
+        victoria_levels=Levels(True, settings.use_victoria_enhanced, settings.enable_event_monitoring),
+        stages=tuple(_stage(name, found.workers[name], found.lags[name]) for name in found.stages),
+        models=tuple(map(_model, found.offers)),
+        load=load,
+        backlog=Backlog(waiting, settings.backlog),
+    )
+
+
+async def look(victoria: Victoria) -> Found:
+    """What there is now. Raises redis errors."""
     infos = await server_info(victoria.client)
     kind = "Valkey" if "valkey_version" in infos[0] else "Redis"
     return Found(

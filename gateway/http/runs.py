@@ -59,6 +59,7 @@ class Runs:
 
     def __init__(self, door: Door) -> None:
         self._door, self._victoria = door, door.victoria
+        self._found: set[tuple[str, str]] = set()
 
     @property
     def pages(self) -> list[Page]:
@@ -155,10 +156,16 @@ class Runs:
             body.session_id or "",
             exchanges(body.chat_history or ()),
         )
-        if body.strategy:
-            require(self._victoria.settings, body.strategy, "")
+        self._require(body.strategy or "", body.expert or "")
         by = _header(request, DELEGATED_BY, AGENTS)
-        return msgspec.structs.replace(goal, strategy=body.strategy or strategy, delegated_by=by)
+        wanted = {"strategy": body.strategy or strategy, "expert": body.expert or ""}
+        return msgspec.structs.replace(goal, **wanted, delegated_by=by)
+
+    def _require(self, strategy: str, expert: str) -> None:
+        """See that these are there. To look takes longer than all else, so what was found is remembered."""
+        if (strategy or expert) and (strategy, expert) not in self._found:
+            require(self._victoria.settings, strategy, expert)
+            self._found.add((strategy, expert))
 
     async def _publish(self, goal: GoalSubmitted, key: str, caller: Caller, limits: Limits) -> str:
         """The id of the goal's run: with a key of the caller's always the same one, published once. Raises InvalidInput
@@ -182,7 +189,7 @@ class Runs:
 
 def _asked(goal: GoalSubmitted) -> tuple[Any, ...]:
     """What makes it another goal, whatever its limits are and whoever hands it over."""
-    return goal.goal, goal.project, goal.session, goal.history, goal.strategy
+    return goal.goal, goal.project, goal.session, goal.history, goal.strategy, goal.expert
 
 
 def _asynchronous(request: Request, body: RunRequest) -> bool:
