@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-models test-live-chain check bench chaos ollama lock clean
+.PHONY: help setup run test test-models test-live-chain check bench chaos load ollama lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,9 @@ bench: $(VENV)/.dev ## Measure speed beside other tools, into tests/bench/RESULT
 chaos: $(VENV)/.dev ## Kill everything at any time, and count (about 8 minutes)
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.matrix
+
+load: $(VENV)/.dev ## Put load on the HTTP door: 500 users, 1,000 followers, kill -9 (about 2 minutes)
+	$(BIN)/python -m tests.load
 
 ollama: $(VENV)/.dev ## Build a real Ollama for the tests, with go and g++ (about 5 minutes, once)
 	$(BIN)/python -m tests.llm.build_ollama

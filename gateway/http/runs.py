@@ -71,6 +71,7 @@ class Runs:
 
     def __init__(self, door: Door) -> None:
         self._door, self._victoria = door, door.victoria
+        self._found: set[tuple[str, str]] = set()
 
     @property
     def pages(self) -> list[Page]:
@@ -170,11 +171,16 @@ class Runs:
             body.session_id or "",
             exchanges(body.chat_history or ()),
         )
-        if body.strategy or body.expert:
-            require(self._victoria.settings, body.strategy or "", body.expert or "")
+        self._require(body.strategy or "", body.expert or "")
         by = _header(request, DELEGATED_BY, AGENTS)
         wanted = {"strategy": body.strategy or strategy, "expert": body.expert or ""}
         return msgspec.structs.replace(goal, **wanted, delegated_by=by)
+
+    def _require(self, strategy: str, expert: str) -> None:
+        """See that these are there. To look takes longer than all else, so what was found is remembered."""
+        if (strategy or expert) and (strategy, expert) not in self._found:
+            require(self._victoria.settings, strategy, expert)
+            self._found.add((strategy, expert))
 
     async def _awaited(self, request: Request, order: Order) -> RunFinished | None:
         """The run's end; None if the client goes away first."""

@@ -20,7 +20,7 @@ async def work(url: str, prefix: str, pace: float, folder: Path) -> None:
         home.model.engine.pace = pace
         settle_in()
         with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-            print("ready", flush=True)
+            print("ready", file=sys.stderr, flush=True)
             async for _ in signals:
                 return
 
