@@ -94,13 +94,14 @@ class Follower:
         self._reached = max(self._reached, (int(submitted.timestamp() * 1000) - SKEW, 0))
 
     async def next(self) -> list[Happened]:
-        """What has happened since, in order; nothing if nothing has. Raises NotReachable."""
+        """What has happened since, in order and up to the run's end; nothing if nothing has. Raises NotReachable."""
         with reachable(self._victoria.url):
             await self._gather()
             entries = await self._given()
             if not entries and (self._tape.ended or self._tape.end or self._ended):
                 return await self._end()
-        return [self._happened(entry) for entry in entries]
+        ends = [number for number, entry in enumerate(entries, 1) if isinstance(entry.body, RunFinished)]
+        return [self._happened(entry) for entry in entries[: ends[0] if ends else None]]
 
     def _happened(self, entry: Entry) -> Happened:
         self._place = self._place.behind(entry)

@@ -1,7 +1,7 @@
 """What happens to runs, as it happens: one reader of the streams for all who follow a run or wait for its end."""
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 
 import anyio
 
@@ -53,25 +53,31 @@ class Live:
                     await tape.changed.wait()
             return end
 
-    def events(self, run_id: str, after: str = "") -> AsyncGenerator[Happened]:
+    async def events(self, run_id: str, after: str = "") -> AsyncGenerator[Happened]:
         """All that people may follow of a run, from its beginning or after an id, until its end: what goes on, and
         answers piece by piece. Nothing is missed and nothing given twice, however slowly it is taken.
 
         Of what the server has dropped only the run's end is given: results go as VICTORIA_KEEP says, a feed's pieces
         when it has 5,000 or after an hour (consumers.feed). While the server is away, followers wait.
 
-        Raises InvalidInput `events.place` for what is no id; and while it goes on InvalidInput `run.unknown`,
-        NotReachable if that can't be told, Overloaded when too many follow, NotReachable `http.stopping` when this
-        process is to end.
+        Raises, when first asked, InvalidInput `events.place` for what is no id and `run.unknown`, Overloaded when too
+        many follow, NotReachable; and at any time NotReachable `http.stopping` when this process is to end.
         """
-        return self._events(run_id, Place.of(after))
+        async with aclosing(self.batches(run_id, after, LOOK_AGAIN)) as batches:
+            async for batch in batches:
+                for happened in batch:
+                    yield happened
 
-    async def _events(self, run_id: str, place: Place) -> AsyncGenerator[Happened]:
-        if place.over:
-            return
+    async def batches(self, run_id: str, after: str, within: float) -> AsyncGenerator[list[Happened]]:
+        """The same by as many as there are at once: the first ones without waiting, then none whenever nothing has come
+        for `within` seconds."""
+        place = Place.of(after)
         with self._following(run_id) as tape, _listening(tape):
             follower = Follower(self._victoria, run_id, tape, place, self._searching)
             await follower.begin()
+            if place.over:
+                return
+            begun = False
             while True:
                 changed = tape.changed
                 if self._stopped:
@@ -81,12 +87,16 @@ class Live:
                 except NotReachable:
                     await anyio.sleep(TRY_AGAIN)
                     continue
-                for happened in batch:
-                    yield happened
-                    if isinstance(happened.body, RunFinished):
-                        return
+                if batch or not begun:
+                    begun = True
+                    yield batch
+                if batch and isinstance(batch[-1].body, RunFinished):
+                    return
                 if not batch:
-                    await changed.wait()
+                    with anyio.move_on_after(within) as late:
+                        await changed.wait()
+                    if late.cancelled_caught:
+                        yield []
 
     async def follow(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Read the streams until cancelled."""

@@ -23,7 +23,7 @@ PIECES = 10
 FEEDS_EVERY = 0.1
 """Seconds between two looks at the feeds, on which a piece comes as often."""
 IDLE = 1.0
-"""Seconds for which a read waits where nobody listens to feeds."""
+"""Seconds for which a read waits at most where nobody listens to feeds."""
 TRY_AGAIN = 0.2
 """Seconds before the server is tried again."""
 BACK, BACK_BYTES = 5_000, 4 * 1024 * 1024
@@ -78,6 +78,7 @@ class Reader:
         self._results = victoria.keys.stream(partition, "results")
         self._place = BEGINNING
         self._due = 0.0
+        self._idle = min(FEEDS_EVERY * self._keys.partitions, IDLE)
 
     async def begin(self) -> None:
         """Find where to begin. Raises NotReachable."""
@@ -114,10 +115,10 @@ class Reader:
     async def _read(self) -> None:
         """One batch of results, as soon as there are any, and what is on the feeds beside them."""
         tapes, feed = self._tapes.followed[self._partition], self._keys.feed
-        listened = {run_id: tape for run_id, tape in tapes.items() if tape.feed}
-        wait = FEEDS_EVERY if listened else IDLE
+        wait = FEEDS_EVERY if any(tape.feed for tape in tapes.values()) else self._idle
         entries = _entries(await self._client.xread(self._after(self._place), count=BATCH, block=int(wait * 1000)))
         results, place = _heard(entries), id_of(entries[-1][0]) if entries else self._place
+        listened = {run_id: tape for run_id, tape in tapes.items() if tape.feed}
         if anyio.current_time() < self._due:
             listened = {found.run_id: listened[found.run_id] for found in results if found.run_id in listened}
         else:
