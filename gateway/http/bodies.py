@@ -9,7 +9,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from consumers.intake import GOAL_BYTES
 from consumers.runs.view import StepView
 from gateway.standing import Standing, Waits
 from schemas.envelope import EVENT_BYTES, UNREADABLE
@@ -29,6 +28,8 @@ SENDING = 30.0
 """Seconds in which a body must arrive."""
 TAKEN = r"|application/([\w.-]+\+)?json|application/x-www-form-urlencoded|text/plain"
 """What a body may be called."""
+SAID = msgspec.Meta(extra_json_schema={"pattern": r"\S"})
+"""Of texts that say something: their own checks say what is wrong otherwise."""
 LONGEST = 31_536_000
 """Seconds that a run's deadline may be away."""
 
@@ -47,7 +48,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     the time in which it must end; 0 is no limit.
     """
 
-    goal: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": GOAL_BYTES, "pattern": r"\S"})]
+    goal: Annotated[str, SAID]
     project_context: str | None = None
     session_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     chat_history: tuple[tuple[str, str] | Message, ...] | None = None

@@ -21,6 +21,7 @@ STATUS = {
     "run.other_goal": 409,
     "goal.too_large": 413,
     "history.too_large": 413,
+    "answer.too_large": 413,
     "http.too_large": 413,
     "http.slow": 408,
     "http.foreign": 403,

@@ -110,5 +110,10 @@ def _reply(reply: Reply, schema: Any) -> dict[str, Any]:
     if reply.headers:
         text = {"type": "string"}
         made["headers"] = {name: {"description": says, "schema": text} for name, says in reply.headers.items()}
+    if reply.links:
+        made["links"] = {
+            name: {"operationId": name, "parameters": {at.rpartition("/")[2]: f"$response.body#/{at}"}}
+            for name, at in reply.links.items()
+        }
     made["content"] = {reply.media: {"schema": schema if schema is not None else {"type": "string"}}}
     return made

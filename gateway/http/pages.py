@@ -28,12 +28,16 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One kind of answer: its body's type, None where that is no JSON but `media`."""
+    """One kind of answer: its body's type, None where that is no JSON but `media`.
+
+    `links` are operations that go on from it, with where it has the id they want: `{"run_status": "task_id"}`.
+    """
 
     says: str
     shape: Any = None
     media: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    links: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from consumers.questions import LONGEST, MOST, OpenQuestion, checked_answer
-from gateway.http.bodies import Json, read
+from consumers.questions import MOST, OpenQuestion, checked_answer
+from gateway.http.bodies import SAID, Json, read
 from gateway.http.door import Door
 from gateway.http.pages import Page, Reply
 from gateway.questions import WITHIN
@@ -19,7 +19,7 @@ from schemas.errors import InvalidInput
 class AnswerRequest(msgspec.Struct, frozen=True):
     """The body of `POST /questions/{question_id}/answer`: any text, or for an approval one of the choices."""
 
-    answer: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": LONGEST, "pattern": r"\S"})]
+    answer: Annotated[str, SAID]
 
 
 class Replied(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class Questions:
                 path="/questions",
                 serve=self.questions,
                 summary="The questions that wait for somebody's answer",
-                replies={200: Reply("They.", QuestionList)},
+                replies={200: Reply("They.", QuestionList, links={"answer": "questions/0/question_id"})},
                 tag="Questions",
             ),
             Page(

@@ -60,8 +60,13 @@ class Runs:
     def pages(self) -> list[Page]:
         """Their rows of the table."""
         said = {
-            200: Reply("The run has ended: its answer.", Answered),
-            202: Reply("The run goes on in the background.", Taken, headers={"Location": "Where it can be looked at."}),
+            200: Reply("The run has ended: its answer.", Answered, links={"run_status": "knowledge/task_id"}),
+            202: Reply(
+                "The run goes on in the background.",
+                Taken,
+                headers={"Location": "Where it can be looked at."},
+                links={"run_status": "task_id", "run_cancel": "task_id"},
+            ),
         }
         submits: Any = {"scope": "publish", "body": RunRequest, "parameters": (ASYNC, ONCE, BY), "refusals": (409,)}
         return [
