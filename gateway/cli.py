@@ -27,6 +27,7 @@ try:
         status,
         strategies,
         tail,
+        token,
         tools,
         work,
     )
@@ -62,6 +63,7 @@ app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
+app.add_typer(token.app)
 app.add_typer(bench.app)
 
 

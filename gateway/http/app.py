@@ -5,8 +5,9 @@ from starlette.middleware import Middleware
 
 from gateway.http.docs import Docs
 from gateway.http.door import Door
+from gateway.http.events import Events
 from gateway.http.failure import handlers
-from gateway.http.foreign import NoForeigners
+from gateway.http.guards import guards
 from gateway.http.health import Health
 from gateway.http.metrics import Measured
 from gateway.http.pages import Page, routed
@@ -20,6 +21,7 @@ def pages(door: Door) -> list[Page]:
     docs = Docs(door)
     found = [
         *Runs(door).pages,
+        *Events(door).pages,
         *People(door.victoria).pages,
         *Questions(door).pages,
         *Health(door).pages,
@@ -31,11 +33,9 @@ def pages(door: Door) -> list[Page]:
 
 def app(door: Door) -> Starlette:
     """The application behind a door."""
+    found = pages(door)
     return Starlette(
-        routes=routed(pages(door)),
-        middleware=[
-            Middleware(Measured, metrics=door.metrics),
-            Middleware(NoForeigners, host=door.victoria.settings.http_host),
-        ],
+        routes=routed(found),
+        middleware=[Middleware(Measured, metrics=door.metrics), *guards(door, found)],
         exception_handlers=handlers(door.victoria.url),
     )

@@ -17,6 +17,8 @@ class Door:
     live: Live
     agent: str
     load: int = 0
+    local: bool = True
+    """Whether only this machine reaches it."""
     metrics: Metrics = field(default_factory=Metrics)
 
     @contextmanager

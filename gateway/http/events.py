@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.http.bodies import TaskView
 from gateway.http.door import Door
 from gateway.http.follower import Happened
+from gateway.http.pages import Page, Parameter, Reply
 from gateway.standing import standing
 from schemas.errors import VictoriaError
 from schemas.events import AnswerProgressed, RunFinished, RunProgressed
@@ -72,6 +73,27 @@ class Events:
 
     def __init__(self, door: Door) -> None:
         self._door = door
+
+    @property
+    def pages(self) -> list[Page]:
+        """Its row of the table."""
+        return [
+            Page(
+                method="GET",
+                path="/run/{task_id}/events",
+                serve=self.stream,
+                summary="What happens to a run, as it happens",
+                replies={
+                    200: Reply("Server-sent events.", media=EventStream.media_type),
+                    204: Reply("Nothing comes any more.", media=EventStream.media_type),
+                },
+                parameters=(
+                    Parameter("Last-Event-ID", "header", str, "Go on after the event that had this id."),
+                    Parameter("last_event_id", "query", str, "The same, for whoever can't send the header."),
+                ),
+                tag="Runs",
+            )
+        ]
 
     async def stream(self, request: Request) -> Response:
         """`GET /run/{task_id}/events`: from the beginning, or after the event that `Last-Event-ID` names."""

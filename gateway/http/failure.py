@@ -24,11 +24,15 @@ STATUS = {
     "answer.too_large": 413,
     "http.too_large": 413,
     "http.slow": 408,
+    "http.token": 401,
+    "http.scope": 403,
     "http.foreign": 403,
     "http.no_page": 404,
     "http.media": 415,
     "question.unknown": 404,
     "question.closed": 409,
+    "http.rate": 429,
+    "http.at_once": 429,
 }
 """Where the kind of an error does not say it."""
 PAGES = "GET /docs shows all there are."
@@ -55,11 +59,13 @@ def response(problem: VictoriaError, headers: Mapping[str, str] | None = None) -
     headers = dict(headers or {})
     match problem:
         case Overloaded():
-            status, headers["Retry-After"] = 503, str(math.ceil(problem.retry_after))
+            status, headers["Retry-After"] = STATUS.get(problem.code, 503), str(math.ceil(problem.retry_after))
         case NotReachable() | CouldNotStart():
             status, headers["Retry-After"] = 503, str(math.ceil(RETRY_AFTER))
         case InvalidInput():
             status = STATUS.get(problem.code, 400)
+            if status == 401:
+                headers["WWW-Authenticate"] = "Bearer"
         case _:
             status = 500
     return Json(Problem(Fault(problem.code, problem.message, problem.hint)), status, headers)

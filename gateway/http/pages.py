@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.http.bodies import JSON
+from gateway.http.callers import allowed
 
 Serve = Callable[[Request], Awaitable[Response]]
 Scope = Literal["read", "publish", "admin", ""]
@@ -68,7 +69,7 @@ def routed(pages: Iterable[Page]) -> list[Route]:
     """Routes of these pages, one a path, so that a wrong method is told all that there are."""
     by_path: dict[str, dict[str, Serve]] = {}
     for page in pages:
-        by_path.setdefault(page.path, {})[page.method] = page.serve
+        by_path.setdefault(page.path, {})[page.method] = allowed(page.scope, page.serve)
     return [Route(path, _by_method(serves), methods=list(serves)) for path, serves in by_path.items()]
 
 

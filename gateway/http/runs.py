@@ -7,16 +7,18 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from consumers.agents.http import task_id
 from consumers.intake import goal_submitted
 from deploy.people import require
 from gateway.http.bodies import Answered, CancelRequest, Json, RunRequest, Taken, TaskView, exchanges, read
+from gateway.http.callers import Caller, caller_of
 from gateway.http.door import Door
 from gateway.http.pages import Page, Parameter, Reply
 from gateway.standing import standing
-from schemas.envelope import derived_id
 from schemas.errors import InvalidInput
 from schemas.events import GoalSubmitted
 from schemas.plan import Limits
@@ -48,6 +50,8 @@ BY = Parameter(
 )
 CANCELLED_WITHIN = 5.0
 """Seconds in which the stage `aggregate` ends a run, if a worker serves it."""
+
+_log: Any = structlog.get_logger()
 
 
 class Runs:
@@ -118,7 +122,7 @@ class Runs:
                 asynchronous = _asynchronous(request, body)
                 goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
                 limits = self._victoria.limits(_whole(body.max_tokens), seconds=body.deadline_seconds)
-                task_id = await self._publish(goal, key, limits)
+                task_id = await self._publish(goal, key, caller_of(request), limits)
             if asynchronous:
                 url = f"/run/status/{task_id}"
                 return Json(Taken(task_id, url), 202, {"Location": url})
@@ -157,11 +161,14 @@ class Runs:
         wanted = {"strategy": body.strategy or strategy, "expert": body.expert or ""}
         return msgspec.structs.replace(goal, **wanted, delegated_by=by)
 
-    async def _publish(self, goal: GoalSubmitted, key: str, limits: Limits) -> str:
-        """The id of the goal's run: with a key always the same one, published once. Raises InvalidInput
+    async def _publish(self, goal: GoalSubmitted, key: str, caller: Caller, limits: Limits) -> str:
+        """The id of the goal's run: with a key of the caller's always the same one, published once. Raises InvalidInput
         `run.other_goal`."""
-        run_id = derived_id(KEY, key) if key else new_run_id()
-        if await self._victoria.submit([(run_id, goal)], limits) != ["known"]:
+        run_id = task_id(key, caller.name) if key else new_run_id()
+        (published,) = await self._victoria.submit([(run_id, goal)], limits)
+        text = {"goal": goal.goal} if self._victoria.settings.log_goals else {}
+        _log.info("run.submitted", run=run_id, published=published, **text)
+        if published != "known":
             self._door.metrics.submitted.inc()
         else:
             before = await self._victoria.goal_of(run_id)
