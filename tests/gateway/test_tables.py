@@ -64,7 +64,7 @@ def test_passwords_of_ollama_hosts_are_shown_nowhere(call: Call) -> None:
     shown = call("config", OLLAMA_HOSTS=hosts)
     assert "ollama_hosts = gpu-1, https://me:***@127.0.0.1:1,***@127.0.0.1:2/x  (environment OLLAMA_HOSTS)" in shown.out
     wanted = {"OLLAMA_HOSTS": hosts.removeprefix("gpu-1, "), "VICTORIA_MODEL": "ollama"}
-    for command in (["config", "--json"], ["doctor"], ["models"], ["models", "--json"], ["ask", "Hi"]):
+    for command in (["config", "--json"], ["doctor"], ["models"], ["models", "--json"], ["chat", "ask", "Hi"]):
         done = call(*command, **wanted)
         assert "pa55word" not in done.out + done.err
     wrong = call("models", OLLAMA_HOSTS="http://me:pa55word@", VICTORIA_MODEL="ollama")
