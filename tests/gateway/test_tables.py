@@ -64,7 +64,7 @@ def test_passwords_of_ollama_hosts_are_shown_nowhere(call: Call) -> None:
     shown = call("config", OLLAMA_HOSTS=hosts)
     assert "ollama_hosts = gpu-1, https://me:***@127.0.0.1:1,***@127.0.0.1:2/x  (environment OLLAMA_HOSTS)" in shown.out
     wanted = {"OLLAMA_HOSTS": hosts.removeprefix("gpu-1, "), "VICTORIA_MODEL": "ollama"}
-    for command in (["config", "--json"], ["doctor"], ["models"], ["models", "--json"], ["chat", "ask", "Hi"]):
+    for command in (["config", "--json"], ["doctor"], ["models"], ["models", "--json"], ["ask", "Hi"]):
         done = call(*command, **wanted)
         assert "pa55word" not in done.out + done.err
     wrong = call("models", OLLAMA_HOSTS="http://me:pa55word@", VICTORIA_MODEL="ollama")
@@ -205,7 +205,7 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    doing = "run ask up worker serve publish cancel questions answer"
+    doing = "run chat ask up worker serve publish cancel questions answer"
     looking = "status plan tail events tools experts strategies config doctor"
     assert f"{doing} {looking}".split() == COMMANDS
 
