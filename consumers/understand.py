@@ -141,7 +141,7 @@ class Reader:
             )
             strategy = self.strategies.choose(understood.kind, understood.category, understood.strategy)
             if strategy.direct and routed.expert not in self.agents:
-                return self._straight(understood, await strategy.shape(_brief(understood), _no_model))
+                return self._straight(understood, await strategy.shaped(_brief(understood), _no_model))
             return [understood, self._progress(understood)]
         understood = await self._restated(event, ctx, rules, said, by_rules=by_rules)
         if routed and (event.expert or routed.who > CLEAR) and (looked.own or not by_rules):

@@ -103,6 +103,10 @@ class Keys:
         """Sorted set that expires: what another agent has in hand for us, by the time in ms until which it counts."""
         return self.stream(INFERENCE, f"agent:{agent}")
 
+    def waited(self, partition: str) -> str:
+        """Hash: the runs that another agent waits for at our door, consumers.agents.waited.Sign in JSON."""
+        return self.stream(partition, "waited")
+
     def records(self, collection: str, project: str) -> str:
         """Hash: a project's records of one collection by id, in JSON, in a slot of their own."""
         return f"{{{self.prefix}:kept:{collection}:{project}}}:records"

@@ -10,7 +10,7 @@ A late client has what the server still has: pieces of answers are there for an 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import msgspec
 from starlette.requests import Request
@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.bodies import TaskView
 from gateway.http.door import Door
-from gateway.http.follower import Happened
+from gateway.http.follower import PLACE, Happened
 from gateway.http.pages import Page, Parameter, Reply
 from gateway.standing import standing
 from schemas.errors import VictoriaError
@@ -28,8 +28,12 @@ from schemas.plan import Plan, StepStatus
 
 KEEP_ALIVE = 15.0
 """Seconds after which a comment is sent where nothing else is."""
+NAMES = (*get_args(RunProgressed.__annotations__["kind"]), "token", "result")
 COME_AGAIN = 1_000
 """Milliseconds after which a browser comes again."""
+
+_AFTER = Annotated[str, msgspec.Meta(pattern=PLACE)]
+_LAST = "The id of the last event that came; without one they come from the beginning."
 
 Batches = AsyncGenerator[list[Happened]]
 
@@ -81,21 +85,21 @@ class Events:
             Page(
                 method="GET",
                 path="/run/{task_id}/events",
-                serve=self.stream,
-                summary="What happens to a run, as it happens",
+                serve=self.run_events,
+                summary="What happens to a run, as server-sent events, until its result",
                 replies={
-                    200: Reply("Server-sent events.", media=EventStream.media_type),
-                    204: Reply("Nothing comes any more.", media=EventStream.media_type),
+                    200: Reply("Its events: " + ", ".join(NAMES) + ".", media=EventStream.media_type),
+                    204: Reply("The result was the last one.", media=""),
                 },
                 parameters=(
-                    Parameter("Last-Event-ID", "header", str, "Go on after the event that had this id."),
-                    Parameter("last_event_id", "query", str, "The same, for whoever can't send the header."),
+                    Parameter("Last-Event-ID", "header", _AFTER, _LAST),
+                    Parameter("last_event_id", "query", _AFTER, _LAST),
                 ),
                 tag="Runs",
             )
         ]
 
-    async def stream(self, request: Request) -> Response:
+    async def run_events(self, request: Request) -> Response:
         """`GET /run/{task_id}/events`: from the beginning, or after the event that `Last-Event-ID` names."""
         task_id = request.path_params["task_id"]
         after = request.headers.get("last-event-id") or request.query_params.get("last_event_id", "")

@@ -23,7 +23,8 @@ PAGE = 500
 """Entries read at once where memory does not reach."""
 LATEST: Id = (10**15, 0)
 
-_PLACE = re.compile(r"(\d{1,15}-\d{1,15})(?:/(?:(\d{1,15}-\d{1,15})|(end)))?", re.ASCII)
+PLACE = r"^([0-9]{1,15}-[0-9]{1,15})(/(([0-9]{1,15}-[0-9]{1,15})|(end)))?$"
+"""What an id of Happened looks like."""
 
 
 class Happened(NamedTuple):
@@ -47,14 +48,14 @@ class Place(NamedTuple):
         """The place that an id of Happened names, the beginning for "". Raises InvalidInput `events.place`."""
         if not text:
             return cls()
-        found = _PLACE.fullmatch(text)
+        found = re.fullmatch(PLACE, text)
         if not found:
             raise InvalidInput(
                 "events.place",
                 f"{text[:80]!r} is no id of an event.",
                 "Give the id of the last event that came, or none to have all of them.",
             )
-        results, feed, end = found.groups()
+        results, _, _, feed, end = found.groups()
         return cls(id_of(results), id_of(feed) if feed else BEGINNING, bool(end))
 
     def behind(self, entry: Entry) -> "Place":

@@ -115,5 +115,6 @@ def _reply(reply: Reply, schema: Any) -> dict[str, Any]:
             name: {"operationId": name, "parameters": {at.rpartition("/")[2]: f"$response.body#/{at}"}}
             for name, at in reply.links.items()
         }
-    made["content"] = {reply.media: {"schema": schema if schema is not None else {"type": "string"}}}
+    if reply.media:
+        made["content"] = {reply.media: {"schema": schema if schema is not None else {"type": "string"}}}
     return made

@@ -29,7 +29,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One kind of answer: its body's type, None where that is no JSON but `media`.
+    """One kind of answer: its body's type, None where that is no JSON but `media`; "" is no body.
 
     `links` are operations that go on from it, with where it has the id they want: `{"run_status": "task_id"}`.
     """

@@ -29,4 +29,5 @@ if __name__ == "__main__":
     logs.configure("warning")
     with tempfile.TemporaryDirectory() as made:
         Path(made, "project").mkdir()
-        anyio.run(work, *sys.argv[1:3], float(sys.argv[3]), Path(made, "project"), backend_options={"use_uvloop": True})
+        _, at, named, paced = sys.argv
+        anyio.run(work, at, named, float(paced), Path(made, "project"), backend_options={"use_uvloop": True})

@@ -1,9 +1,8 @@
 """What a model that means harm, or read a text that does, may call: the list, and what has to become of each.
 
 `outcome` is the code of a refusal, `schema` where the call is not even one, or `runs`: it is carried out, and can do
-nothing; `ends` is either. What `sandboxed` programs are asked is refused where there is no sandbox. In texts, {outside},
-{port} and {mark} are filled in: a folder beside the project, a server on this machine, and what the processes are known
-by.
+nothing; `ends` is either. What `sandboxed` programs are asked is refused where there is no sandbox. In texts there are
+{outside}, a folder beside the project, {port}, a server on this machine, and {mark}, by which processes are known.
 """
 
 from typing import Any, NamedTuple
