@@ -23,7 +23,6 @@ def pages(door: Door) -> list[Page]:
         *Runs(door).pages,
         *Events(door).pages,
         *People(door.victoria).pages,
-        *Events(door).pages,
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,
