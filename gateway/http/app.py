@@ -23,8 +23,8 @@ def pages(door: Door) -> list[Page]:
     docs = Docs(door)
     found = [
         *Runs(door).pages,
-        *People(door.victoria).pages,
         *Events(door).pages,
+        *People(door.victoria).pages,
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,
