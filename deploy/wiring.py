@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from consumers.admission import admit
+from consumers.agents.waited import Waited
 from consumers.clock import seconds_left
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
@@ -19,6 +20,7 @@ from consumers.postgres.database import Database
 from consumers.postgres.store import PostgresStore
 from consumers.questions import OpenQuestion, Questions
 from consumers.redis_store import RedisStore
+from consumers.runs.state import STAGE as AGGREGATE
 from consumers.runs.view import PlanView, RunView, goal_of, plan_view, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
@@ -48,8 +50,9 @@ from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
 from streams.journal import Journal
 from streams.keys import Keys
+from streams.lag import Lag, ahead, lags
 from streams.topology import Topology
-from streams.worker import Terms, Worker, is_gone
+from streams.worker import Companion, Terms, Worker, is_gone
 
 LOOK_FOR_MODEL = 20.0
 """Seconds in which consumers that were started must say what they offer."""
@@ -123,7 +126,9 @@ class Victoria:
             keep_entries=s.keep_entries,
             keep_dead=s.keep_dead,
         )
-        companions = [self.engines.consumers[engine].attend for engine in backends_of(stages)]
+        companions: list[Companion] = [self.engines.consumers[engine].attend for engine in backends_of(stages)]
+        if AGGREGATE in stages:  # it ends what nobody waits for
+            companions.append(self.waited.watch)
         return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions)
 
     @property
@@ -161,6 +166,20 @@ class Victoria:
         found = await self.client.get(self.keys.waiting(run_id))
         return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
 
+    async def lags(self) -> dict[str, Lag]:
+        """How far each stage is behind. Raises redis errors."""
+        return await lags(self.client, self.keys, self.topology)
+
+    async def goals_ahead(self, run_id: str) -> int | None:
+        """How many goals at intake come before a run's; None where it is not there, or not any more."""
+        stream = self.topology.entries[GoalSubmitted]
+        return await ahead(self.client, self.keys, stream, self.topology.groups(stream)[0], run_id)
+
+    async def turns_ahead(self, run_id: str) -> int | None:
+        """How many runs come before this one in its session's line; None where it stands in none."""
+        session = (await self.goal_of(run_id)).session
+        return await self.sessions.place(session, run_id) if session else None
+
     def limits(self, tokens: int | None = None, calls: int | None = None, seconds: float | None = None) -> Limits:
         """What a run may cost that is submitted now: what is given, else what the settings say. `seconds` are those in
         which it must end. 0 is no limit. Raises InvalidInput."""
@@ -196,6 +215,11 @@ class Victoria:
     async def goal_of(self, run_id: str) -> GoalSubmitted:
         """What a run was asked for. Raises InvalidInput with code `run.unknown`."""
         return await goal_of(self.client, self.keys, run_id)
+
+    @property
+    def waited(self) -> Waited:
+        """Who waits at this door for works of other agents."""
+        return Waited(self.client, self.keys, self.publisher, self.topology.entries[CancelRequested])
 
     @property
     def questions(self) -> Questions:

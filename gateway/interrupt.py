@@ -10,11 +10,14 @@ from gateway.complain import Interrupted
 
 
 @asynccontextmanager
-async def interruptible(told: Callable[[], Interrupted]) -> AsyncGenerator[None]:
+async def interruptible(
+    told: Callable[[], Interrupted],
+    by: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+) -> AsyncGenerator[None]:
     """Inside, Ctrl-C, SIGTERM and a closed terminal raise what `told` returns then."""
 
     async def listen() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(*by) as signals:
             async for _ in signals:
                 raise told()
 

@@ -197,7 +197,8 @@ class Pool:
                 pass
             case _:
                 return False
-        _log.warning("pool.failed", model=place.model.name, node=place.model.node, error=str(failure))
+        # Its message may quote what was asked; `victoria models` shows it.
+        _log.warning("pool.failed", model=place.model.name, node=place.model.node, code=failure.code)
         self.changed.set()
         return in_time
 

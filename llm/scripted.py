@@ -1,7 +1,7 @@
 """A fake engine for tests: it runs no model."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
@@ -19,7 +19,8 @@ class ScriptedEngine:
 
     `script` is a function from the request to a reply, or replies used up in order (asking for more than there are
     fails with `model.engine`). `delay` seconds pass before each reply; a delay beyond the request's `timeout` fails
-    with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words, and text comes word by word.
+    with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words, and text comes word by word,
+    one each `pace` seconds; `between` is awaited before each.
     """
 
     name = "scripted"
@@ -27,12 +28,18 @@ class ScriptedEngine:
     context = 4096
 
     def __init__(
-        self, script: Callable[[Generation], Reply] | Sequence[Reply], *, slots: int = 4, delay: float = 0.0
+        self,
+        script: Callable[[Generation], Reply] | Sequence[Reply],
+        *,
+        slots: int = 4,
+        delay: float = 0.0,
+        pace: float = 0.0,
     ) -> None:
-        self.slots, self.delay = slots, delay
+        self.slots, self.delay, self.pace = slots, delay, pace
         self.requests: list[Generation] = []
         self.closed = False
-        self._script = script
+        self.between: Callable[[], Awaitable[None]] | None = None
+        self.script = script
         self._free = anyio.Semaphore(slots)
 
     async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
@@ -54,7 +61,10 @@ class ScriptedEngine:
             raise reply
         if on_text:
             for word in re.findall(r"\s*\S+|\s+", reply):
+                if self.between:
+                    await self.between()
                 on_text(word)
+                await anyio.sleep(self.pace)
         words_in = sum(len(m.content.split()) for m in request.messages)
         usage = Usage(self.model, 1, tokens_in=words_in, tokens_out=len(reply.split()), seconds=self.delay)
         return Answer(reply, usage)
@@ -64,8 +74,8 @@ class ScriptedEngine:
         self.closed = True
 
     def _reply(self, request: Generation, number: int) -> Reply:
-        if callable(self._script):
-            return self._script(request)
-        if number < len(self._script):
-            return self._script[number]
+        if callable(self.script):
+            return self.script(request)
+        if number < len(self.script):
+            return self.script[number]
         return ModelFailed("model.engine", f"The script has only {number} replies.", "Add one to the test.")

@@ -1,10 +1,10 @@
 """Putting first events on their streams: once, however often it is tried, and no more than the stages get through."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import uuid4
 
 import msgspec
@@ -19,6 +19,8 @@ from streams.scripts import Scripts
 
 AT_ONCE = 256
 """Events in one script call, which blocks the server for about 1 ms."""
+BYTES_AT_ONCE = 1024 * 1024
+"""Bytes after which no further event goes into the same call."""
 RETRY_AFTER = 1.0
 """Seconds after which a refused event may fit."""
 
@@ -39,6 +41,61 @@ def new_run_id() -> str:
     return f"{stamp:012x}{uuid4().hex[:20]}"
 
 
+class Entry(NamedTuple):
+    """An entry to be: its marker's key, the event's type, and the event."""
+
+    marker: str
+    name: str
+    event: bytes
+
+
+class _Queue:
+    """Entries for one stream. Those that come while a call is under way go with the next one, all together: many
+    requests at once then need few calls, and an idle door none the later."""
+
+    def __init__(self, call: Callable[[Sequence[Entry]], Awaitable[list[int]]]) -> None:
+        self._call = call
+        self._waiting: list[tuple[Entry, asyncio.Future[int]]] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    async def put(self, entries: Sequence[Entry]) -> list[int]:
+        """What the script replies to each. Raises redis errors."""
+        loop = asyncio.get_running_loop()
+        replies = [loop.create_future() for _ in entries]
+        self._waiting += zip(entries, replies, strict=True)
+        if self._sending is None:
+            self._sending = loop.create_task(self._send())
+        return await asyncio.gather(*replies)
+
+    async def _send(self) -> None:
+        part: list[tuple[Entry, asyncio.Future[int]]] = []
+        try:
+            while part := self._next():
+                try:
+                    found = await self._call([entry for entry, _ in part])
+                except Exception as problem:
+                    for _, reply in part:
+                        if not reply.done():
+                            reply.set_exception(problem)
+                else:
+                    for (_, reply), answer in zip(part, found, strict=True):
+                        if not reply.done():
+                            reply.set_result(answer)
+        finally:
+            self._sending = None
+            for _, reply in part:
+                reply.cancel()  # of those that have their reply already it changes nothing
+
+    def _next(self) -> list[tuple[Entry, asyncio.Future[int]]]:
+        """Those that go together: as many as one call may take, and one at least."""
+        count, size = 0, 0
+        while count < min(len(self._waiting), AT_ONCE) and size < BYTES_AT_ONCE:
+            size += len(self._waiting[count][0].event)
+            count += 1
+        part, self._waiting = self._waiting[:count], self._waiting[count:]
+        return part
+
+
 class Publisher:
     """Appends runs' first events.
 
@@ -55,6 +112,7 @@ class Publisher:
     ) -> None:
         self._client, self._scripts = client, Scripts(client)
         self._keys, self._groups, self._backlog = keys, groups, backlog
+        self._queues: dict[str, _Queue] = {}
 
     async def publish(
         self,
@@ -74,14 +132,9 @@ class Publisher:
         replies = [0] * len(events)
 
         async def append(partition: str, some: Sequence[int]) -> None:
-            for start in range(0, len(some), AT_ONCE):
-                part = some[start : start + AT_ONCE]
-                entries = [self._entry(partition, *events[place], trust, limits) for place in part]
-                key, groups = self._keys.stream(partition, stream), self._groups.get(stream, ())
-                counted = self._keys.counted(partition, stream)
-                found = await self._scripts.append_all(key, counted, SUBMITTED, self._backlog, groups, entries)
-                for place, reply in zip(part, found, strict=True):
-                    replies[place] = reply
+            entries = [self._entry(partition, *events[place], trust, limits) for place in some]
+            for place, reply in zip(some, await self._queue(partition, stream).put(entries), strict=True):
+                replies[place] = reply
 
         ended = await asyncio.gather(*(append(*each) for each in places.items()), return_exceptions=True)
         for problem in ended:
@@ -98,6 +151,15 @@ class Publisher:
                 results,
             )
         return results
+
+    def _queue(self, partition: str, stream: str) -> "_Queue":
+        key, counted = self._keys.stream(partition, stream), self._keys.counted(partition, stream)
+        if key not in self._queues:
+            groups = self._groups.get(stream, ())
+            self._queues[key] = _Queue(
+                lambda entries: self._scripts.append_all(key, counted, SUBMITTED, self._backlog, groups, entries)
+            )
+        return self._queues[key]
 
     async def add(self, run_id: str, event: Event, stream: str, trust: Trust = "user", about: str = "") -> bool:
         """Append one more event of a run from outside, of each type once, or once for all it is `about`; whether it was
@@ -117,8 +179,8 @@ class Publisher:
 
     def _entry(
         self, partition: str, run_id: str, event: Event, trust: Trust, limits: Limits | None, about: str = ""
-    ) -> tuple[str, str, bytes]:
-        """Marker, type and event for the script."""
+    ) -> Entry:
+        """The event as the script takes it."""
         name = type(event).__name__
         envelope = Envelope(
             id=derived_id(run_id, name, *([about] if about else [])),
@@ -129,4 +191,4 @@ class Publisher:
             body=event,
             limits=limits,
         )
-        return self._keys.run(partition, run_id), name, encode(envelope)
+        return Entry(self._keys.run(partition, run_id), name, encode(envelope))

@@ -55,6 +55,7 @@ def connect(url: str) -> Client:
         socket_connect_timeout=5,
         socket_timeout=None,  # the client watches over whole commands
         protocol=2,
+        driver_info=None,  # to find its own version out takes the client 6 ms for each connection
     )
     pool.connection_class = type("PackedConnection", (Packed, pool.connection_class), {})
     client = Client(pool)
