@@ -1,10 +1,11 @@
 """How far stages are behind, as the server knows it. What it does not know is None, never 0."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from streams.connection import Client
+from streams.groups import FOLLOWER
 from streams.keys import Keys
 from streams.scripts import Scripts
 from streams.topology import Topology
@@ -28,29 +29,37 @@ class _Share(NamedTuple):
 
 
 async def lags(client: Client, keys: Keys, topology: Topology) -> dict[str, Lag]:
-    """How far each stage is behind, in one round of commands. Raises redis errors."""
-    places = [(stage, p) for stage in topology.stages for p in keys.of_stream(stage.reads)]
+    """How far each stage is behind, and who follows all streams, where somebody ever did, in one round of commands.
+    Raises redis errors."""
+    reads = [(stage.name, stage.reads) for stage in topology.stages]
+    reads += [(FOLLOWER, stream) for stream in topology.streams()]
+    places = [(name, stream, p) for name, stream in reads for p in keys.of_stream(stream)]
     looking: Any = client.pipeline(transaction=False)
-    for stage, partition in places:
-        stream = keys.stream(partition, stage.reads)
-        looking.xinfo_groups(stream)
-        looking.xlen(stream)
-        looking.zcard(keys.delayed(partition, stage.reads))
+    for _, stream, partition in places:
+        looking.xinfo_groups(keys.stream(partition, stream))
+        looking.xlen(keys.stream(partition, stream))
+        looking.zcard(keys.delayed(partition, stream))
     replies: list[Any] = await looking.execute(raise_on_error=False)
     found: dict[str, Lag] = {}
-    for number, (stage, _) in enumerate(places):
+    followed = False
+    for number, (name, *_) in enumerate(places):
         groups, length, delayed = replies[3 * number : 3 * number + 3]
         for problem in (length, delayed):
             if isinstance(problem, Exception):
                 raise problem
-        share = _share([] if isinstance(groups, Exception) else groups, stage.name, length)
-        before = found.get(stage.name, Lag(0, 0, 0))
+        groups = cast("list[Any]", [] if isinstance(groups, Exception) else groups)
+        if name == FOLLOWER:
+            followed, delayed = followed or any(group["name"].decode() == name for group in groups), 0
+        share = _share(groups, name, length)
+        before = found.get(name, Lag(0, 0, 0))
         known = before.undelivered is not None and share.undelivered is not None
-        found[stage.name] = Lag(
+        found[name] = Lag(
             undelivered=(before.undelivered or 0) + (share.undelivered or 0) if known else None,
             pending=before.pending + share.pending,
             delayed=before.delayed + delayed,
         )
+    if not followed:
+        del found[FOLLOWER]
     return found
 
 

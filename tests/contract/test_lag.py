@@ -3,7 +3,7 @@
 from schemas.events import GoalSubmitted
 from streams.append import Publisher
 from streams.connection import Client
-from streams.groups import create_groups
+from streams.groups import FOLLOWER, create_groups
 from streams.keys import Keys
 from streams.lag import Lag, ahead, lags
 from tests.workshop import Workshop, intake_stage
@@ -38,3 +38,13 @@ async def test_lag_counts_all_partitions_and_a_goal_knows_how_many_come_first(cl
     last = (await workshop.client.xrevrange(stream, count=2))[1][0]
     await workshop.client.xdel(stream, last)
     assert (await lags(client, keys, topology))["understand"].undelivered is None
+
+
+async def test_who_follows_all_streams_is_behind_like_any_stage(client: Client, prefix: str) -> None:
+    workshop = Workshop(client, Keys(prefix, partitions=2))
+    keys, publisher = workshop.keys, Publisher(client, workshop.keys)
+    topology = workshop.topology(intake_stage(never, emits=()))
+    await publisher.publish([(f"run-{number}", GoalSubmitted(goal="x")) for number in range(5)], "intake")
+    assert FOLLOWER not in await lags(client, keys, topology), "nobody ever did"
+    await create_groups(client, keys, topology, follower=FOLLOWER)
+    assert (await lags(client, keys, topology))[FOLLOWER] == Lag(5, 0, 0)
