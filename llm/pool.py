@@ -197,7 +197,8 @@ class Pool:
                 pass
             case _:
                 return False
-        _log.warning("pool.failed", model=place.model.name, node=place.model.node, error=str(failure))
+        log = _log.warning if in_time else _log.info  # nobody waits any more for what comes too late
+        log("pool.failed", model=place.model.name, node=place.model.node, error=str(failure))
         self.changed.set()
         return in_time
 
