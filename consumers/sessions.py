@@ -166,6 +166,10 @@ class Sessions:
         line = await self._client.zrange(self._keys.turns(session), 0, -1)
         return SessionView(session, expert, said, tuple(map(bytes.decode, line))) if said or line else None
 
+    async def place(self, session: str, run_id: str) -> int | None:
+        """How many runs are before this one in a session's line; None where it stands in none."""
+        return await self._client.zrank(self._keys.turns(session), run_id)
+
     async def newest(self, limit: int) -> list[SessionRow]:
         """The sessions that had a turn last, the newest first."""
         found: list[tuple[float, str]] = []

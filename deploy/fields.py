@@ -81,6 +81,8 @@ def shown(key: str, value: Any) -> str:
     """A value as text for people: passwords in URLs masked, booleans as they are written in TOML."""
     if isinstance(value, bool):
         return str(value).lower()
+    if key == "token":
+        return "***" if value else ""
     if key in ("agents", "ollama_hosts"):
         return re.sub(r"[^,\s]+", lambda host: masked(host[0]), str(value))
     return masked(str(value)) if key.endswith("_url") else str(value)

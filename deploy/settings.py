@@ -1,4 +1,5 @@
-"""What can be set, and where each value came from: flag, environment, victoria.toml, default, in that order.
+"""What can be set, and where each value came from: flag, environment, the project's victoria.toml, the user's, default,
+in that order.
 
 The `Settings` record is the only list of keys. `describe` turns it into rows for `victoria config` and the README.
 """
@@ -24,7 +25,7 @@ from schemas.errors import InvalidInput
 from schemas.plan import MOST
 
 FILE = "victoria.toml"
-"""The settings file in the project's root."""
+"""The settings file in the project's root, and that of the user in their configuration folder."""
 
 
 def project_root(start: Path) -> Path:
@@ -54,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: Annotated[
         str,
         Meta(description="The Redis or Valkey server; empty starts the embedded one."),
-        More(expects="a redis://, rediss:// or unix:// URL, or nothing"),
+        More(expects="a redis://, rediss:// or unix:// URL, or nothing", personal=True),
     ] = ""
     prefix: Annotated[
         str,
@@ -75,7 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     experts_dir: Annotated[
         Path,
         Meta(description="A folder of experts' YAML files that are added to Victoria's own, or replace them."),
-        More(default="experts in the user's configuration folder"),
+        More(default="experts in the user's configuration folder", personal=True),
     ] = msgspec.field(default_factory=lambda: platformdirs.user_config_path("victoria") / "experts")
     model: Annotated[
         str,
@@ -102,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ollama_hosts: Annotated[
         str,
         Meta(description="Ollama servers, separated by commas: gpu-1, gpu-2:11434, https://user:password@gpu-3."),
-        More(names=("OLLAMA_HOSTS",), default="the one on this machine, if there is one"),
+        More(names=("OLLAMA_HOSTS",), default="the one on this machine, if there is one", personal=True),
     ] = ""
     ollama_slots: Annotated[
         int, Meta(description="How many questions an Ollama server gets at once from one consumer.", ge=1, le=256)
@@ -147,12 +148,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     main_project: Annotated[
         str,
         Meta(description="The project meant when none is named: name, path or name=path."),
-        More(names=("MAIN_PROJECT",), default="the root folder, under its own name"),
+        More(names=("MAIN_PROJECT",), default="the root folder, under its own name", personal=True),
     ] = ""
     allowed_projects: Annotated[
         str,
         Meta(description="Further projects, separated by commas, each as in main_project."),
-        More(names=("ALLOWED_PROJECTS",)),
+        More(names=("ALLOWED_PROJECTS",), personal=True),
     ] = ""
     lease: Annotated[
         float, Meta(description="Seconds after which a silent worker's entries go to others.", gt=0.2, le=3600)
@@ -193,6 +194,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
     ] = "warning"
+    log_goals: Annotated[
+        bool,
+        Meta(
+            description="Whether log events may have the text of goals, and the messages of exceptions, which may "
+            "quote one."
+        ),
+        More(personal=True),
+    ] = False
     time_zone: Annotated[
         str,
         Meta(
@@ -231,7 +240,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Names of files and folders in projects that tools never read, separated by commas; * stands "
             "for anything. Given anew, it replaces these."
         ),
-        More(default=", ".join(SECRETS)),
+        More(default=", ".join(SECRETS), personal=True),
     ] = ", ".join(SECRETS)
     programs: Annotated[
         str,
@@ -239,28 +248,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Programs that agents may run, separated by commas. Those of the default have no options that "
             "write; any other may be called with all it has, in the sandbox only."
         ),
+        More(personal=True),
     ] = ", ".join(BOUNDED)
     writable_projects: Annotated[
-        str, Meta(description="Projects, separated by commas, whose folders programs of agents may write to.")
+        str,
+        Meta(description="Projects, separated by commas, whose folders programs of agents may write to."),
+        More(personal=True),
     ] = ""
     search_url: Annotated[
         str,
         Meta(description="A SearXNG server that answers in JSON, for web_search; empty is no search."),
-        More(expects="an http:// or https:// URL, or nothing"),
+        More(expects="an http:// or https:// URL, or nothing", personal=True),
     ] = ""
     ssh_hosts: Annotated[
         str,
         Meta(description="Machines that agents may run commands on, separated by commas: gpu-1, ops@db-1:2222."),
+        More(personal=True),
     ] = ""
     ssh_key: Annotated[
         str,
         Meta(description="The private key for that, a file; empty takes the keys of your ssh-agent."),
-        More(expects="a file's path, or nothing"),
+        More(expects="a file's path, or nothing", personal=True),
     ] = ""
     ssh_known_hosts: Annotated[
         Path,
         Meta(description="The keys of those machines, as ssh keeps them."),
-        More(default="~/.ssh/known_hosts"),
+        More(default="~/.ssh/known_hosts", personal=True),
     ] = msgspec.field(default_factory=lambda: Path("~/.ssh/known_hosts").expanduser())
     agent: Annotated[
         str,
@@ -269,22 +282,59 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "victoria"
     http_host: Annotated[
         str,
-        Meta(description="The HTTP door's address; only those of loopback are taken as yet."),
+        Meta(description="The HTTP door's address; one that other machines reach needs a token to exist."),
     ] = "127.0.0.1"
     http_port: Annotated[int, Meta(description="Its port; 0 takes any that is free.", ge=0, le=65_535)] = 8010
+    http_auth: Annotated[
+        Literal["auto", "always"],
+        Meta(description="Whether each request needs a token: always, or on loopback not until there is one."),
+        More(personal=True),
+    ] = "auto"
+    http_hosts: Annotated[
+        str,
+        Meta(
+            description="Names under which the door may be reached, separated by commas. On loopback none is beside "
+            "localhost, elsewhere empty is any."
+        ),
+        More(personal=True),
+    ] = ""
+    http_origins: Annotated[
+        str,
+        Meta(description="Origins whose web pages may use the door, separated by commas: https://ai.example.org."),
+        More(personal=True),
+    ] = ""
+    http_rate: Annotated[
+        str,
+        Meta(
+            description="How often a caller may send something, over all doors together: 600/minute, or none. auto is "
+            "6000/minute, on loopback none.",
+            pattern=r"^(auto|none|[1-9]\d{0,8}/(second|minute|hour|day))\Z",
+        ),
+        More(expects="auto, none, or a number per second, minute, hour or day, as 600/minute"),
+    ] = "auto"
+    http_at_once: Annotated[
+        int,
+        Meta(description="How many requests of one caller a door has under way, waiting ones too.", ge=1, le=100_000),
+    ] = 2_000
+    token: Annotated[
+        str,
+        Meta(description="The bearer token with which `victoria chat --url` comes to a door."),
+        More(expects="a token of `victoria token create`, or nothing", personal=True),
+    ] = ""
     victoria_url: Annotated[
         str,
         Meta(description="The HTTP door of the agent Victoria, such as http://ops:8010; empty where there is none."),
-        More(names=("VICTORIA_URL",), expects="an http:// or https:// URL, or nothing"),
+        More(names=("VICTORIA_URL",), expects="an http:// or https:// URL, or nothing", personal=True),
     ] = ""
     veronica_url: Annotated[
         str,
         Meta(description="The HTTP door of the agent Veronica, such as http://ops:8011; empty where there is none."),
-        More(names=("VERONICA_URL",), expects="an http:// or https:// URL, or nothing"),
+        More(names=("VERONICA_URL",), expects="an http:// or https:// URL, or nothing", personal=True),
     ] = ""
     agents: Annotated[
         str,
         Meta(description="Further agents that steps are given to, by their experts' names: qa=http://lab:8010, ..."),
+        More(personal=True),
     ] = ""
     delegate_timeout: Annotated[float, Meta(description="Seconds another agent has for a step.", gt=0, le=86_400)] = 300
     delegate_at_once: Annotated[
@@ -293,7 +343,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[
         str,
         Meta(description="The Postgres server (for later versions)."),
-        More(names=("VICTORIA_POSTGRES_URL", "DATABASE_URL")),
+        More(names=("VICTORIA_POSTGRES_URL", "DATABASE_URL"), personal=True),
     ] = ""
     use_victoria_enhanced: Annotated[
         bool,
@@ -342,11 +392,13 @@ def load(
     flags: Mapping[str, Any] = MappingProxyType({}),
     environ: Mapping[str, str] = os.environ,
     folder: Path | None = None,
+    own: Path | None = None,
 ) -> Loaded:
-    """The settings for working directory `folder`, by default the process's.
+    """The settings for working directory `folder`, by default the process's, of a user whose configuration folder is
+    `own`.
 
     `flags` maps keys (`redis_url`) to text or values; None means not given. A variable that is set but empty counts as
-    not set. Relative paths start at `folder`, those in victoria.toml at its own folder. Raises InvalidInput:
+    not set. Relative paths start at `folder`, those in a file at its own folder. Raises InvalidInput:
     `settings.unknown`, `settings.invalid`, `settings.malformed`, `settings.unreadable`, `settings.personal`.
     """
     try:
@@ -356,9 +408,10 @@ def load(
             "settings.unreadable", "The working directory no longer exists.", "Change to one that does."
         ) from None
     root = project_root(folder)
-    path = root / FILE
-    written = _read(path)
-    _refuse_unknown(flags, environ, written, path)
+    files = [root / FILE, (own or platformdirs.user_config_path("victoria")) / FILE]
+    written = {path: _read(path) for path in files}
+    _refuse_unknown(flags, environ, written)
+    _refuse_personal(written[files[0]], *files)
 
     values: dict[str, Any] = {"state_dir": default_state_dir(root)}
     origins: dict[str, str] = {}
@@ -368,8 +421,8 @@ def load(
             origin, anchor, typed = f"flag {_flag(key)}", folder, False
         elif variable:
             given, origin, anchor, typed = environ[variable], f"environment {variable}", folder, False
-        elif key in written:
-            given, origin, anchor, typed = written[key], f"{FILE} ({path})", root, True
+        elif path := next((path for path in files if key in written[path]), None):
+            given, origin, anchor, typed = written[path][key], f"{FILE} ({path})", path.parent, True
         else:
             origins[key] = "default"
             continue
@@ -412,7 +465,7 @@ def _is_ours(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def _refuse_unknown(
-    flags: Mapping[str, Any], environ: Mapping[str, str], written: Mapping[str, Any], path: Path
+    flags: Mapping[str, Any], environ: Mapping[str, str], written: Mapping[Path, Mapping[str, Any]]
 ) -> None:
     fields = fields_of(Settings)
     variables = {name for field in fields.values() for name in field.names}
@@ -422,14 +475,21 @@ def _refuse_unknown(
     for name in environ:
         if name.startswith("VICTORIA_") and name not in variables and _is_ours(name, environ):
             raise _unknown(f"There is no setting for the environment variable {name}.", name, variables)
+    for path, given in written.items():
+        for key in given:
+            if key not in fields:
+                raise _unknown(f"There is no setting {key!r}, which {path} has.", key, fields)
+
+
+def _refuse_personal(written: Mapping[str, Any], path: Path, own: Path) -> None:
+    """A project may be somebody else's: it gives itself no rights, and sends nobody's goals anywhere."""
+    fields = fields_of(Settings)
     for key in written:
-        if key not in fields:
-            raise _unknown(f"There is no setting {key!r}, which {path} has.", key, fields)
         if fields[key].personal:
             raise InvalidInput(
                 "settings.personal",
                 f"`{key}` can't be set in {path}: a project must not give itself such rights.",
-                f"Set {fields[key].names[0]} in the environment.",
+                f"Set {fields[key].names[0]} in the environment, or {key} in {own}.",
             )
 
 

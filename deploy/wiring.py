@@ -48,6 +48,7 @@ from streams.asking import Waiting
 from streams.connection import Client, connect, evicting, reachable, server_info
 from streams.journal import Journal
 from streams.keys import Keys
+from streams.lag import Lag, ahead, lags
 from streams.topology import Topology
 from streams.worker import Companion, Terms, Worker, is_gone
 
@@ -160,6 +161,20 @@ class Victoria:
         """Why a run does not go on, if it waits for a model, or for an earlier turn of its session."""
         found = await self.client.get(self.keys.waiting(run_id))
         return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
+
+    async def lags(self) -> dict[str, Lag]:
+        """How far each stage is behind. Raises redis errors."""
+        return await lags(self.client, self.keys, self.topology)
+
+    async def goals_ahead(self, run_id: str) -> int | None:
+        """How many goals at intake come before a run's; None where it is not there, or not any more."""
+        stream = self.topology.entries[GoalSubmitted]
+        return await ahead(self.client, self.keys, stream, self.topology.groups(stream)[0], run_id)
+
+    async def turns_ahead(self, run_id: str) -> int | None:
+        """How many runs come before this one in its session's line; None where it stands in none."""
+        session = (await self.goal_of(run_id)).session
+        return await self.sessions.place(session, run_id) if session else None
 
     def limits(self, tokens: int | None = None, calls: int | None = None, seconds: float | None = None) -> Limits:
         """What a run may cost that is submitted now: what is given, else what the settings say. `seconds` are those in

@@ -27,9 +27,11 @@ try:
         status,
         strategies,
         tail,
+        token,
         tools,
         work,
     )
+    from gateway.chat.command import chat
     from gateway.complain import complain, wants_json
 except KeyboardInterrupt:  # importing all this takes half a second
     sys.exit(130)
@@ -41,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("chat")(chat)
 app.command("ask")(ask.ask)
 app.command("up")(work.up)
 app.command("worker")(work.worker)
@@ -60,6 +63,7 @@ app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
+app.add_typer(token.app)
 app.add_typer(bench.app)
 
 

@@ -15,11 +15,14 @@ INSISTING = 0.5
 
 
 @asynccontextmanager
-async def interruptible(told: Callable[[], Interrupted]) -> AsyncGenerator[None]:
+async def interruptible(
+    told: Callable[[], Interrupted],
+    by: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+) -> AsyncGenerator[None]:
     """Inside, Ctrl-C, SIGTERM and a closed terminal raise what `told` returns then."""
 
     async def listen() -> None:
-        with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        with _signals(*by) as signals:
             async for _ in signals:
                 raise told()
 

@@ -65,7 +65,7 @@ def loaded_settings(redis_url: RedisUrl = None, model: Model = None, more: Set =
             raise InvalidInput("settings.invalid", f"--set {item!r} has no value.", "Write --set KEY=VALUE.")
         flags[key.strip()] = value
     loaded = load({key: value for key, value in flags.items() if value is not None})
-    logs.configure(loaded.settings.log_level)
+    logs.configure(loaded.settings.log_level, goals=loaded.settings.log_goals)
     return loaded
 
 

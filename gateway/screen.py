@@ -44,14 +44,22 @@ def harmless(text: str) -> str:
 
 def line(text: str, less: int = 0, console: Console = ERR) -> str:
     """Text as one line that fits the terminal beside `less` other cells; Chinese characters take two each."""
-    room = max((console.width if console.is_terminal else LINE) - less, 20)
+    return fit(text, max((console.width if console.is_terminal else LINE) - less, 20))
+
+
+def fit(text: str, room: int) -> str:
+    """Text as one line of at most `room` cells."""
     flat = harmless(" ".join(text[: 4 * room].split()))
     return flat if cell_len(flat) <= room else set_cell_size(flat, room - 1) + "…"
 
 
 def ending(text: str, less: int = 0) -> str:
     """The end of a text, as much of it as fits a line of the terminal beside `less` other cells."""
-    room = max(ERR.width - less, 20)
+    return fit_end(text, max(ERR.width - less, 20))
+
+
+def fit_end(text: str, room: int) -> str:
+    """The end of a text, as one line of at most `room` cells."""
     flat = harmless(" ".join(text[-4 * room :].split()))
     while cell_len(flat) > room:
         flat = flat[max(1, (cell_len(flat) - room) // 2) :]

@@ -43,6 +43,7 @@ def serve(
 
     async def work(victoria: Victoria) -> None:
         async with stopping_on_signals() as stop, AsyncExitStack() as leaving:
+            await server.require_tokens(victoria, listener)
             warn(victoria)
             if not alone:
                 missing = await missing_stages(victoria)

@@ -50,15 +50,7 @@ def show(loaded: Loaded, session: Id, as_json: Json = False) -> None:
     Example: victoria sessions show trip
     """
     session_named(session)
-
-    async def work(victoria: Victoria) -> SessionView:
-        found = await victoria.sessions.show(session)
-        if found is None:
-            hint = "`victoria sessions` lists them."
-            raise InvalidInput("session.unknown", f"Nothing is known of a session {session!r}.", hint)
-        return found
-
-    found = with_victoria(loaded, work)
+    found = with_victoria(loaded, lambda victoria: known(victoria, session))
     if as_json:
         emit(found)
     else:
@@ -82,6 +74,15 @@ def clear(loaded: Loaded, session: Id, as_json: Json = False) -> None:
         emit({"session": session, "cleared": cleared})
     else:
         answer(f"{cleared} exchange{'' if cleared == 1 else 's'} cleared")
+
+
+async def known(victoria: Victoria, session: str) -> SessionView:
+    """What is known of a session. Raises InvalidInput `session.unknown`, `session.too_long`."""
+    found = await victoria.sessions.show(session_named(session))
+    if found is None:
+        hint = "`victoria sessions` lists them."
+        raise InvalidInput("session.unknown", f"Nothing is known of a session {session!r}.", hint)
+    return found
 
 
 def _table(rows: list[SessionRow]) -> Table:

@@ -198,7 +198,8 @@ class Pool:
             case _:
                 return False
         log = _log.warning if in_time else _log.info  # nobody waits any more for what comes too late
-        log("pool.failed", model=place.model.name, node=place.model.node, error=str(failure))
+        # Its message may quote what was asked; `victoria models` shows it.
+        log("pool.failed", model=place.model.name, node=place.model.node, code=failure.code)
         self.changed.set()
         return in_time
 

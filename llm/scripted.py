@@ -19,7 +19,8 @@ class ScriptedEngine:
 
     `script` is a function from the request to a reply, or replies used up in order (asking for more than there are
     fails with `model.engine`). `delay` seconds pass before each reply; a delay beyond the request's `timeout` fails
-    with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words, and text comes word by word.
+    with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words, and text comes word by word,
+    one each `pace` seconds.
     """
 
     name = "scripted"
@@ -27,9 +28,14 @@ class ScriptedEngine:
     context = 4096
 
     def __init__(
-        self, script: Callable[[Generation], Reply] | Sequence[Reply], *, slots: int = 4, delay: float = 0.0
+        self,
+        script: Callable[[Generation], Reply] | Sequence[Reply],
+        *,
+        slots: int = 4,
+        delay: float = 0.0,
+        pace: float = 0.0,
     ) -> None:
-        self.slots, self.delay = slots, delay
+        self.slots, self.delay, self.pace = slots, delay, pace
         self.requests: list[Generation] = []
         self.closed = False
         self._script = script
@@ -55,6 +61,7 @@ class ScriptedEngine:
         if on_text:
             for word in re.findall(r"\s*\S+|\s+", reply):
                 on_text(word)
+                await anyio.sleep(self.pace)
         words_in = sum(len(m.content.split()) for m in request.messages)
         usage = Usage(self.model, 1, tokens_in=words_in, tokens_out=len(reply.split()), seconds=self.delay)
         return Answer(reply, usage)

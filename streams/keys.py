@@ -115,6 +115,14 @@ class Keys:
         """Sorted set: the ids of these records by their time in ms."""
         return f"{{{self.prefix}:kept:{collection}:{project}}}:times"
 
+    def tokens(self) -> str:
+        """Hash: bearer tokens by name, gateway.http.tokens.Token in JSON: their hashes only."""
+        return f"{{{self.prefix}:door}}:tokens"
+
+    def rate(self, of: str) -> str:
+        """String that expires: how many requests of a caller came in a window; `of` names both."""
+        return f"{{{self.prefix}:door:{of}}}:rate"
+
     def answers(self, consumer: str) -> str:
         """Pub/sub channel on which a waiting worker hears that a journal has its answer."""
         return f"{self.prefix}:answers:{consumer}"

@@ -1,6 +1,7 @@
 """The server-side scripts as typed functions. Each file in scripts/ names its keys and arguments in its header."""
 
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
@@ -56,8 +57,7 @@ class Script:
 
     def __init__(self, client: Client | Line, name: str) -> None:
         self._client = client
-        self._text = (files("streams") / "scripts" / f"{name}.lua").read_text()
-        self.digest = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._text, self.digest = _source(name)
 
     async def __call__(self, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run it; the reply. Raises redis errors."""
@@ -65,6 +65,13 @@ class Script:
             return await self._client.execute_command("EVALSHA", self.digest, len(keys), *keys, *args)
         except NoScriptError:
             return await self._client.execute_command("EVAL", self._text, len(keys), *keys, *args)
+
+
+@cache
+def _source(name: str) -> tuple[str, str]:
+    """A script's text and its digest."""
+    text = (files("streams") / "scripts" / f"{name}.lua").read_text()
+    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class Scripts:
@@ -78,7 +85,7 @@ class Scripts:
         self._record = load("record")
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
         self._retain, self._offer, self._keep_record = load("retain"), load("offer"), load("keep_record")
-        self._reserve, self._spend = load("reserve"), load("spend")
+        self._reserve, self._spend, self._ahead = load("reserve"), load("spend"), load("ahead")
         self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
@@ -164,6 +171,10 @@ class Scripts:
     async def remove_record(self, records: str, times: str, record_id: str) -> bool:
         """Remove a project's record; whether there was one."""
         return bool(await self._keep_record([records, times], ["remove", record_id]))
+
+    async def ahead(self, stream: str, group: str, run_id: str, most: int) -> int:
+        """How many of the next `most` entries of a group come before the first of a run; -1 where there is none."""
+        return cast("int", await self._ahead(keys=[stream], args=[group, run_id, most]))
 
     async def line_up(
         self, sessions: str, turns: Sequence[tuple[str, str, str]], keep: float, room: int, listed: int

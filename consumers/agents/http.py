@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from consumers.agents.token import holder
 from consumers.tools.plain import plain
 from schemas.envelope import derived_id
 from schemas.errors import AgentFailed
@@ -131,8 +132,9 @@ class Agents:
 
         with anyio.move_on_after(TAKE_BACK, shield=True):
             try:
+                caller = holder(httpx.URL(self.urls[agent]).password)
                 async with self._client(agent) as client:
-                    await client.post(f"run/{task_id(key)}/cancel")
+                    await client.post(f"run/{task_id(key, caller)}/cancel")
             except (httpx.HTTPError, OSError) as problem:
                 _log.info("agent.not_stopped", agent=agent, error=type(problem).__name__)
 
@@ -171,10 +173,14 @@ class Agents:
         import httpx
 
         url = httpx.URL(self.urls[agent])
+        headers = {"Victoria-Delegated-By": self.own, "Accept": "application/json", "Accept-Encoding": "identity"}
+        token = url.password if holder(url.password) else ""
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         return httpx.AsyncClient(
             base_url=url.copy_with(userinfo=b""),  # httpx logs whole URLs
-            auth=(url.username, url.password) if url.userinfo else None,
-            headers={"Victoria-Delegated-By": self.own, "Accept": "application/json", "Accept-Encoding": "identity"},
+            auth=(url.username, url.password) if url.userinfo and not token else None,
+            headers=headers,
             timeout=httpx.Timeout(None, connect=CONNECT),
             follow_redirects=False,
             trust_env=False,  # a proxy of the environment would be another host
@@ -182,9 +188,9 @@ class Agents:
         )
 
 
-def task_id(key: str) -> str:
-    """The id of the run that an agent's door makes of a key."""
-    return derived_id("Idempotency-Key", key)
+def task_id(key: str, caller: str = "") -> str:
+    """The id of the run that a door makes of a key, which is the caller's own."""
+    return derived_id("Idempotency-Key", *([caller] if caller else []), key)
 
 
 def _delivery(agent: str, status: int, body: bytes) -> Delivery:

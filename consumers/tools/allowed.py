@@ -11,13 +11,14 @@ from consumers.tools.programs import BOUNDED
 class Limits:
     """How much a program may take. `seconds` is its time, by the clock and of a processor; sizes are bytes.
 
-    `memory` holds for one process and for all together, `file` for each file it writes, `output` for what it says;
-    `processes` counts threads too.
+    `memory` holds for one process and for all together, `file` for each file it writes, `disk` for all of them,
+    `output` for what it says; `processes` counts threads too.
     """
 
     seconds: float = 60
     memory: int = 1 << 30
     file: int = 64 << 20
+    disk: int = 2 << 30
     output: int = 64 << 10
     processes: int = 128
     files: int = 256

@@ -30,10 +30,11 @@ ENVIRONMENT: Mapping[str, str] = {
 _LET_GO = 10.0
 """Seconds in which what was ended must be gone."""
 
-Bound = Literal["seconds", "output", "processes", "memory", "root"]
+Bound = Literal["seconds", "output", "processes", "memory", "disk", "root"]
 _SAID: Mapping[int, Bound] = {
     -supervisor.TOO_MANY: "processes",
     -supervisor.TOO_MUCH: "memory",
+    -supervisor.TOO_FULL: "disk",
     -supervisor.POWERLESS: "root",
 }
 
@@ -78,7 +79,7 @@ async def run(argv: Sequence[str], limits: Limits, folder: Path, *, starts_other
 
 
 def _numbers(limits: Limits) -> dict[str, float]:
-    return {name: getattr(limits, name) for name in ("seconds", "memory", "file", "files", "processes")}
+    return {name: getattr(limits, name) for name in ("seconds", "memory", "disk", "file", "files", "processes")}
 
 
 def _output(process: Process) -> ByteReceiveStream:

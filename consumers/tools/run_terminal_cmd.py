@@ -58,6 +58,7 @@ _LESS = "Ask for less at once."
 _EXCEEDED = {
     "seconds": ("{0} took longer than {1.seconds:g} s and was ended.", _LESS),
     "memory": ("{0} took more than {1.memory:,} bytes of memory and was ended.", _LESS),
+    "disk": ("{0} wrote more than {1.disk:,} bytes and was ended.", "Write less; what is there, it left."),
     "processes": ("{0} started more than {1.processes} processes or threads and was ended.", _LESS),
     "root": (
         "{0} may start any number of processes, and the system does not hold root to a limit.",

@@ -15,8 +15,8 @@ import signal
 import sys
 from contextlib import suppress
 
-TOO_MANY, TOO_MUCH, POWERLESS = signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM
-"""More processes, or more memory, than allowed; or, as root, no means to hold anybody to that."""
+TOO_MANY, TOO_MUCH, TOO_FULL, POWERLESS = signal.SIGUSR1, signal.SIGUSR2, signal.SIGPROF, signal.SIGALRM
+"""More processes, more memory, or more of the disk than allowed; or, as root, no means to hold anybody to that."""
 
 _HEARD = {signal.SIGCHLD, signal.SIGTERM}
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -34,6 +34,7 @@ def main() -> None:
             _real_time(0)
         except OSError:
             _die_of(POWERLESS)
+    enough = _free() - order["disk"]
     child = os.fork()
     if child == 0:
         _become(program, order)
@@ -46,7 +47,10 @@ def main() -> None:
         if (heard and heard.si_signo == signal.SIGTERM) or os.getppid() != parent:
             _end(child)
             sys.exit(1)
-        if counted and (found := _exceeded(child, order["processes"], order["memory"])):
+        found = _exceeded(child, order["processes"], order["memory"]) if counted else None
+        if counted and not found and _free() < enough:
+            found = TOO_FULL
+        if found:
             _end(child)
             _die_of(found)
 
@@ -84,6 +88,12 @@ def _tasks() -> int:
             if status and status.st_uid == os.getuid():
                 found += status.st_nlink - 2
     return found
+
+
+def _free() -> int:
+    """What is free on the disk of the program's folder. Others write there too, so only much of it means something."""
+    disk = os.statvfs(".")
+    return disk.f_bavail * disk.f_frsize
 
 
 def _exceeded(pid: int, tasks: float, memory: float) -> signal.Signals | None:

@@ -28,7 +28,8 @@ SECRETS = (
     *("*.pfx", "*.jks", "*.keystore", "*.kdbx"),
 )
 """Names of files and folders that are not read unless settings say so, in whatever case; * stands for anything."""
-_PRIVATE_KEY = re.compile(r"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY", re.MULTILINE)
+_PRIVATE_KEY = re.compile(r"--(?:BEGIN|END) [A-Z0-9 ]*PRIVATE KEY")
+"""Where one begins or ends, wherever that stands: programs number lines, name files before them, and cut."""
 
 MAX_BYTES = 256 * 1024
 MAX_ENTRIES = 1_000

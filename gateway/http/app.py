@@ -1,45 +1,41 @@
 """All pages on one screen."""
 
-from importlib.metadata import version
-
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from gateway.http.bodies import Json
+from gateway.http.docs import Docs
 from gateway.http.door import Door
+from gateway.http.events import Events
 from gateway.http.failure import handlers
-from gateway.http.foreign import NoForeigners
+from gateway.http.guards import guards
+from gateway.http.health import Health
+from gateway.http.metrics import Measured
+from gateway.http.pages import Page, routed
+from gateway.http.people import People
+from gateway.http.questions import Questions
 from gateway.http.runs import Runs
+
+
+def pages(door: Door) -> list[Page]:
+    """Every page behind a door: routes and the OpenAPI document are made of these."""
+    docs = Docs(door)
+    found = [
+        *Runs(door).pages,
+        *People(door.victoria).pages,
+        *Events(door).pages,
+        *Questions(door).pages,
+        *Health(door).pages,
+        *docs.pages,
+    ]
+    docs.describe(found)
+    return found
 
 
 def app(door: Door) -> Starlette:
     """The application behind a door."""
-    runs = Runs(door)
-
-    async def status(_request: Request) -> Response:
-        settings = door.victoria.settings
-        levels = {
-            "agent": True,
-            "enhanced": settings.use_victoria_enhanced,
-            "initiative": settings.enable_event_monitoring,
-        }
-        about = {"agent": door.agent, "version": version("victoria-streams")}
-        return Json({**about, "victoria_levels": levels, "load": door.load})
-
-    async def livez(_request: Request) -> Response:
-        return Json({"status": "ok"})
-
+    found = pages(door)
     return Starlette(
-        routes=[
-            Route("/run", runs.submit, methods=["POST"]),
-            Route("/run/status/{task_id}", runs.status),
-            Route("/run/{task_id}/cancel", runs.cancel, methods=["POST"]),
-            Route("/status", status),
-            Route("/livez", livez),
-        ],
-        middleware=[Middleware(NoForeigners, host=door.victoria.settings.http_host)],
+        routes=routed(found),
+        middleware=[Middleware(Measured, metrics=door.metrics), *guards(door, found)],
         exception_handlers=handlers(door.victoria.url),
     )

@@ -1,5 +1,6 @@
 """What comes in and goes out as JSON. What a caller sends beyond these fields is ignored."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consumers.runs.view import StepView
-from gateway.standing import Standing
+from gateway.standing import Standing, Waits
 from schemas.envelope import EVENT_BYTES, UNREADABLE
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import Exchange, RunFinished
@@ -17,12 +18,18 @@ from schemas.plan import MOST, RunStatus, StepStatus
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+JSON = "application/json"
+
 BODY_BYTES = EVENT_BYTES
 """A larger body is refused: no event could hold it."""
 HEARD_OUT = 16 * BODY_BYTES
 """Up to this size a refused body is received and forgotten, since many clients read no answer before they have sent."""
 SENDING = 30.0
 """Seconds in which a body must arrive."""
+TAKEN = r"|application/([\w.-]+\+)?json|application/x-www-form-urlencoded|text/plain"
+"""What a body may be called."""
+SAID = msgspec.Meta(extra_json_schema={"pattern": r"\S"})
+"""Of texts that say something: their own checks say what is wrong otherwise."""
 LONGEST = 31_536_000
 """Seconds that a run's deadline may be away."""
 
@@ -37,15 +44,17 @@ class Message(msgspec.Struct, frozen=True):
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /run`. `chat_history` has pairs of question and answer, or messages, the oldest first.
 
-    `max_tokens` is what models may use for it, `deadline_seconds` the time in which it must end; 0 is no limit.
+    `strategy` and `expert` are the ones that are wanted. `max_tokens` is what models may use for it, `deadline_seconds`
+    the time in which it must end; 0 is no limit.
     """
 
-    goal: str
+    goal: Annotated[str, SAID]
     project_context: str | None = None
     session_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     chat_history: tuple[tuple[str, str] | Message, ...] | None = None
     strategy: Annotated[str, msgspec.Meta(pattern="^[a-z_]{0,40}$")] | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] | None = None
+    expert: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,39}$|^$")] | None = None
+    max_tokens: Annotated[float, msgspec.Meta(ge=0, le=MOST, multiple_of=1)] | None = None  # 5.0 is 5, as in JSON
     deadline_seconds: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
     async_mode: bool | Literal[0, 1] | None = None
 
@@ -132,7 +141,8 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskView(msgspec.Struct, frozen=True):
-    """Where a run stands; `output` and `knowledge` once it has ended. `waits_for` says what keeps it from going on."""
+    """Where a run stands; `output` and `knowledge` once it has ended. `waits_for` says what keeps it from going on,
+    and `waiting` the same for programs, as far as it is known."""
 
     task_id: str
     status: RunStatus
@@ -141,6 +151,7 @@ class TaskView(msgspec.Struct, frozen=True):
     steps: tuple[StepView, ...]
     submitted_at: datetime
     waits_for: str
+    waiting: Waits | None
     error: ErrorInfo | None
 
     @classmethod
@@ -155,6 +166,7 @@ class TaskView(msgspec.Struct, frozen=True):
             steps=run.steps,
             submitted_at=run.submitted_at,
             waits_for=found.waits_for,
+            waiting=found.waiting,
             error=found.error,
         )
 
@@ -162,7 +174,7 @@ class TaskView(msgspec.Struct, frozen=True):
 class Json(Response):
     """A response of any record."""
 
-    media_type = "application/json"
+    media_type = JSON
 
     def render(self, content: object) -> bytes:
         """The record in JSON."""
@@ -190,8 +202,12 @@ def exchanges(said: tuple[tuple[str, str] | Message, ...]) -> tuple[Exchange, ..
 async def read(request: Request, shape: type[S]) -> S:
     """A request's body as a record; an empty body is an empty object.
 
-    Raises InvalidInput `http.too_large`, `http.slow`, `http.malformed`, `http.invalid`.
+    It may be called JSON, text, what a form sends (as curl does with any), or nothing at all. Raises InvalidInput
+    `http.media`, `http.too_large`, `http.slow`, `http.malformed`, `http.invalid`.
     """
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not re.fullmatch(TAKEN, media):
+        raise InvalidInput("http.media", f"The body is called {media[:80]!r}.", f"Send JSON, as {JSON}.")
     body = await _received(request) or b"{}"
     hint = f"It is a JSON object with {', '.join(shape.__struct_fields__)}."
     try:

@@ -2,20 +2,24 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deploy.wiring import Victoria
-from gateway.http.ends import Ends
+from gateway.http.live import Live
+from gateway.http.metrics import Metrics
 
 
 @dataclass
 class Door:
-    """An opened Victoria, the ends of its runs, the agent it answers as, and how many requests for runs are in hand."""
+    """An opened Victoria, what happens to its runs, the agent it answers as, and how many requests for runs it has."""
 
     victoria: Victoria
-    ends: Ends
+    live: Live
     agent: str
     load: int = 0
+    local: bool = True
+    """Whether only this machine reaches it."""
+    metrics: Metrics = field(default_factory=Metrics)
 
     @contextmanager
     def at_work(self) -> Generator[None]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -16,17 +17,41 @@ from streams.connection import reachable
 
 STATUS = {
     "run.unknown": 404,
+    "session.unknown": 404,
     "run.other_goal": 409,
     "goal.too_large": 413,
     "history.too_large": 413,
+    "answer.too_large": 413,
     "http.too_large": 413,
     "http.slow": 408,
+    "http.token": 401,
+    "http.scope": 403,
     "http.foreign": 403,
+    "http.no_page": 404,
+    "http.media": 415,
+    "question.unknown": 404,
+    "question.closed": 409,
+    "http.rate": 429,
+    "http.at_once": 429,
 }
 """Where the kind of an error does not say it."""
-PAGES = "There are POST /run, GET /run/status/{task_id}, POST /run/{task_id}/cancel, GET /status and GET /livez."
+PAGES = "GET /docs shows all there are."
 RETRY_AFTER = 1.0
 """Seconds after which a part that is away may be back."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong: `code` is stable, to be matched on; `hint` says what to do."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The body of every error."""
+
+    error: Fault
 
 
 def response(problem: VictoriaError, headers: Mapping[str, str] | None = None) -> Response:
@@ -34,14 +59,16 @@ def response(problem: VictoriaError, headers: Mapping[str, str] | None = None) -
     headers = dict(headers or {})
     match problem:
         case Overloaded():
-            status, headers["Retry-After"] = 503, str(math.ceil(problem.retry_after))
+            status, headers["Retry-After"] = STATUS.get(problem.code, 503), str(math.ceil(problem.retry_after))
         case NotReachable() | CouldNotStart():
             status, headers["Retry-After"] = 503, str(math.ceil(RETRY_AFTER))
         case InvalidInput():
             status = STATUS.get(problem.code, 400)
+            if status == 401:
+                headers["WWW-Authenticate"] = "Bearer"
         case _:
             status = 500
-    return Json({"error": {"code": problem.code, "message": problem.message, "hint": problem.hint}}, status, headers)
+    return Json(Problem(Fault(problem.code, problem.message, problem.hint)), status, headers)
 
 
 def handlers(url: str) -> Mapping[Any, Any]:

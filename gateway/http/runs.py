@@ -4,20 +4,23 @@ import asyncio
 import re
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import anyio
 import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from consumers.agents.http import task_id
 from consumers.agents.waited import GRACE
 from consumers.intake import goal_submitted
 from deploy.people import require
 from gateway.http.bodies import Answered, CancelRequest, Json, RunRequest, Taken, TaskView, exchanges, read
+from gateway.http.callers import caller_of
 from gateway.http.door import Door
+from gateway.http.pages import Page, Parameter, Reply
 from gateway.standing import standing
-from schemas.envelope import derived_id
 from schemas.errors import InvalidInput, Overloaded
 from schemas.events import GoalSubmitted, RunFinished
 from schemas.plan import Limits
@@ -27,8 +30,40 @@ from streams.connection import TROUBLE, reachable
 R = TypeVar("R")
 
 KEY, DELEGATED_BY = "Idempotency-Key", "Victoria-Delegated-By"
+KEYS, AGENTS = r"[\x20-\x7e]{1,255}", r"[\w.-]{1,80}"
+ORCHESTRATED = "department_heads"
+"""The strategy of `POST /orchestrate`, unless another is wanted."""
+ASYNC = Parameter(
+    "async_mode",
+    "query",
+    Literal["1", "0", "true", "false"],
+    "1 answers at once, which is the default; 0 when the run has ended. It beats the body's.",
+)
+ONCE = Parameter(
+    KEY,
+    "header",
+    Annotated[str, msgspec.Meta(pattern=r"^[!-~]([ -~]{0,253}[!-~])?$")],
+    "The same key is the same run, however often it is sent.",
+)
+BY = Parameter(
+    DELEGATED_BY,
+    "header",
+    Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,80}$")],
+    "Which agent hands it over.",
+)
 CANCELLED_WITHIN = 5.0
 """Seconds in which the stage `aggregate` ends a run, if a worker serves it."""
+
+_log: Any = structlog.get_logger()
+
+
+class Order(NamedTuple):
+    """A goal, its run's id, the caller's `key` from which that comes, if there is one, and what it may cost."""
+
+    run_id: str
+    goal: GoalSubmitted
+    key: str
+    limits: Limits
 
 
 class Runs:
@@ -37,89 +72,149 @@ class Runs:
     def __init__(self, door: Door) -> None:
         self._door, self._victoria = door, door.victoria
 
-    async def submit(self, request: Request) -> Response:
-        """`POST /run`: 202 at once, or with async_mode=0 the answer when there is one."""
-        body = await read(request, RunRequest)
-        asynchronous = _asynchronous(request, body)
-        goal, key = self._goal(request, body), _header(request, KEY, r"[\x20-\x7e]{1,255}")
-        task_id = derived_id(KEY, key) if key else new_run_id()
-        with self._door.at_work():
-            limits = self._victoria.limits(body.max_tokens, seconds=body.deadline_seconds)
-            if asynchronous:
-                await self._publish(goal, task_id, key, limits)
-                url = f"/run/status/{task_id}"
-                return Json(Taken(task_id, url), 202, {"Location": url})
-            end = await (self._delegated if goal.delegated_by else self._awaited)(request, goal, task_id, key, limits)
-        return Json(Answered.of(task_id, end, self._door.agent)) if end else Response(status_code=400)
+    @property
+    def pages(self) -> list[Page]:
+        """Their rows of the table."""
+        said = {
+            200: Reply("The run has ended: its answer.", Answered, links={"run_status": "knowledge/task_id"}),
+            202: Reply(
+                "The run goes on in the background.",
+                Taken,
+                headers={"Location": "Where it can be looked at."},
+                links={"run_status": "task_id", "run_cancel": "task_id"},
+            ),
+        }
+        submits: Any = {"scope": "publish", "body": RunRequest, "parameters": (ASYNC, ONCE, BY), "refusals": (409,)}
+        return [
+            Page(method="POST", path="/run", serve=self.run, summary="Run a goal", replies=said, tag="Runs", **submits),
+            Page(
+                method="POST",
+                path="/orchestrate",
+                serve=self.orchestrate,
+                summary="Run a goal through the departments of experts",
+                replies=said,
+                tag="Runs",
+                **submits,
+            ),
+            Page(
+                method="GET",
+                path="/run/status/{task_id}",
+                serve=self.run_status,
+                summary="Where a run stands, and its answer once there is one",
+                replies={200: Reply("How it is.", TaskView)},
+                tag="Runs",
+            ),
+            Page(
+                method="POST",
+                path="/run/{task_id}/cancel",
+                serve=self.run_cancel,
+                summary="End a run",
+                replies={
+                    200: Reply("It has ended, this way or another.", TaskView),
+                    202: Reply("Nobody has ended it yet.", TaskView),
+                },
+                scope="publish",
+                body=CancelRequest,
+                tag="Runs",
+            ),
+        ]
 
-    async def status(self, request: Request) -> Response:
+    async def run(self, request: Request) -> Response:
+        """`POST /run`: 202 at once, or with async_mode=0 the answer when there is one."""
+        return await self._submit(request)
+
+    async def orchestrate(self, request: Request) -> Response:
+        """`POST /orchestrate`: the same, through departments of experts unless another strategy is wanted."""
+        return await self._submit(request, ORCHESTRATED)
+
+    async def _submit(self, request: Request, strategy: str = "") -> Response:
+        with self._door.at_work():
+            with self._door.metrics.taking():
+                body = await read(request, RunRequest)
+                asynchronous, order = _asynchronous(request, body), self._order(request, body, strategy)
+            if asynchronous:
+                await self._publish(order)
+                url = f"/run/status/{order.run_id}"
+                return Json(Taken(order.run_id, url), 202, {"Location": url})
+            end = await (self._delegated if order.goal.delegated_by else self._awaited)(request, order)
+        return Json(Answered.of(order.run_id, end, self._door.agent)) if end else Response(status_code=400)
+
+    async def run_status(self, request: Request) -> Response:
         """`GET /run/status/{task_id}`: where the run stands."""
         return await self._report(request.path_params["task_id"])
 
-    async def cancel(self, request: Request) -> Response:
+    async def run_cancel(self, request: Request) -> Response:
         """`POST /run/{task_id}/cancel`: end it. Where it stands then; 202 if nobody has ended it yet."""
         task_id, body = request.path_params["task_id"], await read(request, CancelRequest)
         ended = (await self._victoria.view(task_id)).finished
         if not ended:
             await self._victoria.cancel(task_id, body.reason)
             with anyio.move_on_after(CANCELLED_WITHIN):
-                ended = await self._door.ends.of(task_id)
+                ended = await self._door.live.of(task_id)
         return await self._report(task_id, 200 if ended else 202)
 
     async def _report(self, task_id: str, status: int = 200) -> Response:
         return Json(TaskView.of(await standing(self._victoria, task_id), self._door.agent), status)
 
-    def _goal(self, request: Request, body: RunRequest) -> GoalSubmitted:
-        """The checked goal; an unknown project is replaced by the main one."""
+    def _order(self, request: Request, body: RunRequest, strategy: str) -> Order:
+        goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
+        run_id = task_id(key, caller_of(request).name) if key else new_run_id()
+        return Order(run_id, goal, key, self._victoria.limits(_whole(body.max_tokens), seconds=body.deadline_seconds))
+
+    def _goal(self, request: Request, body: RunRequest, strategy: str) -> GoalSubmitted:
+        """The checked goal, by this strategy unless another is wanted; an unknown project is replaced by the main
+        one."""
         goal = goal_submitted(
             body.goal,
             self._victoria.projects.resolve(body.project_context or ""),
             body.session_id or "",
             exchanges(body.chat_history or ()),
         )
-        if body.strategy:
-            require(self._victoria.settings, body.strategy, "")
-        by = _header(request, DELEGATED_BY, r"[\w.-]{1,80}")
-        return msgspec.structs.replace(goal, strategy=body.strategy or "", delegated_by=by)
+        if body.strategy or body.expert:
+            require(self._victoria.settings, body.strategy or "", body.expert or "")
+        by = _header(request, DELEGATED_BY, AGENTS)
+        wanted = {"strategy": body.strategy or strategy, "expert": body.expert or ""}
+        return msgspec.structs.replace(goal, **wanted, delegated_by=by)
 
-    async def _awaited(
-        self, request: Request, goal: GoalSubmitted, run_id: str, key: str, limits: Limits
-    ) -> RunFinished | None:
+    async def _awaited(self, request: Request, order: Order) -> RunFinished | None:
         """The run's end; None if the client goes away first."""
-        await self._publish(goal, run_id, key, limits)
-        return await unless_gone(request, self._door.ends.of(run_id))
+        await self._publish(order)
+        return await unless_gone(request, self._door.live.of(order.run_id))
 
-    async def _delegated(
-        self, request: Request, goal: GoalSubmitted, run_id: str, key: str, limits: Limits
-    ) -> RunFinished | None:
+    async def _delegated(self, request: Request, order: Order) -> RunFinished | None:
         """The same of another agent's work, which goes on only while somebody waits for it."""
         waited = self._victoria.waited
         with reachable(self._victoria.url):
-            async with waited.waiting(run_id):
+            async with waited.waiting(order.run_id):
                 try:
-                    end = await self._awaited(request, goal, run_id, key, limits)
+                    end = await self._awaited(request, order)
                 except (InvalidInput, Overloaded):  # it is not done for this request
-                    await waited.forget(run_id)
+                    await waited.forget(order.run_id)
                     raise
             with suppress(*TROUBLE):
-                await (waited.forget(run_id) if end else waited.sign(run_id, GRACE))
+                await (waited.forget(order.run_id) if end else waited.sign(order.run_id, GRACE))
         return end
 
-    async def _publish(self, goal: GoalSubmitted, run_id: str, key: str, limits: Limits) -> None:
-        """Publish the goal, once for each key. Raises InvalidInput `run.other_goal`."""
-        if await self._victoria.submit([(run_id, goal)], limits) == ["known"]:
-            before = await self._victoria.goal_of(run_id)
-            if _asked(before) != _asked(goal):
+    async def _publish(self, order: Order) -> None:
+        """Publish a goal, once for each key. Raises InvalidInput `run.other_goal`."""
+        run_id, goal, key, limits = order
+        with self._door.metrics.taking():
+            (published,) = await self._victoria.submit([(run_id, goal)], limits)
+            if published == "known" and _asked(await self._victoria.goal_of(run_id)) != _asked(goal):
                 raise InvalidInput(
                     "run.other_goal",
                     f"Another goal was sent with the {KEY} {key[:80]!r}.",
                     "Send the same request again, or take a new key.",
                 )
+        if published != "known":
+            self._door.metrics.submitted.inc()
+        text = {"goal": goal.goal} if self._victoria.settings.log_goals else {}
+        _log.info("run.submitted", run=run_id, published=published, **text)
 
 
 def _asked(goal: GoalSubmitted) -> tuple[Any, ...]:
     """What makes it another goal, whatever its limits are and whoever hands it over."""
-    return goal.goal, goal.project, goal.session, goal.history, goal.strategy
+    return goal.goal, goal.project, goal.session, goal.history, goal.strategy, goal.expert
 
 
 def _asynchronous(request: Request, body: RunRequest) -> bool:
@@ -128,6 +223,10 @@ def _asynchronous(request: Request, body: RunRequest) -> bool:
         return True if asked is None else msgspec.convert(asked, bool, strict=False)
     except msgspec.ValidationError:
         raise InvalidInput("http.invalid", f"async_mode is {str(asked)[:80]!r}.", "Write 1 or 0.") from None
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _header(request: Request, name: str, pattern: str) -> str:

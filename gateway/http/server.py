@@ -16,9 +16,11 @@ import uvicorn
 from deploy.wiring import Victoria
 from gateway.http.app import app
 from gateway.http.door import Door
-from gateway.http.ends import Ends
+from gateway.http.guards import register_of
+from gateway.http.live import Live
+from gateway.http.logged import Logged
 from gateway.screen import note
-from schemas.errors import CouldNotStart, InvalidInput
+from schemas.errors import CouldNotStart
 
 HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
@@ -30,7 +32,7 @@ _log: Any = structlog.get_logger()
 def listening(host: str, port: int) -> Generator[socket.socket]:
     """A socket that takes connections, before there is anybody to serve them: they wait.
 
-    Raises InvalidInput `http.open` where that isn't an address of this machine alone, CouldNotStart `http.port`.
+    Raises CouldNotStart `http.host`, `http.port`.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -38,12 +40,6 @@ def listening(host: str, port: int) -> Generator[socket.socket]:
         raise CouldNotStart(
             "http.host", f"{host!r} is no address: {problem}.", "Take 127.0.0.1: --host 127.0.0.1."
         ) from None
-    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
-        raise InvalidInput(
-            "http.open",
-            f"{host} can be reached from other machines, and there is nothing yet that tells who may come in.",
-            "Take 127.0.0.1; tokens come with a later version.",
-        )
     try:
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as problem:
@@ -60,13 +56,24 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def is_local(listener: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    return ipaddress.ip_address(str(listener.getsockname()[0]).partition("%")[0]).is_loopback
+
+
+async def require_tokens(victoria: Victoria, listener: socket.socket) -> None:
+    """See that a door which others reach has tokens by which to know them. Raises InvalidInput `http.open`."""
+    if not is_local(listener):
+        await register_of(victoria, local=False).require(victoria.settings.http_host)
+
+
 async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: anyio.Event) -> None:
     """Serve HTTP on a socket until `stop` is set. Requests that wait for runs are told so then; others are finished."""
     log_as_ours()
-    ends = Ends(victoria)
+    live = Live(victoria)
     server = _Server(
         uvicorn.Config(
-            app(Door(victoria, ends, agent)),
+            Logged(app(Door(victoria, live, agent, local=is_local(listener)))),
             http="h11",  # unlike the others, it bounds the size of headers
             h11_max_incomplete_event_size=HEADER_BYTES,
             ws="none",
@@ -83,11 +90,11 @@ async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: a
 
         async def end() -> None:
             await stop.wait()
-            ends.stop()
+            live.stop()
             server.should_exit = True
 
         tasks.start_soon(end)
-        await tasks.start(ends.follow)
+        await tasks.start(live.follow)
         await server.serve([listener])
         tasks.cancel_scope.cancel()
 

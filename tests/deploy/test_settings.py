@@ -148,7 +148,7 @@ def test_a_wrong_value_is_refused_with_its_key_its_origin_and_what_is_expected(
 
 
 @pytest.mark.parametrize(
-    "toml", ["partitions = '2'", "partitions = true", "model = 1", "state_dir = ''", "model = ''", "redis_url = []"]
+    "toml", ["partitions = '2'", "partitions = true", "model = 1", "state_dir = ''", "model = ''", "prefix = []"]
 )
 def test_values_in_the_file_must_have_the_right_type(tmp_path: Path, toml: str) -> None:
     error = refused(tmp_path, toml)
@@ -240,8 +240,24 @@ def test_the_process_environment_is_read_by_default(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("tools_dir", "tools"), ("strategies_dir", "s"), ("approved_tools", "ssh_run")]
+    ("key", "value"),
+    [
+        *(("tools_dir", "tools"), ("strategies_dir", "s"), ("experts_dir", "e"), ("approved_tools", "ssh_run")),
+        *(("programs", "sh"), ("secret_files", ""), ("writable_projects", "shop"), ("allowed_projects", "home=/root")),
+        *(("main_project", "/etc"), ("ssh_hosts", "db-1"), ("ssh_key", "k"), ("ssh_known_hosts", "h")),
+        *(("redis_url", "redis://far"), ("ollama_hosts", "far"), ("search_url", "http://far"), ("agents", "")),
+        *(("victoria_url", "http://far"), ("veronica_url", "http://far"), ("database_url", "postgresql://far")),
+    ],
 )
-def test_a_projects_file_can_not_run_code_or_approve_tools(key: str, value: str, tmp_path: Path) -> None:
-    assert refused(tmp_path, f'{key} = "{value}"').code == "settings.personal"
-    assert loaded(tmp_path, "", {key: "value"}).origins[key].startswith("flag ")
+def test_a_projects_file_gives_no_rights_and_sends_goals_nowhere_but_its_users_may(
+    key: str, value: str, tmp_path: Path
+) -> None:
+    error = refused(tmp_path, f'{key} = "{value}"')
+    assert error.code == "settings.personal"
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "victoria.toml").write_text(f'{key} = "{value}"\npartitions = 2')
+    (tmp_path / "victoria.toml").write_text("partitions = 3")
+    found = load({}, {}, tmp_path, own)
+    assert found.origins[key] == f"victoria.toml ({own / 'victoria.toml'})"
+    assert found.settings.partitions == 3, "the nearer file counts"

@@ -1,6 +1,7 @@
 """The HTTP door: a goal in, an answer out, and whatever is wrong said in one shape."""
 
 import json
+import platform
 import socket
 import time
 from collections.abc import Iterator
@@ -147,11 +148,20 @@ def test_200_runs_at_once_all_end(door: DoorProcess) -> None:
 
 def test_status_says_what_this_is_and_livez_that_it_lives(door: DoorProcess) -> None:
     assert door.get("/livez") == {"status": "ok"}
-    assert door.get("/status") == {
+    status = door.get("/status")
+    stages = {stage.pop("name"): stage for stage in status.pop("stages")}
+    assert stages.keys() >= {"understand", "plan", "step-execute", "aggregate", "delegate", "memory-compress", "clock"}
+    assert all(stage.keys() == {"workers", "lag", "pending", "delayed"} for stage in stages.values())
+    assert {stage["workers"] for stage in stages.values()} == {1}
+    assert status.pop("server").startswith("Valkey 9.")
+    assert status == {
         "agent": "victoria",
         "version": version("victoria-streams"),
+        "python": platform.python_version(),
         "victoria_levels": {"agent": True, "enhanced": True, "initiative": False},
+        "models": [],
         "load": 0,
+        "backlog": {"waiting": 0, "limit": 100_000},
     }
 
 

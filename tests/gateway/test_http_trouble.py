@@ -182,9 +182,9 @@ def test_a_port_that_is_taken_and_a_host_that_is_open_to_others_are_refused(call
         done = call("serve", "--port", port)
     assert done.code == 3
     assert "[http.port]\nhint  Choose another port" in done.err
-    for host in ("0.0.0.0", "::", "8.8.8.8"):
+    for host in ("0.0.0.0", "::"):
         done = call("serve", "--host", host, "--port", "0")
-        assert (done.code, "[http.open]" in done.err, "tokens" in done.err) == (2, True, True)
+        assert (done.code, "[http.open]" in done.err, "victoria token create" in done.err) == (2, True, True)
     assert call("serve", "--host", "nowhere.invalid").code == 3
 
 

@@ -192,7 +192,9 @@ def test_a_broken_tool_of_the_users_own_is_named_with_its_line(call: Call, tmp_p
     assert (done.code, "shout.py, line 3: NameError" in done.err, "[tool.broken]" in done.err) == (3, True, True)
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, "models", "models pull"])
+@pytest.mark.parametrize(
+    "command", ["", *COMMANDS, "models", "models pull", "token", "token create", "token list", "token revoke"]
+)
 def test_every_help_has_an_example_that_fits(command: str) -> None:
     from typer.testing import CliRunner
 

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 ROWS = {
+    "A1": "a goal comes in over HTTP, is answered at once or when its run has ended, and its status can be asked",
+    "A2": "the same through the departments of experts",
+    "A3": "status tells which levels are on, and what there is",
+    "A4": "a goal is of an allowed project, or of the main one",
     "B1": "a quick model call makes a clear sentence, a category and a first step of a goal",
     "B2": "before it a router without a model; what it is sure of goes straight to the expert's step, the rest to plan",
     "B3": "the next turn of a session goes to the expert that had the last one",

@@ -99,7 +99,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     (project / "docs" / "a.md").write_text("a\n")
     for name in (".env", ".git/config", "docs/.env", "id_rsa"):
         (project / name).write_text(CANARY)
-    (project / "notes.txt").write_text("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n")
+    (project / "notes.txt").write_text("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n")
     (project / "binary").write_bytes(b"\0\xff" * 100)
     (project / "link.txt").symlink_to(outside / "secret.txt")
     (project / "out").symlink_to(outside)
@@ -193,6 +193,8 @@ async def test_a_hostile_call_does_no_harm_and_leaves_nothing_behind(
     if outcome == "runs":
         assert "[sandbox." not in ctx.said
         assert "[command." not in ctx.said
+    elif outcome == "ends":
+        assert ctx.said
     elif outcome.endswith("*"):
         assert f"[{outcome[:-1]}" in ctx.said
     else:

@@ -213,3 +213,13 @@ async def test_many_programs_at_once_do_not_count_against_each_other(project: Pa
         for _ in range(12):
             tasks.start_soon(one)
     assert said == ["done"] * 12
+
+
+@needs_sandbox
+async def test_a_program_that_fills_the_disk_file_by_file_is_ended(project: Path) -> None:
+    allowed = Allowed(programs=(*SH, "head"), limits=Limits(seconds=20, disk=100 << 20))
+    fills = "i=0; while :; do i=$((i+1)); head -c 30000000 /dev/zero > $i; done"
+    with pytest.raises(ToolRefused) as refused:
+        await ran(project, "sh", "-c", fills, writable=True, allowed=allowed)
+    assert refused.value.code == "command.disk"
+    assert f"{100 << 20:,} bytes" in refused.value.message

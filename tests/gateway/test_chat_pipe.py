@@ -1,0 +1,45 @@
+"""The chat in a pipe: lines in, answers out, on the streams and over HTTP."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.gateway.conftest import Cli
+from tests.gateway.door import DoorProcess, lasting
+
+
+@pytest.fixture(scope="module")
+def door(shared: Cli) -> Iterator[DoorProcess]:
+    with lasting(shared) as door:
+        yield door
+
+
+@pytest.mark.parametrize("over_http", [False, True], ids=["streams", "http"])
+def test_each_line_is_a_turn_of_one_session_and_has_one_answer(cli: Cli, door: DoorProcess, over_http: bool) -> None:
+    to = ["--url", door.url] if over_http else []
+    session = f"pipe-{over_http}"
+    lines = "Прочитай docs/alpha.txt\n\nRead docs/beta.txt\nRead what is \\\nthere"
+    done = cli("chat", "--session", session, *to, stdin=lines)
+    one, two, three = done.out.splitlines()
+    assert (one, two) == ("This is alpha.txt.", "This is beta.txt.")
+    assert three.startswith("No model answered")
+    assert done.err.count("· rules · by victoria ·") == 3
+    assert "\x1b" not in done.out + done.err
+    said = cli("sessions", "show", session, "--json").json()["said"]
+    assert [each["user"] for each in said][::2] == ["Прочитай docs/alpha.txt", "Read what is \nthere"]
+
+
+def test_json_is_an_object_for_each_answer_and_a_bad_line_stops_nothing(cli: Cli, door: DoorProcess) -> None:
+    done = cli("chat", "--json", "--url", door.url, stdin=f"{'x' * 70_000}\nRead docs/alpha.txt\n".encode() + b"\xff\n")
+    refused, answered, broken = map(json.loads, done.out.splitlines())
+    assert (refused["error"]["code"], broken["error"]["code"]) == ("goal.too_large", "goal.encoding")
+    assert (answered["status"], answered["output"]) == ("completed", "This is alpha.txt.\n")
+    assert answered["knowledge"]["task_id"] == answered["task_id"]
+    assert done.code == 1
+
+
+def test_a_door_that_is_not_there_is_said(cli: Cli) -> None:
+    for url, code, error in (("http://127.0.0.1:9", 5, "door.unreachable"), ("ftp://x", 2, "chat.url")):
+        done = cli("chat", "--json", "--url", url, stdin="Read docs/alpha.txt\n")
+        assert (done.code, done.json()["error"]["code"]) == (code, error)
