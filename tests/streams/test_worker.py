@@ -5,11 +5,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import anyio
-from structlog.testing import capture_logs
 
 from schemas.events import Event, GoalSubmitted, GoalUnderstood
 from streams.asking import NoModels
@@ -79,22 +77,3 @@ async def test_groups_that_are_there_stay_where_they_are_however_many_workers_st
             tasks.start_soon(create_groups, workshop.client, workshop.keys, topology)
     assert await workshop.client.xinfo_groups(key) == before
     assert len(await groups(workshop)) == 2
-
-
-async def test_a_handler_that_is_stopped_with_its_worker_is_no_failure(workshop: Workshop) -> None:
-    begun = anyio.Event()
-
-    async def slow(_event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
-        with anyio.CancelScope() as own:  # its run has ended, and its thread takes a while to hear of that
-            own.cancel()
-            begun.set()
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.3)
-            await anyio.sleep(0)
-        return []
-
-    await workshop.publish("slow")
-    with capture_logs() as logs:
-        async with workshop.working(intake_stage(slow), terms=replace(TERMS, grace=0.1)):
-            await begun.wait()
-    assert [each for each in logs if each["event"] == "hop.failed"] == []
