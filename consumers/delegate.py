@@ -64,6 +64,7 @@ class Delegation:
                 agent=event.step.agent,
                 expert=event.step.expert,
                 error=ErrorInfo("delegation.partial", delivery.short) if delivery.short else None,
+                note=_excess(event.step.agent, usage.tokens_in + usage.tokens_out, share),
                 spent=Spent(NAME, ctx.now(), usage),
             )
         ]
@@ -84,6 +85,13 @@ async def _share(ctx: Context[None]) -> int:
     if not share:
         raise EffectFailed("budget.delegation", "The run's budget leaves nothing for another agent.", "Give it more.")
     return share if limits.tokens else 0
+
+
+def _excess(agent: str, used: int, share: int) -> str:
+    """What to say of an agent that used more than it was to."""
+    if not share or used <= share:
+        return ""
+    return f"{agent} says that it used {used:,} tokens; its share of the run's budget was {share:,}."
 
 
 def longest(agents: Agents) -> float:

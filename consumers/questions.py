@@ -17,6 +17,7 @@ from streams.keys import Keys
 from streams.stage import Context
 
 UNANSWERED = "Nobody answered in time. Do what you can without."
+UNATTENDED = "Nobody is there to be asked. Do what you can without."
 REFUSED = "The user did not agree to that call. Do without it."
 MOST = 1_000
 """Questions listed at once, of each partition."""
@@ -47,6 +48,11 @@ def asked(
         expires=ctx.now() + timedelta(seconds=seconds),
         progress=msgspec.structs.replace(progress, pending=said),
     )
+
+
+def unattended(ctx: Context[None]) -> bool:
+    """Whether a run is one whose steps ask nobody."""
+    return bool(ctx.limits and ctx.limits.unattended)
 
 
 def agrees(reply: str) -> bool:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from consumers.experts.persona import NOBODY, Persona, persona, tools_of
 from consumers.experts.roster import Roster
-from consumers.questions import REFUSED, UNANSWERED, agrees, asked
+from consumers.questions import REFUSED, UNANSWERED, UNATTENDED, agrees, asked, unattended
 from consumers.runs.end import limited
 from consumers.steps.answering import answered, by_rules, chosen, thought, voted
 from consumers.steps.react import Loop
@@ -37,6 +37,9 @@ _ASKING: dict[str, Callable[[StepReady, Persona, Context[None]], Awaitable[StepF
     "vote": voted,
     "choose": chosen,
 }
+
+ASK_USER = "ask_user"
+"""The tool that only asks, which where nobody is there is none."""
 
 
 def no_experts() -> Roster:
@@ -94,7 +97,10 @@ class Executor:
         who = await self._persona(step.expert, ctx)
         if step.how == "react":
             most = min(self.max_iterations, who.max_iterations or self.max_iterations)
-            ended = await Loop(event, who, tools_of(who, self.tools), most, self).run(ctx)
+            tools = tools_of(who, self.tools)
+            if unattended(ctx):
+                tools = tools.chosen({*tools.names} - {ASK_USER})
+            ended = await Loop(event, who, tools, most, self).run(ctx)
         else:
             try:
                 ended = await _ASKING[step.how](event, who, ctx)
@@ -126,8 +132,14 @@ class Executor:
             elif event.progress:
                 error = ErrorInfo("tool.not_approved", REFUSED if event.reply else UNANSWERED)
                 return StepFinished(step_id=step.id, status="failed", tools=(call.name,), error=error)
-            else:
+            elif not unattended(ctx):
                 return asked(event, call, signal, Progress(), self.question_seconds, ctx)
+            elif signal.approval:
+                raise ToolRefused(
+                    "tool.not_approved", UNATTENDED, "Say in `approved_tools` what needs nobody."
+                ) from None
+            else:
+                output = UNATTENDED
         return StepFinished(
             step_id=step.id, status="ok", output=output, source="tool", expert=step.expert, tools=(call.name,)
         )

@@ -180,7 +180,14 @@ class Victoria:
         session = (await self.goal_of(run_id)).session
         return await self.sessions.place(session, run_id) if session else None
 
-    def limits(self, tokens: int | None = None, calls: int | None = None, seconds: float | None = None) -> Limits:
+    def limits(
+        self,
+        tokens: int | None = None,
+        calls: int | None = None,
+        seconds: float | None = None,
+        *,
+        unattended: bool = False,
+    ) -> Limits:
         """What a run may cost that is submitted now: what is given, else what the settings say. `seconds` are those in
         which it must end. 0 is no limit. Raises InvalidInput."""
         settings = self.settings
@@ -189,6 +196,7 @@ class Victoria:
                 tokens=settings.run_tokens if tokens is None else tokens,
                 calls=settings.run_calls if calls is None else calls,
                 ends=datetime.now(UTC) + timedelta(seconds=seconds) if seconds else None,
+                unattended=unattended,
             )
         except (ValueError, OverflowError) as cause:
             raise InvalidInput(

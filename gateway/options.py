@@ -51,6 +51,9 @@ Deadline = Annotated[
         min=0, max=YEAR, metavar="SECONDS", help="Seconds in which a run must end; 0 is any.", show_default=False
     ),
 ]
+Unattended = Annotated[
+    bool, typer.Option("--unattended", metavar="", help="Nobody is there: its steps ask no person anything.")
+]
 Strategy = Annotated[str, typer.Option(metavar="NAME", help="The shape of the plan; `victoria strategies` lists them.")]
 Expert = Annotated[str, typer.Option(metavar="NAME", help="Who does it; `victoria experts` lists them.")]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, errors too.")]

@@ -15,7 +15,7 @@ from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.lines import Line, batches, read
-from gateway.options import Calls, Deadline, Expert, Json, Strategy, Tokens, configured, with_victoria
+from gateway.options import Calls, Deadline, Expert, Json, Strategy, Tokens, Unattended, configured, with_victoria
 from gateway.report import RunReport
 from gateway.screen import answer, emit, note
 from gateway.serve import missing_stages
@@ -49,6 +49,7 @@ def publish(
     tokens: Tokens = None,
     calls: Calls = None,
     deadline: Deadline = None,
+    unattended: Unattended = False,
     as_json: Json = False,
 ) -> None:
     """Publish goals to the intake stream; prints each run's id.
@@ -64,7 +65,9 @@ def publish(
         goal_submitted(goal)  # before anything is started
 
     async def work(victoria: Victoria) -> bool:
-        submit = Submit(victoria, partial(victoria.limits, tokens, calls, deadline), patient=stdin)
+        submit = Submit(
+            victoria, partial(victoria.limits, tokens, calls, deadline, unattended=unattended), patient=stdin
+        )
         if goal is not None:
             return await _publish(
                 submit, _alone(accepted(victoria, goal, project, session, strategy, expert)), wait, as_json

@@ -12,7 +12,7 @@ from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
-from gateway.options import Calls, Deadline, Expert, Json, Strategy, Tokens, configured, with_victoria
+from gateway.options import Calls, Deadline, Expert, Json, Strategy, Tokens, Unattended, configured, with_victoria
 from gateway.progress import Progress
 from gateway.report import RunReport
 from gateway.screen import ERR, emit
@@ -42,6 +42,7 @@ def run(
     tokens: Tokens = None,
     calls: Calls = None,
     deadline: Deadline = None,
+    unattended: Unattended = False,
     as_json: Json = False,
 ) -> None:
     """Run a goal: start what is missing, show each stage live, print the answer.
@@ -53,7 +54,7 @@ def run(
     async def work(victoria: Victoria) -> RunReport:
         victoria.engines.check(await victoria.engines.wanted())
         taken = accepted(victoria, goal, project, session, strategy, expert)
-        limits = partial(victoria.limits, tokens, calls, deadline)
+        limits = partial(victoria.limits, tokens, calls, deadline, unattended=unattended)
         with Progress() as progress:
             return RunReport.of(taken.run_id, await run_goal(victoria, taken, limits, progress, timeout))
 

@@ -197,8 +197,9 @@ class Pool:
                 pass
             case _:
                 return False
+        log = _log.warning if in_time else _log.info  # nobody waits any more for what comes too late
         # Its message may quote what was asked; `victoria models` shows it.
-        _log.warning("pool.failed", model=place.model.name, node=place.model.node, code=failure.code)
+        log("pool.failed", model=place.model.name, node=place.model.node, code=failure.code)
         self.changed.set()
         return in_time
 

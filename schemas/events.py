@@ -179,7 +179,8 @@ class DelegationRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 class StepFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A step ended, with its output or with the error that says why not. `source` is who made the output, and `agent`
-    which other agent. A step that `settles` its run makes what has not ended yet needless: it has the answer."""
+    which other agent. A step that `settles` its run makes what has not ended yet needless: it has the answer. `note` is
+    what the run's people should know of how it was done."""
 
     version: ClassVar[int] = 2
     upgrades: ClassVar[dict[int, Callable[[Fields], Fields]]] = {
@@ -201,6 +202,7 @@ class StepFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     expert: str = ""
     tools: tuple[str, ...] = ()
     settles: bool = False
+    note: str = ""
     error: ErrorInfo | None = None
     spent: Spent | None = None
 

@@ -7,8 +7,9 @@ tight batches and slow ones side by side: as soon as one lane waits, another one
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
+from math import inf
 
-from anyio import create_task_group
+from anyio import create_task_group, current_effective_deadline
 from anyio.abc import TaskGroup
 
 from streams.endings import LOOK_EVERY
@@ -172,7 +173,7 @@ class Lanes:
         self.leave()
         task, lane = self._own()
         why, cancelled = lane.spare(task), isinstance(raised, asyncio.CancelledError)
-        if cancelled and task.cancelling():
+        if cancelled and (task.cancelling() or current_effective_deadline() == -inf):
             raise raised
         if why and (cancelled or isinstance(why, RunEnded)):
             return why.with_traceback(raised.__traceback__)

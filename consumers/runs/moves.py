@@ -36,6 +36,8 @@ REVISIONS = 3
 """How often what is left of a plan may be planned again."""
 HANDOFFS = 4
 """How many experts a step may go through."""
+NOTE = 500
+"""Characters of a step's note."""
 OUTPUT_CHARACTERS = 1_000
 """Of each step's output, what those see who plan again."""
 
@@ -140,6 +142,7 @@ def _finished(state: RunState, event: StepFinished, now: datetime) -> Moved:
     state = replace(
         _with(state, event.step_id, after),
         begun_at=begun,
+        notes=(*state.notes, event.note[:NOTE]) if event.note else state.notes,
         settled=event.step_id if event.settles and status in UNLOCKS else state.settled,
         limit=error if error and limited(error) else state.limit,
     )

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from consumers.experts.persona import Persona
-from consumers.questions import REFUSED, UNANSWERED, agrees, asked
+from consumers.questions import REFUSED, UNANSWERED, UNATTENDED, agrees, asked, unattended
 from consumers.runs.end import limited
 from consumers.steps.answering import CONTEXT_CHARACTERS, by_rules, inputs
 from consumers.tools.finish import Finish
@@ -79,6 +79,9 @@ class Loop:
                 self._tools.require_approval(action)
                 progress = await self._used(progress, action, ctx)
             except Asked as signal:
+                if unattended(ctx):
+                    progress = _observed(progress, f"{action.name}: {UNATTENDED}")
+                    continue
                 return asked(self._event, action, signal, progress, self._hands.question_seconds, ctx)
             except Missing as signal:
                 capability, expert = await self._hands.who(

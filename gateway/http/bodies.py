@@ -45,7 +45,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /run`. `chat_history` has pairs of question and answer, or messages, the oldest first.
 
     `strategy` and `expert` are the ones that are wanted. `max_tokens` is what models may use for it, `deadline_seconds`
-    the time in which it must end; 0 is no limit.
+    the time in which it must end; 0 is no limit. An `unattended` run asks no person anything; by default one with
+    async_mode=0 is.
     """
 
     goal: Annotated[str, SAID]
@@ -57,6 +58,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: Annotated[float, msgspec.Meta(ge=0, le=MOST, multiple_of=1)] | None = None  # 5.0 is 5, as in JSON
     deadline_seconds: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
     async_mode: bool | Literal[0, 1] | None = None
+    unattended: bool | None = None
 
 
 class CancelRequest(msgspec.Struct, frozen=True):

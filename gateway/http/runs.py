@@ -132,7 +132,8 @@ class Runs:
         with self._door.at_work():
             with self._door.metrics.taking():
                 body = await read(request, RunRequest)
-                asynchronous, order = _asynchronous(request, body), self._order(request, body, strategy)
+                asynchronous = _asynchronous(request, body)
+                order = self._order(request, body, strategy, unattended=not asynchronous)
             if asynchronous:
                 await self._publish(order)
                 url = f"/run/status/{order.run_id}"
@@ -157,10 +158,15 @@ class Runs:
     async def _report(self, task_id: str, status: int = 200) -> Response:
         return Json(TaskView.of(await standing(self._victoria, task_id), self._door.agent), status)
 
-    def _order(self, request: Request, body: RunRequest, strategy: str) -> Order:
+    def _order(self, request: Request, body: RunRequest, strategy: str, *, unattended: bool) -> Order:
         goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
         run_id = task_id(key, caller_of(request).name) if key else new_run_id()
-        return Order(run_id, goal, key, self._victoria.limits(_whole(body.max_tokens), seconds=body.deadline_seconds))
+        limits = self._victoria.limits(
+            _whole(body.max_tokens),
+            seconds=body.deadline_seconds,
+            unattended=unattended if body.unattended is None else body.unattended,
+        )
+        return Order(run_id, goal, key, limits)
 
     def _goal(self, request: Request, body: RunRequest, strategy: str) -> GoalSubmitted:
         """The checked goal, by this strategy unless another is wanted; an unknown project is replaced by the main

@@ -211,8 +211,19 @@ async def test_a_request_that_is_given_up_ends_its_step() -> None:
 async def test_an_agent_gets_a_share_of_the_runs_budget_and_what_it_used_is_told(agent: FakeAgent) -> None:
     office = delegate.Delegation(Agents({"veronica": agent.url}), ALONE, no_run)
     ctx = ScriptedContext(limits=Limits(tokens=1_000))
-    await office.handle(ASKED, ctx)
+    (end,) = await office.handle(ASKED, ctx)
+    assert isinstance(end, StepFinished)
     assert agent.asked[0].body["max_tokens"] == 250
+    assert ctx.spent == [("work", 42, 1)]
+    assert end.note == ""
+
+
+async def test_an_agent_that_used_more_than_its_share_is_counted_in_full_and_that_is_said(agent: FakeAgent) -> None:
+    office = delegate.Delegation(Agents({"veronica": agent.url}), ALONE, no_run)
+    ctx = ScriptedContext(limits=Limits(tokens=100))
+    (end,) = await office.handle(ASKED, ctx)
+    assert isinstance(end, StepFinished)
+    assert end.note == "veronica says that it used 42 tokens; its share of the run's budget was 25."
     assert ctx.spent == [("work", 42, 1)]
 
 

@@ -547,3 +547,10 @@ def test_any_plan_ends_once_whatever_its_steps_ask_hand_over_fail_at_or_have_pla
     assert said >= {id_ for id_ in run.status if not run.state.limit}
     for late in (*map(ended, run.status), NO_PLAN, CancelRequested()):
         assert run(late) == []
+
+
+def test_what_is_to_be_known_of_how_a_step_was_done_is_among_the_runs_notes(run: Run) -> None:
+    run(proposed(step("1")), ended("1", note="It took long. " * 100))
+    (note,) = run.end.metadata.notes
+    assert note.startswith("It took long.")
+    assert len(note) == 500

@@ -90,3 +90,36 @@ def test_a_server_that_is_back_in_a_moment_is_no_reason_to_give_up(cli: Cli, tmp
         code, said = running.ended()
     assert code == 0, said
     assert "This is beta.txt." in said
+
+
+DEAF = """\
+from typing import ClassVar
+
+from consumers.strategies.strategy import Ask, Brief, Strategy
+from schemas.plan import Plan
+
+
+class Deaf(Strategy):
+    name: ClassVar[str] = "deaf"
+    description: ClassVar[str] = "goes round and round for ever"
+
+    async def shape(self, brief: Brief, ask: Ask) -> Plan:
+        print("round and round", flush=True)
+        while True:
+            pass
+"""
+
+
+def test_the_second_signal_ends_what_does_not_hear_the_first(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF)
+    command = ("run", "--strategy", "deaf", "What is a stream?")
+    running = cli.start(*command, VICTORIA_STRATEGIES_DIR=str(tmp_path), VICTORIA_MODEL="none")
+    running.until("round and round")
+    running.process.send_signal(signal.SIGTERM)
+    time.sleep(0.7)  # in which it should have heard
+    assert running.process.poll() is None
+    began = time.monotonic()
+    code, said = running.end(signal.SIGTERM)
+    assert time.monotonic() - began < PROMPT
+    assert code == 128 + signal.SIGTERM
+    assert "It does not listen" in said

@@ -20,7 +20,7 @@ from schemas.events import (
     StepFinished,
     StepReady,
 )
-from schemas.plan import ToolCall
+from schemas.plan import Limits, ToolCall
 from streams.follow import seen
 from tests.rows.conftest import Build
 from tests.rows.given import planned, step, strategy_in
@@ -226,6 +226,19 @@ async def test_D5_a_question_nobody_answers_in_time_is_done_without(house: Build
         assert (end.status, end.output) == ("completed", "All pages then.")
         assert home.model
         assert "Nobody answered in time." in home.model.asked[-1].user
+
+
+async def test_D5_where_nobody_is_there_nobody_is_asked(house: Build) -> None:
+    says = {"act": in_turn(act("list_directory", path="."), act("finish", answer="Done without."))}
+    tool = step("2", how="tool", call=ToolCall("ask_user", {"question": "Which one?"}))
+    async with house(says) as home:
+        run = await planned(home, step("1", how="react"), tool, submitted={"limits": Limits(unattended=True)})
+        end = await home.end(run)
+        assert "Done without." in end.output
+        assert "Nobody is there to be asked." in end.output
+        assert await home.events(run, QuestionAsked) == []
+        assert home.model
+        assert "ask_user" not in home.model.asked[0].user + home.model.asked[0].system
 
 
 async def open_question(home: House) -> OpenQuestion:
