@@ -142,7 +142,8 @@ def reachable(url: str) -> Generator[None]:
         if ours := _ours(masked(url), cause):
             raise ours from cause
         raise
-    except (OSError, TimeoutError, refused.InterfaceError) as cause:
+    except (OSError, TimeoutError, refused.InterfaceError, refused.InternalClientError) as cause:
+        # The last is what the driver says where a server dies in the midst of an answer.
         if isinstance(cause, refused.InterfaceError) and not isinstance(cause, OSError) and "clos" not in str(cause):
             raise  # a mistake in how it is used
         raise _unreachable(masked(url), cause) from cause
