@@ -9,10 +9,10 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-models check bench chaos load ollama lock clean
+.PHONY: help setup run test test-models test-live-chain check bench chaos load ollama lock clean
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.run ## Make the virtual environment with what Victoria needs
 
@@ -24,6 +24,9 @@ test: $(VENV)/.dev ## Run the tests (real server, real model; under 5 minutes on
 
 test-models: $(VENV)/.dev ## Run the long tests of real models: MLX, and hundreds of answers (some 10 minutes)
 	$(BIN)/python -m pytest -m heavy
+
+test-live-chain: $(VENV)/.dev ## Send a real request through the services at VICTORIA_URL, by default http://127.0.0.1:8010
+	$(BIN)/python -m pytest -m live -n 0 tests/live
 
 check: $(VENV)/.dev ## Lint, type check, and hold the direction of imports
 	$(BIN)/ruff check

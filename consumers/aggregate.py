@@ -87,7 +87,7 @@ async def _output(state: RunState, ctx: Context[RunState]) -> tuple[str, ErrorIn
         return output(state), problem.info if limited(problem.info) else None
 
 
-async def _given_up(event: AggregateEvent, error: ErrorInfo, _ctx: Context[RunState]) -> list[Event]:
+async def _given_up(event: AggregateEvent | None, error: ErrorInfo, _ctx: Context[RunState]) -> list[Event]:
     """A run whose own event was given up ends as failed; of that end itself nothing more can be said."""
     return [] if isinstance(event, StageFailed) else [StageFailed(stage=NAME, error=error)]
 

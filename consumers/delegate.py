@@ -11,7 +11,7 @@ from consumers.agents.http import TAKE_BACK, Agents, Delivery, Order
 from consumers.agents.load import AgentLoad
 from llm.prompts import excerpt
 from schemas.errors import EffectFailed, ErrorInfo
-from schemas.events import DelegationRequested, Event, StepFinished
+from schemas.events import DelegationRequested, Event, StageFailed, StepFinished
 from schemas.plan import Spent
 from streams.stage import Context, Policy, Stage
 
@@ -114,8 +114,8 @@ def _failed(event: DelegationRequested, error: ErrorInfo, spent: Spent | None = 
     )
 
 
-async def _given_up(event: DelegationRequested, error: ErrorInfo, _ctx: Context[None]) -> list[Event]:
-    return [_failed(event, error)]
+async def _given_up(event: DelegationRequested | None, error: ErrorInfo, _ctx: Context[None]) -> list[Event]:
+    return [_failed(event, error) if event else StageFailed(stage=NAME, error=error)]
 
 
 def stage(delegation: Delegation) -> Stage[DelegationRequested, None]:
@@ -124,7 +124,7 @@ def stage(delegation: Delegation) -> Stage[DelegationRequested, None]:
         name=NAME,
         reads=NAME,
         accepts=(DelegationRequested,),
-        emits=(StepFinished,),
+        emits=(StepFinished, StageFailed),
         handle=delegation.handle,
         policy=Policy(timeout=longest(delegation.agents) + 30, stops_with_run=True),
         on_dead=_given_up,

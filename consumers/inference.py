@@ -112,9 +112,10 @@ class Inference:
         await self._record(ctx.run_id, event, said)
         return []
 
-    async def given_up(self, event: InferenceRequested, error: ErrorInfo, ctx: Context[None]) -> list[Event]:
+    async def given_up(self, event: InferenceRequested | None, error: ErrorInfo, ctx: Context[None]) -> list[Event]:
         """A question that broke what tried to answer it: whoever waits hears so."""
-        await self._record(ctx.run_id, event, ErrorInfo("model.engine", error.message, error.hint))
+        if event:
+            await self._record(ctx.run_id, event, ErrorInfo("model.engine", error.message, error.hint))
         return []
 
     async def attend(self, consumer: str, *, task_status: TaskStatus[None]) -> None:

@@ -10,7 +10,7 @@ SESSION_CHARACTERS = 200
 
 
 def goal_submitted(
-    goal: str, project: str = "", session: str = "", history: tuple[Exchange, ...] = ()
+    goal: str, project: str = "", session: str = "", history: tuple[Exchange, ...] = (), setting: str = ""
 ) -> GoalSubmitted:
     """A GoalSubmitted of checked parts; of `history` the last 30 pairs are kept.
 
@@ -28,7 +28,7 @@ def goal_submitted(
             "Put long material into a file of the project and name the file.",
         )
     history = history[-HISTORY_PAIRS:]
-    said = sum(len(turn.user) + len(turn.assistant) for turn in history)
+    said = len(setting) + sum(len(turn.user) + len(turn.assistant) for turn in history)
     if said > HISTORY_CHARACTERS:
         raise InvalidInput(
             "history.too_large",
@@ -38,8 +38,8 @@ def goal_submitted(
     _check_unicode("goal", text)
     _check_unicode("project", project)
     session_named(session)
-    _check_unicode("history", *(part for turn in history for part in (turn.user, turn.assistant)))
-    return GoalSubmitted(goal=text, project=project, session=session, history=history)
+    _check_unicode("history", setting, *(part for turn in history for part in (turn.user, turn.assistant)))
+    return GoalSubmitted(goal=text, project=project, session=session, history=history, setting=setting)
 
 
 def session_named(session: str) -> str:

@@ -17,7 +17,7 @@ from consumers.runs.state import UNLOCKS
 from consumers.strategies.fitting import one_step
 from consumers.strategies.registry import BUILT_IN as STRATEGIES
 from consumers.strategies.registry import PARALLEL, Strategies
-from consumers.strategies.strategy import Brief, Strategy
+from consumers.strategies.strategy import Brief
 from consumers.tools.registry import BUILT_IN, Registry
 from consumers.words.routing import needs
 from schemas.errors import EffectFailed
@@ -68,10 +68,10 @@ class Planner:
         brief = Brief(event.restated, event.kind, event.category, event.expert, event.first_step, context=event.context)
         brief = self._with(brief, staff)
         try:
-            plan = await strategy.shape(brief, ctx.ask)
+            plan = await strategy.shaped(brief, ctx.ask)
         except EffectFailed as problem:
             plan = one_step(strategy.name, brief, f"One step for the whole: {problem}")
-        plan = renumbered(checked(_of(strategy, plan), brief.colleagues))
+        plan = renumbered(checked(plan, brief.colleagues))
         plan = delegated(plan, brief.colleagues, self._agents) if delegates else plan
         return replace(plan, notes=(*notes, *plan.notes))
 
@@ -82,13 +82,13 @@ class Planner:
         brief = self._with(brief, await self._staff(event.restated, ctx))
         done = [each.step.id for each in event.done]
         try:
-            plan = await strategy.shape(brief, ctx.ask)
+            plan = await strategy.shaped(brief, ctx.ask)
         except EffectFailed as problem:
             failed = [each.step.id for each in event.done if each.status not in UNLOCKS]
             note = f"What was left stays as it was: {problem}"
             return Plan(strategy.name, kept(event.left, failed), aggregate=True, revisable=True, notes=(note,))
         numbers = [int(id_) for id_ in (*done, *(step.id for step in event.left)) if id_.isdecimal()]
-        return renumbered(checked(_of(strategy, plan), brief.colleagues, done), max(numbers, default=0))
+        return renumbered(checked(plan, brief.colleagues, done), max(numbers, default=0))
 
     async def _staff(self, goal: str, ctx: Context[None]) -> Staff:
         trust = ctx.trust
@@ -110,11 +110,6 @@ class Planner:
         return (f"There is no strategy {wanted[:80]!r}. {hint}",)
 
 
-def _of(strategy: Strategy, plan: Plan) -> Plan:
-    """The plan by its strategy's name: a run's method is that."""
-    return replace(plan, strategy=strategy.name)
-
-
 def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False, expert: str = "") -> Plan:
     """A plan of sure tool calls, side by side, and of the question that is left, if any: about their results, or alone.
     `expert` is whose calls they are.
@@ -124,7 +119,7 @@ def of_calls(calls: tuple[ToolCall, ...], question: str, *, alone: bool = False,
     steps = [
         Step(
             str(number),
-            " ".join((call.tool, *call.arguments.values()))[:120],
+            " ".join((call.tool, *map(str, call.arguments.values())))[:120],
             call.tool,
             how="tool",
             expert=expert,

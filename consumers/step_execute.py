@@ -18,7 +18,7 @@ from consumers.tools.tool import Asked, Site, ToolArguments
 from consumers.tools.workspace import Workspace
 from consumers.words.routes import Routes
 from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused
-from schemas.events import Event, QuestionAsked, StepFinished, StepHandedOff, StepReady
+from schemas.events import Event, QuestionAsked, StageFailed, StepFinished, StepHandedOff, StepReady
 from schemas.plan import Progress, Spent
 from streams.stage import Context, Policy, Stage
 
@@ -146,7 +146,9 @@ def whoever(roster: Roster, said: str, but: str) -> tuple[str, str]:
     return "", ""
 
 
-async def _given_up(event: StepReady, error: ErrorInfo, _ctx: Context[None]) -> list[Event]:
+async def _given_up(event: StepReady | None, error: ErrorInfo, _ctx: Context[None]) -> list[Event]:
+    if event is None:
+        return [StageFailed(stage=NAME, error=error)]
     return [StepFinished(step_id=event.step.id, status="failed", error=error)]
 
 
@@ -156,7 +158,7 @@ def stage(executor: Executor) -> Stage[StepReady, None]:
         name=NAME,
         reads=NAME,
         accepts=(StepReady,),
-        emits=(StepFinished, QuestionAsked, StepHandedOff),
+        emits=(StepFinished, QuestionAsked, StepHandedOff, StageFailed),
         handle=executor.handle,
         policy=Policy(timeout=3600, concurrency=CONCURRENCY, stops_with_run=True),
         on_dead=_given_up,

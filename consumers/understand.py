@@ -97,7 +97,8 @@ class Reader:
 
     async def handle(self, event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
         """One goal in, its understanding out, or its plan at once."""
-        goal_submitted(event.goal, event.project, event.session, event.history)  # also of events that passed no door
+        # also of events that passed no door
+        goal_submitted(event.goal, event.project, event.session, event.history, event.setting)
         if event.strategy and event.strategy not in self.strategies.by_name:
             raise InvalidInput(
                 "strategy.unknown",
@@ -120,7 +121,7 @@ class Reader:
             raise InvalidInput(
                 "expert.unknown", f"There is no expert {event.expert[:80]!r}.", "`victoria experts` lists them."
             )
-        said = context(event.history, event.project)
+        said = context(event.history, event.project, event.setting)
         rules, routed = looked.rules, looked.routed
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
         if routed and looked.sure >= SURE and not by_rules:
@@ -141,7 +142,7 @@ class Reader:
             )
             strategy = self.strategies.choose(understood.kind, understood.category, understood.strategy)
             if strategy.direct and routed.expert not in self.agents:
-                return self._straight(understood, await strategy.shape(_brief(understood), _no_model))
+                return self._straight(understood, await strategy.shaped(_brief(understood), _no_model))
             return [understood, self._progress(understood)]
         understood = await self._restated(event, ctx, rules, said, by_rules=by_rules)
         if routed and (event.expert or routed.who > CLEAR) and (looked.own or not by_rules):

@@ -12,11 +12,13 @@ import msgspec
 import structlog
 
 from consumers.admission import admit
+from consumers.agents.waited import Waited
 from consumers.clock import seconds_left
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.questions import OpenQuestion, Questions
 from consumers.redis_store import RedisStore
+from consumers.runs.state import STAGE as AGGREGATE
 from consumers.runs.view import PlanView, RunView, goal_of, plan_view, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
@@ -48,7 +50,7 @@ from streams.journal import Journal
 from streams.keys import Keys
 from streams.lag import Lag, ahead, lags
 from streams.topology import Topology
-from streams.worker import Terms, Worker, is_gone
+from streams.worker import Companion, Terms, Worker, is_gone
 
 LOOK_FOR_MODEL = 20.0
 """Seconds in which consumers that were started must say what they offer."""
@@ -120,7 +122,9 @@ class Victoria:
             keep_entries=s.keep_entries,
             keep_dead=s.keep_dead,
         )
-        companions = [self.engines.consumers[engine].attend for engine in backends_of(stages)]
+        companions: list[Companion] = [self.engines.consumers[engine].attend for engine in backends_of(stages)]
+        if AGGREGATE in stages:  # it ends what nobody waits for
+            companions.append(self.waited.watch)
         return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions)
 
     @property
@@ -207,6 +211,11 @@ class Victoria:
     async def goal_of(self, run_id: str) -> GoalSubmitted:
         """What a run was asked for. Raises InvalidInput with code `run.unknown`."""
         return await goal_of(self.client, self.keys, run_id)
+
+    @property
+    def waited(self) -> Waited:
+        """Who waits at this door for works of other agents."""
+        return Waited(self.client, self.keys, self.publisher, self.topology.entries[CancelRequested])
 
     @property
     def questions(self) -> Questions:

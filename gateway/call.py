@@ -1,7 +1,7 @@
 """One question through the inference tier, as a run of its own that leaves nothing behind."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -42,20 +42,24 @@ async def call(
     question: Question[Any],
     hear: Callable[[AnswerProgressed], None] | None,
     wait: Callable[[str], None],
+    *,
+    serving: bool = True,
+    patience: float = PATIENCE,
 ) -> Called:
-    """Ask, with this process's own inference consumers where nobody else serves them.
+    """Ask, with this process's own inference consumers where nobody else serves them, unless it is not `serving`. For
+    `patience` seconds there may be no model yet.
 
     `hear` is told the answer's text as it comes, `wait` what is waited for. Raises ModelFailed and its like with what
     the last try failed with; CouldNotStart, NotReachable.
     """
     run_id, called = f"ask-{new_run_id()}", None
-    async with _swept(victoria, run_id), served(victoria, only=backend_of):
+    async with _swept(victoria, run_id), served(victoria, only=backend_of) if serving else nullcontext():
         try:
             await victoria.require_model()
             wait("asking")
             client, keys, within = victoria.client, victoria.keys, victoria.settings.model_timeout
             async with (
-                asking(client, keys, victoria.router, within, PATIENCE) as asker,
+                asking(client, keys, victoria.router, within, patience) as asker,
                 anyio.create_task_group() as beside,
             ):
                 if hear:

@@ -1,7 +1,7 @@
 """A fake engine for tests: it runs no model."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
@@ -20,7 +20,7 @@ class ScriptedEngine:
     `script` is a function from the request to a reply, or replies used up in order (asking for more than there are
     fails with `model.engine`). `delay` seconds pass before each reply; a delay beyond the request's `timeout` fails
     with `model.timeout`. Every request is kept in `requests`. Tokens are counted as words, and text comes word by word,
-    one each `pace` seconds.
+    one each `pace` seconds; `between` is awaited before each.
     """
 
     name = "scripted"
@@ -38,7 +38,8 @@ class ScriptedEngine:
         self.slots, self.delay, self.pace = slots, delay, pace
         self.requests: list[Generation] = []
         self.closed = False
-        self._script = script
+        self.between: Callable[[], Awaitable[None]] | None = None
+        self.script = script
         self._free = anyio.Semaphore(slots)
 
     async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
@@ -60,6 +61,8 @@ class ScriptedEngine:
             raise reply
         if on_text:
             for word in re.findall(r"\s*\S+|\s+", reply):
+                if self.between:
+                    await self.between()
                 on_text(word)
                 await anyio.sleep(self.pace)
         words_in = sum(len(m.content.split()) for m in request.messages)
@@ -71,8 +74,8 @@ class ScriptedEngine:
         self.closed = True
 
     def _reply(self, request: Generation, number: int) -> Reply:
-        if callable(self._script):
-            return self._script(request)
-        if number < len(self._script):
-            return self._script[number]
+        if callable(self.script):
+            return self.script(request)
+        if number < len(self.script):
+            return self.script[number]
         return ModelFailed("model.engine", f"The script has only {number} replies.", "Add one to the test.")

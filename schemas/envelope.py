@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas.errors import InvalidInput
 from schemas.events import CATALOGUE, Event
@@ -39,6 +40,7 @@ class Envelope(msgspec.Struct, Generic[B_co], frozen=True, omit_defaults=True):
 
 EVENT_BYTES = 4 * 1024 * 1024
 """An encoded event may have this size at most; larger things are put elsewhere, and named."""
+MALFORMED = "event.malformed"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding text that somebody else wrote may raise."""
 
@@ -82,6 +84,15 @@ def decode(type_name: str, data: bytes) -> Envelope[Event]:
     return decoder(event)(data)
 
 
+def husk(data: bytes) -> Envelope[None] | None:
+    """The envelope of an event that can't be read itself: whose it is; None where that can't be told either."""
+    try:
+        envelope: Envelope[Any] = msgspec.json.decode(data, type=Envelope[msgspec.Raw])
+        return replace(envelope, body=None)
+    except UNREADABLE:
+        return None
+
+
 def too_large(name: str, size: int) -> InvalidInput:
     """The error about an event above EVENT_BYTES."""
     return InvalidInput(
@@ -110,9 +121,7 @@ def _upgraded(event: type[Event], data: bytes, problem: Exception | None) -> Env
         current: dict[str, Any] = {**msgspec.to_builtins(old), "v": event.version, "body": fields}
         return msgspec.convert(current, Envelope[event])
     except (*UNREADABLE, KeyError, TypeError) as cause:
-        raise InvalidInput(
-            "event.malformed", f"This is no {name}: {cause}", "`victoria events` shows its fields."
-        ) from cause
+        raise InvalidInput(MALFORMED, f"This is no {name}: {cause}", "`victoria events` shows its fields.") from cause
 
 
 def _raised(event: type[Event], version: int, fields: dict[str, Any]) -> dict[str, Any]:

@@ -57,14 +57,16 @@ class Exchange(msgspec.Struct, frozen=True):
 class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Somebody wants something done. `project` names an allowed project, "" the main one.
 
-    `strategy` and `expert` are the ones that are wanted, "" for whatever fits best. `delegated_by` is the agent whose
-    work this is: it is not handed on once more.
+    `setting` is what its sender's program says of the whole conversation: data like all else. `strategy` and `expert`
+    are the ones that are wanted, "" for whatever fits best. `delegated_by` is the agent whose work this is: it is not
+    handed on once more.
     """
 
     goal: str
     project: str = ""
     session: str = ""
     history: tuple[Exchange, ...] = ()
+    setting: str = ""
     strategy: str = ""
     expert: str = ""
     delegated_by: str = ""

@@ -1,7 +1,7 @@
 """Values that events carry: understanding, plan, steps, usage."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -73,10 +73,10 @@ class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tool by name with its one-level arguments, before it is checked against the registry."""
+    """A tool by name with its arguments, JSON values, before it is checked against the registry."""
 
     tool: str
-    arguments: dict[str, str] = {}
+    arguments: dict[str, Any] = {}
 
 
 How = Literal["tool", "answer", "think", "react", "vote", "choose"]

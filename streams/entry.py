@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from schemas.envelope import Envelope, decode, decoder
+from schemas.envelope import MALFORMED, Envelope, decode, decoder, husk
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import Event
 from streams.outcome import Again, DeadLetter, Trace, Try, named
@@ -30,12 +30,16 @@ def accepts(stage: AnyStage) -> Accepts:
 class Entry:
     """What was delivered: with its `envelope`, or with the `problem` that makes it a dead letter.
 
-    `fields` are names and values in turn, as the server gives them. `fresh` says that nobody has handled it before;
+    Of an event that can't be read there may be the `husk`. `fields` are names and values in turn, as the server gives
+    them. `fresh` says that nobody has handled it before;
     `records` has effects of this handling that travel with its settlement; `rounds` counts handlings that were in vain,
     since state or records had changed meanwhile.
     """
 
-    __slots__ = ("attempt", "envelope", "fields", "fresh", "history", "id", "partition", "problem", "records", "rounds")
+    __slots__ = (
+        *("attempt", "envelope", "fields", "fresh", "history", "husk", "id"),
+        *("partition", "problem", "records", "rounds"),
+    )
 
     def __init__(self, entry_id: bytes, fields: Sequence[bytes], partition: str, accepted: Accepts) -> None:
         self.id, self.fields, self.partition = entry_id, fields, partition
@@ -43,6 +47,7 @@ class Entry:
         self.history: tuple[Try, ...] = ()
         self.records: dict[str, bytes] = {}
         self.envelope: Envelope[Event] | None = None
+        self.husk: Envelope[None] | None = None
         self.problem: ErrorInfo | None = None
         try:
             # Nearly all are just these two fields; whatever else comes is looked at closely.
@@ -52,6 +57,8 @@ class Entry:
                 self._examine(accepted)
         except InvalidInput as problem:
             self.problem = problem.info
+            if problem.code == MALFORMED:  # unlike one of a newer version, no other worker can read it
+                self.husk = husk(self._named()[b"event"])
         except Exception as problem:  # whatever somebody put there, a worker must get past it
             self.problem = ErrorInfo(
                 "entry.malformed",
@@ -85,7 +92,8 @@ class Entry:
     @property
     def run(self) -> str:
         """The run it belongs to, "" if that can't be told."""
-        return self.envelope.run if self.envelope else ""
+        whose = self.envelope or self.husk
+        return whose.run if whose else ""
 
     @property
     def arrived(self) -> int:

@@ -254,7 +254,7 @@ class Hop:
 
     async def _dead(self, entry: Entry, outcome: Dead) -> Handled:
         """Give up on an entry, and let its run hear of it."""
-        said, envelope = NOTHING, entry.envelope
+        said, envelope = NOTHING, cast("Envelope[Event] | None", entry.envelope or entry.husk)
         self._lanes.leave()
         if self.stage.on_dead and envelope:
             context = LiveContext(envelope, entry, None, self._effector)

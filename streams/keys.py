@@ -95,6 +95,15 @@ class Keys:
         """Hash that expires: `expert`, who had a session's last turn; `cleared`, the last turn in line by then."""
         return self.stream(self.of_session(session), f"session:{session}")
 
+    def delivered(self, conversation: str) -> str:
+        """Set that expires: the runs whose answers a conversation of an OpenAI client has had to their ends."""
+        return self.stream(self.of_run(conversation), f"delivered:{conversation}")
+
+    def turned(self, conversation: str) -> str:
+        """Hash that expires: the questions that were turns of an OpenAI client's conversation, by how that began;
+        gateway.http.openai.conversation.Turn in JSON."""
+        return self.stream(self.of_run(conversation), f"turned:{conversation}")
+
     def offers(self) -> str:
         """Hash that expires: what each inference consumer offers, `<time in ms until it holds>:<JSON>`."""
         return self.stream(INFERENCE, "offers")
@@ -102,6 +111,10 @@ class Keys:
     def works(self, agent: str) -> str:
         """Sorted set that expires: what another agent has in hand for us, by the time in ms until which it counts."""
         return self.stream(INFERENCE, f"agent:{agent}")
+
+    def waited(self, partition: str) -> str:
+        """Hash: the runs that another agent waits for at our door, consumers.agents.waited.Sign in JSON."""
+        return self.stream(partition, "waited")
 
     def records(self, collection: str, project: str) -> str:
         """Hash: a project's records of one collection by id, in JSON, in a slot of their own."""

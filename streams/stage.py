@@ -84,7 +84,8 @@ class Policy:
 
 @dataclass(frozen=True)
 class Stage(Generic[E, S]):
-    """One consumer group. `reads` is its stream; `on_dead` handles an event that is given up: its run must hear."""
+    """One consumer group. `reads` is its stream; `on_dead` handles an event that is given up: its run must hear. It is
+    given None for an event that can't be read."""
 
     name: str
     accepts: tuple[type[E], ...]
@@ -93,7 +94,7 @@ class Stage(Generic[E, S]):
     reads: str
     policy: Policy = Policy()
     state: type[S] | None = None
-    on_dead: Callable[[E, ErrorInfo, Context[S]], Awaitable[Sequence[Event]]] | None = None
+    on_dead: Callable[[E | None, ErrorInfo, Context[S]], Awaitable[Sequence[Event]]] | None = None
 
 
 AnyStage = Stage[Any, Any]

@@ -28,8 +28,13 @@ from streams.topology import Topology
 _log: Any = structlog.get_logger()
 
 
+def process_name() -> str:
+    """A new name for who works in this process: its machine, its id, and what no later process of that id has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+
+
 def is_gone(consumer: str) -> bool:
-    """Whether a worker's name is that of a process of this machine that is no more."""
+    """Whether such a name is that of a process of this machine that is no more."""
     host, _, rest = consumer.rpartition("-")[0].rpartition("-")
     if host != socket.gethostname() or not rest.isdigit():
         return False
@@ -83,7 +88,7 @@ class Worker:
         terms: Terms,
         companions: Sequence[Companion] = (),
     ) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+        self.name = process_name()
         self._terms = terms
         scripts, self._records = Scripts(client), Records(client)
         journal = Journal(client, keys, self._records)

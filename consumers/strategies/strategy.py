@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
+from schemas.errors import InvalidInput
 from schemas.inference import Question
 from schemas.plan import Category, Done, Plan, Step, TaskKind
 
@@ -77,3 +79,19 @@ class Strategy(ABC):
     @abstractmethod
     async def shape(self, brief: Brief, ask: Ask) -> Plan:
         """The plan, by this strategy's name. Where it can't be shaped, an empty one whose notes say why."""
+
+    async def shaped(self, brief: Brief, ask: Ask) -> Plan:
+        """What `shape` gives, by this strategy's name, held to the types of a plan: it may be anybody's code.
+
+        Raises InvalidInput `strategy.plan`, and what `shape` raises.
+        """
+        plan = await self.shape(brief, ask)
+        try:
+            found = msgspec.json.decode(msgspec.json.encode(plan), type=Plan)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as problem:
+            raise InvalidInput(
+                "strategy.plan",
+                f"The strategy {self.name} shaped what is no plan: {problem}"[:500],
+                "Correct what its `shape` returns: a Plan of Steps, with values of their fields' types.",
+            ) from problem
+        return replace(found, strategy=self.name)

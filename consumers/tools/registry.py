@@ -153,6 +153,12 @@ async def carried_out(call: ToolArguments, site: Site) -> str:
         raise ToolRefused(
             "tool.failed", f"{call.name} failed: {type(problem).__name__}: {problem}"[:500], "Try something else."
         ) from problem
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it may be anybody's code
+        raise ToolRefused(
+            "tool.no_text",
+            f"{call.name} was carried out, but gave {type(text).__name__} in place of text.",
+            "Its `run` must return what it has to say, as a str.",
+        )
     if len(text) <= MAX_CHARACTERS:
         return text
     return f"{text[:MAX_CHARACTERS]}\n({len(text) - MAX_CHARACTERS:,} characters more are left out)"

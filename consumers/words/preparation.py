@@ -9,6 +9,8 @@ from schemas.events import Exchange
 CONTEXT_CHARACTERS = 4_000
 TURN_CHARACTERS = 500
 """Of each side of an earlier turn, what a context holds."""
+SETTING_CHARACTERS = 1_000
+"""Of what a program says of the whole conversation."""
 TURNS = 6
 """Earlier turns in a context, the last ones."""
 _ADDRESS = re.compile(r"\s*@\w{1,40}[\s,:，：]+")
@@ -23,16 +25,19 @@ def normalised(goal: str, experts: Sequence[str] = ()) -> str:
     return _SPACES.sub(" ", goal).strip()
 
 
-def context(history: Sequence[Exchange], project: str) -> str:
-    """What a goal is said in, for prompts: the project, and the last turns. Data: no order of anybody's stands in it.
+def context(history: Sequence[Exchange], project: str, setting: str = "") -> str:
+    """What a goal is said in, for prompts: the project, the setting, and the last turns. Data: no order of anybody's
+    stands in it.
 
-    Without a history there is nothing to be told: the project's name alone would only distract.
+    Without these there is nothing to be told: the project's name alone would only distract.
     """
+    setting = excerpt(setting, SETTING_CHARACTERS)
     turns = [
         f"User: {excerpt(turn.user, TURN_CHARACTERS)}\nVictoria: {excerpt(turn.assistant, TURN_CHARACTERS)}"
         for turn in history[-TURNS:]
     ]
-    if not turns:
+    if not (turns or setting):
         return ""
     about = [f"Project: {project}"] if project else []
+    about += [f"Setting: {setting}"] if setting else []
     return excerpt("\n".join([*about, *turns]), CONTEXT_CHARACTERS)

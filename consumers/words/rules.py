@@ -89,7 +89,7 @@ def recognise(goal: str, there: There = NOTHING) -> Recognised:
         calls=tuple(ToolCall(call.tool, call.arguments) for call in calls),
         rest=rest,
         rest_alone=_stands_alone(rest, calls),
-        first_step=" ".join((calls[0].tool, *calls[0].arguments.values())),
+        first_step=" ".join((calls[0].tool, *map(str, calls[0].arguments.values()))),
     )
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from consumers.intake import goal_submitted, session_named
 from consumers.sessions import SessionView
 from gateway.chat.line import Ended, Line, Wish
-from gateway.chat.terminal import Terminal
+from gateway.chat.terminal import Rows, Terminal
 from gateway.chat.turn import Styled, Turn, facts
 from gateway.http.health import Status
 from gateway.progress import MARKS
@@ -150,8 +150,7 @@ class Talk:
     async def _command(self, name: str, given: str) -> None:
         match name:
             case "/help" | "/?" | "/":
-                rows = [Styled(f"{command:<12} {what}") for command, what in COMMANDS.items()]
-                await self._terminal.show(*rows, Styled(KEYS, "dim"))
+                await self._terminal.show(Rows(COMMANDS.items()), Styled(KEYS, "dim"))
             case "/quit" | "/exit":
                 self._terminal.leave()
             case "/cancel" if self._turn:
@@ -161,9 +160,9 @@ class Talk:
             case "/status":
                 await self._status()
             case "/experts":
-                await self._terminal.show(*_listed(self._experts, self._wish.expert))
+                await self._terminal.show(_listed(self._experts, self._wish.expert))
             case "/strategies":
-                await self._terminal.show(*_listed(self._strategies, self._wish.strategy))
+                await self._terminal.show(_listed(self._strategies, self._wish.strategy))
             case "/expert":
                 self._wish = replace(self._wish, expert=_one_of("expert", given, self._experts))
                 await self._terminal.show(Styled(f"from now on {given or 'whoever fits'}", "dim"))
@@ -171,7 +170,7 @@ class Talk:
                 self._wish = replace(self._wish, strategy=_one_of("strategy", given, self._strategies))
                 await self._terminal.show(Styled(f"from now on {given or 'whatever fits'}", "dim"))
             case "/strategy":
-                await self._terminal.show(*_listed(self._strategies, ""))
+                await self._terminal.show(_listed(self._strategies, ""))
             case "/session":
                 await self._session(given)
             case "/clear":
@@ -291,19 +290,14 @@ class Talk:
         await self._terminal.show(Styled(head + again, "" if left else "dim"))
 
 
-def _listed(names: dict[str, str], wanted: str) -> list[Styled]:
-    room = max(map(len, names), default=0)
-    return [Styled(f"{'•' if name == wanted else ' '} {name:<{room}}  {what}") for name, what in names.items()]
+def _listed(names: dict[str, str], wanted: str) -> Rows:
+    return Rows([(f"{'•' if name == wanted else ' '} {name}", what) for name, what in names.items()])
 
 
 def _one_of(what: str, given: str, names: dict[str, str]) -> str:
     if given and given not in names:
         near = get_close_matches(given, names, 1)
-        hint = (
-            f"Did you mean {near[0]}?"
-            if near
-            else f"/{what[:-1] + 'ies' if what[-1] == 'y' else what + 's'} shows them."
-        )
+        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(names)}."
         raise InvalidInput(f"{what}.unknown", f"No {what} is called {given[:80]!r}.", hint)
     return given
 

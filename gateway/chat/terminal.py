@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 from prompt_toolkit import PromptSession
@@ -18,6 +19,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from gateway.chat.turn import Styled
@@ -34,6 +36,12 @@ _STYLE = Style.from_dict(
 
 Words = Callable[[str], Iterable[tuple[str, str]]]
 """What a line that has begun so may go on with: whole lines, and what they mean."""
+
+
+class Rows(NamedTuple):
+    """Names, and what they are, in two columns."""
+
+    rows: Iterable[tuple[str, str]]
 
 
 class Terminal:
@@ -71,7 +79,8 @@ class Terminal:
         """Inside, what anybody else prints appears above the prompt, and the prompt follows what goes on."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._redraw)
-            with patch_stdout(raw=True):
+            # Raw all the time: what is typed between two prompts is the next one's, and not echoed meanwhile.
+            with self._session.app.input.raw_mode(), patch_stdout(raw=True):
                 yield
             tasks.cancel_scope.cancel()
 
@@ -84,8 +93,8 @@ class Terminal:
         if self._session.app.is_running and not self._session.app.is_done:
             self._session.app.exit(exception=EOFError)
 
-    async def show(self, *lines: Styled) -> None:
-        """Print lines that stay, wrapped to the terminal's width."""
+    async def show(self, *lines: "Styled | Rows") -> None:
+        """Print what stays, wrapped to the terminal's width."""
         if lines:
             await run_in_terminal(lambda: self._print(lines))
 
@@ -103,9 +112,17 @@ class Terminal:
             buffer.insert_text(self._set_aside)
             self._set_aside = ""
 
-    def _print(self, lines: Iterable[Styled]) -> None:
+    def _print(self, lines: "Iterable[Styled | Rows]") -> None:
         for each in lines:
-            self._console.print(Text(harmless(each.text), RICH[each.style]))
+            if isinstance(each, Rows):
+                table = Table.grid(padding=(0, 2, 0, 0))
+                table.add_column(no_wrap=True)
+                table.add_column(overflow="fold")
+                for name, what in each.rows:
+                    table.add_row(Text(harmless(name), "bold"), Text(harmless(what)))
+                self._console.print(table)
+            else:
+                self._console.print(Text(harmless(each.text), RICH[each.style]))
 
     async def _redraw(self) -> None:
         last: object = None

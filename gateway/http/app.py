@@ -10,6 +10,8 @@ from gateway.http.failure import handlers
 from gateway.http.guards import guards
 from gateway.http.health import Health
 from gateway.http.metrics import Measured
+from gateway.http.openai import pages as openai
+from gateway.http.openai.errors import InOpenAIsShape
 from gateway.http.pages import Page, routed
 from gateway.http.people import People
 from gateway.http.questions import Questions
@@ -26,6 +28,7 @@ def pages(door: Door) -> list[Page]:
         *Questions(door).pages,
         *Health(door).pages,
         *docs.pages,
+        *openai.pages(door),
     ]
     docs.describe(found)
     return found
@@ -36,6 +39,6 @@ def app(door: Door) -> Starlette:
     found = pages(door)
     return Starlette(
         routes=routed(found),
-        middleware=[Middleware(Measured, metrics=door.metrics), *guards(door, found)],
+        middleware=[Middleware(InOpenAIsShape), Middleware(Measured, metrics=door.metrics), *guards(door, found)],
         exception_handlers=handlers(door.victoria.url),
     )

@@ -10,11 +10,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from deploy.people import strategies
 from gateway.http.bodies import Json
 from gateway.http.door import Door
 from gateway.http.openapi import document
 from gateway.http.pages import Page, Reply
+from gateway.http.people import experts_of, strategies_of
 from schemas.errors import InvalidInput
 
 READER = """<!doctype html>
@@ -67,8 +67,9 @@ class Docs:
 
     def describe(self, pages: Sequence[Page]) -> None:
         """Make the document of all pages."""
-        known = strategies(self._settings).by_name
-        self._document = document(pages, {"RunRequest": {"strategy": ["", *known]}})
+        known, people = strategies_of(self._settings), experts_of(self._settings)
+        names = {"strategy": ["", *(each.name for each in known)], "expert": ["", *(each.name for each in people)]}
+        self._document = document(pages, {"RunRequest": names})
 
     @property
     def pages(self) -> list[Page]:

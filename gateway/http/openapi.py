@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.http.bodies import JSON
 from gateway.http.failure import Problem
+from gateway.http.logged import ID
 from gateway.http.pages import Page, Parameter, Reply
 
 REFUSALS = {
@@ -24,7 +25,14 @@ REFUSALS = {
     500: "A mistake of Victoria's.",
     503: "Too much waits already, or something that is needed is away; `Retry-After` says when to try again.",
 }
+EVENT = {
+    "type": "object",
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+}
+OTHERWISE = {"text/event-stream": EVENT}
+"""What an answer that is no JSON is made of, where that is not just text."""
 ANY, WITH_BODY, WITH_ID = (401, 403, 429, 500, 503), (400, 408, 413, 415), (404,)
+ALWAYS = {ID: "The id of this request in the log; yours, if you sent one."}
 WAITS = {"Retry-After": "Seconds to wait."}
 ABOUT = """Victoria turns a goal in plain words into finished work: `POST /run` takes it, and
 `GET /run/status/{task_id}` says where it stands. Every error has the same shape: a stable `code`, a `message`, and a
@@ -107,14 +115,13 @@ def _parameter(parameter: Parameter, schema: Any) -> dict[str, Any]:
 
 def _reply(reply: Reply, schema: Any) -> dict[str, Any]:
     made: dict[str, Any] = {"description": reply.says}
-    if reply.headers:
-        text = {"type": "string"}
-        made["headers"] = {name: {"description": says, "schema": text} for name, says in reply.headers.items()}
+    text = {"type": "string"}
+    made["headers"] = {name: {"description": says, "schema": text} for name, says in (ALWAYS | reply.headers).items()}
     if reply.links:
         made["links"] = {
             name: {"operationId": name, "parameters": {at.rpartition("/")[2]: f"$response.body#/{at}"}}
             for name, at in reply.links.items()
         }
     if reply.media:
-        made["content"] = {reply.media: {"schema": schema if schema is not None else {"type": "string"}}}
+        made["content"] = {reply.media: {"schema": schema if schema is not None else OTHERWISE.get(reply.media, text)}}
     return made

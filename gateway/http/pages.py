@@ -37,8 +37,8 @@ class Reply:
     says: str
     shape: Any = None
     media: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    links: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    links: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

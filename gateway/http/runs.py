@@ -3,7 +3,8 @@
 import asyncio
 import re
 from collections.abc import Coroutine
-from typing import Annotated, Any, Literal, TypeVar
+from contextlib import suppress
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import anyio
 import msgspec
@@ -12,17 +13,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consumers.agents.http import task_id
+from consumers.agents.waited import GRACE
 from consumers.intake import goal_submitted
 from deploy.people import require
 from gateway.http.bodies import Answered, CancelRequest, Json, RunRequest, Taken, TaskView, exchanges, read
-from gateway.http.callers import Caller, caller_of
+from gateway.http.callers import caller_of
 from gateway.http.door import Door
 from gateway.http.pages import Page, Parameter, Reply
 from gateway.standing import standing
-from schemas.errors import InvalidInput
-from schemas.events import GoalSubmitted
+from schemas.errors import InvalidInput, Overloaded
+from schemas.events import GoalSubmitted, RunFinished
 from schemas.plan import Limits
 from streams.append import new_run_id
+from streams.connection import TROUBLE, reachable
 
 R = TypeVar("R")
 
@@ -52,6 +55,15 @@ CANCELLED_WITHIN = 5.0
 """Seconds in which the stage `aggregate` ends a run, if a worker serves it."""
 
 _log: Any = structlog.get_logger()
+
+
+class Order(NamedTuple):
+    """A goal, its run's id, the caller's `key` from which that comes, if there is one, and what it may cost."""
+
+    run_id: str
+    goal: GoalSubmitted
+    key: str
+    limits: Limits
 
 
 class Runs:
@@ -120,15 +132,13 @@ class Runs:
         with self._door.at_work():
             with self._door.metrics.taking():
                 body = await read(request, RunRequest)
-                asynchronous = _asynchronous(request, body)
-                goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
-                limits = self._victoria.limits(_whole(body.max_tokens), seconds=body.deadline_seconds)
-                task_id = await self._publish(goal, key, caller_of(request), limits)
+                asynchronous, order = _asynchronous(request, body), self._order(request, body, strategy)
             if asynchronous:
-                url = f"/run/status/{task_id}"
-                return Json(Taken(task_id, url), 202, {"Location": url})
-            end = await unless_gone(request, self._door.live.of(task_id))
-        return Json(Answered.of(task_id, end, self._door.agent)) if end else Response(status_code=400)
+                await self._publish(order)
+                url = f"/run/status/{order.run_id}"
+                return Json(Taken(order.run_id, url), 202, {"Location": url})
+            end = await (self._delegated if order.goal.delegated_by else self._awaited)(request, order)
+        return Json(Answered.of(order.run_id, end, self._door.agent)) if end else Response(status_code=400)
 
     async def run_status(self, request: Request) -> Response:
         """`GET /run/status/{task_id}`: where the run stands."""
@@ -146,6 +156,11 @@ class Runs:
 
     async def _report(self, task_id: str, status: int = 200) -> Response:
         return Json(TaskView.of(await standing(self._victoria, task_id), self._door.agent), status)
+
+    def _order(self, request: Request, body: RunRequest, strategy: str) -> Order:
+        goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)
+        run_id = task_id(key, caller_of(request).name) if key else new_run_id()
+        return Order(run_id, goal, key, self._victoria.limits(_whole(body.max_tokens), seconds=body.deadline_seconds))
 
     def _goal(self, request: Request, body: RunRequest, strategy: str) -> GoalSubmitted:
         """The checked goal, by this strategy unless another is wanted; an unknown project is replaced by the main
@@ -167,24 +182,40 @@ class Runs:
             require(self._victoria.settings, strategy, expert)
             self._found.add((strategy, expert))
 
-    async def _publish(self, goal: GoalSubmitted, key: str, caller: Caller, limits: Limits) -> str:
-        """The id of the goal's run: with a key of the caller's always the same one, published once. Raises InvalidInput
-        `run.other_goal`."""
-        run_id = task_id(key, caller.name) if key else new_run_id()
-        (published,) = await self._victoria.submit([(run_id, goal)], limits)
-        text = {"goal": goal.goal} if self._victoria.settings.log_goals else {}
-        _log.info("run.submitted", run=run_id, published=published, **text)
-        if published != "known":
-            self._door.metrics.submitted.inc()
-        else:
-            before = await self._victoria.goal_of(run_id)
-            if _asked(before) != _asked(goal):
+    async def _awaited(self, request: Request, order: Order) -> RunFinished | None:
+        """The run's end; None if the client goes away first."""
+        await self._publish(order)
+        return await unless_gone(request, self._door.live.of(order.run_id))
+
+    async def _delegated(self, request: Request, order: Order) -> RunFinished | None:
+        """The same of another agent's work, which goes on only while somebody waits for it."""
+        waited = self._victoria.waited
+        with reachable(self._victoria.url):
+            async with waited.waiting(order.run_id):
+                try:
+                    end = await self._awaited(request, order)
+                except (InvalidInput, Overloaded):  # it is not done for this request
+                    await waited.forget(order.run_id)
+                    raise
+            with suppress(*TROUBLE):
+                await (waited.forget(order.run_id) if end else waited.sign(order.run_id, GRACE))
+        return end
+
+    async def _publish(self, order: Order) -> None:
+        """Publish a goal, once for each key. Raises InvalidInput `run.other_goal`."""
+        run_id, goal, key, limits = order
+        with self._door.metrics.taking():
+            (published,) = await self._victoria.submit([(run_id, goal)], limits)
+            if published == "known" and _asked(await self._victoria.goal_of(run_id)) != _asked(goal):
                 raise InvalidInput(
                     "run.other_goal",
                     f"Another goal was sent with the {KEY} {key[:80]!r}.",
                     "Send the same request again, or take a new key.",
                 )
-        return run_id
+        if published != "known":
+            self._door.metrics.submitted.inc()
+        text = {"goal": goal.goal} if self._victoria.settings.log_goals else {}
+        _log.info("run.submitted", run=run_id, published=published, **text)
 
 
 def _asked(goal: GoalSubmitted) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ from gateway.http.door import Door
 from gateway.http.guards import register_of
 from gateway.http.live import Live
 from gateway.http.logged import Logged
+from gateway.http.patience import Patience
 from gateway.screen import note
 from schemas.errors import CouldNotStart
 
@@ -74,7 +75,7 @@ async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: a
     server = _Server(
         uvicorn.Config(
             Logged(app(Door(victoria, live, agent, local=is_local(listener)))),
-            http="h11",  # unlike the others, it bounds the size of headers
+            http=Patience,  # of h11, which unlike the others bounds the size of headers
             h11_max_incomplete_event_size=HEADER_BYTES,
             ws="none",
             lifespan="off",

@@ -142,7 +142,8 @@ class Watch:
         self.over[ctx.run_id, step.id] = status
         return StepFinished(step_id=step.id, status=status, output=f"{step.id} of {ctx.run_id}")
 
-    async def given_up(self, event: StepReady, error: ErrorInfo, _ctx: Any) -> list[Event]:
+    async def given_up(self, event: StepReady | None, error: ErrorInfo, _ctx: Any) -> list[Event]:
+        assert event
         return [StepFinished(step_id=event.step.id, status="failed", error=error)]
 
     def stage(self) -> AnyStage:

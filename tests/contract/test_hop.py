@@ -91,7 +91,7 @@ async def test_a_handler_that_always_fails_ends_as_a_dead_letter_and_its_run_hea
     async def never(_event: GoalSubmitted, _ctx: Any) -> Sequence[Event]:
         raise ValueError("broken for good")
 
-    async def on_dead(_event: GoalSubmitted, error: ErrorInfo, _ctx: Any) -> Sequence[Event]:
+    async def on_dead(_event: GoalSubmitted | None, error: ErrorInfo, _ctx: Any) -> Sequence[Event]:
         return [StageFailed(stage="understand", error=error)]
 
     stage = intake_stage(never, Policy(attempts=2, backoff=0.01), on_dead=on_dead, emits=(GoalUnderstood, StageFailed))

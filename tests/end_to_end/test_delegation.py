@@ -65,6 +65,15 @@ class Veronica:
                 assert line, "it ended"
         self.url = found[1].decode()
 
+    async def works(self) -> None:
+        """Start all its stages without a door."""
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.cli", "up"),
+            cwd=self.project,
+            env=self.environ,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+
     async def kill(self) -> None:
         """kill -9."""
         if self.process and self.process.returncode is None:
@@ -206,6 +215,10 @@ async def test_when_it_dies_in_mid_work_the_run_goes_on_here(victoria: Victoria,
     end = await victoria.end()
     assert (end.status, end.metadata.delegated_to) == ("completed", None)
     assert "went away in mid-work" in " ".join(end.metadata.notes)
+    veronica.free.set()
+    await veronica.works()
+    await eventually(veronica.ended, within=30)
+    assert [end.status for end in await veronica.ended()] == ["cancelled"], "what is done here goes on nowhere else"
 
 
 BAD: dict[str, tuple[Script, str]] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from consumers.intake import goal_submitted
 from deploy.settings import load
 from deploy.wiring import Victoria, opened
 from llm.scripted import ScriptedEngine
-from schemas.events import RunFinished
+from schemas.envelope import Envelope
+from schemas.events import CATALOGUE, RunFinished
 from streams.outcome import DeadLetter
 from tests.workshop import Workshop, eventually
 
@@ -80,6 +82,40 @@ async def test_garbage_is_kept_as_a_dead_letter_and_the_worker_goes_on(
     assert ends["run-1"].output == "only.txt"
     assert ends["run-2"]
     assert ends["run-2"].output == "the script's answer"
+
+
+MALFORMED = {
+    "intake": ("GoalSubmitted", {"goal": 1}),
+    "plan": ("GoalUnderstood", {"restated": 1}),
+    "step-execute": (
+        "StepReady",
+        {"step": {"id": "1", "title": "t", "instruction": "i", "how": "nonsense"}, "goal": ""},
+    ),
+    "delegate": ("DelegationRequested", {"step": None}),
+    "aggregate": ("PlanProposed", {"restated": "x", "plan": {"strategy": "s", "steps": 7}}),
+}
+
+
+async def test_a_run_one_of_whose_events_can_not_be_read_ends_and_says_so(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    async with at_work(redis_url, prefix, tmp_path) as victoria:
+        workshop = Workshop(victoria.client, victoria.keys)
+        for stream, (kind, body) in MALFORMED.items():
+            version = CATALOGUE[kind].version
+            envelope = Envelope(stream, f"run-{stream}", version, datetime.now(UTC), "user", body)
+            fields: Any = {"type": kind, "event": msgspec.json.encode(envelope)}
+            await victoria.client.xadd(victoria.keys.stream("0", stream), fields)
+
+        async def all_ended() -> bool:
+            return sum(isinstance(body, RunFinished) for body in await workshop.bodies("results")) == len(MALFORMED)
+
+        await eventually(all_ended)
+        said = [entry.envelope for entry in await workshop.entries("results") if entry.envelope]
+    ends = {each.run: each.body for each in said if isinstance(each.body, RunFinished)}
+    for stream in MALFORMED:
+        end = ends[f"run-{stream}"]
+        assert (end.status, end.error and end.error.code) == ("failed", "event.malformed"), stream
 
 
 async def test_garbage_among_the_results_disturbs_nobody_who_follows_them(

@@ -114,6 +114,24 @@ def test_a_token_is_good_for_its_scopes_only(doors: Doors) -> None:
     assert "--scope publish" in refused.json()["error"]["hint"]
 
 
+def test_openais_clients_are_told_in_their_own_way(doors: Doors) -> None:
+    chat = {"model": "strategy:simple", "messages": [{"role": "user", "content": GOAL}]}
+    refused = [
+        doors.ask("", path="/v1/models"),
+        doors.ask("sk-1", "POST", "/v1/chat/completions", json=chat),
+        doors.ask("writer", path="/v1/models"),
+        doors.ask("reader", "POST", "/v1/chat/completions", json=chat),
+    ]
+    found = [(each.status_code, each.json()["error"]["type"], each.json()["error"]["code"]) for each in refused]
+    assert found == [
+        *[(401, "authentication_error", "invalid_api_key")] * 2,
+        *[(403, "permission_error", "http.scope")] * 2,
+    ]
+    assert refused[0].headers["www-authenticate"] == "Bearer"
+    assert doors.ask("reader", path="/v1/models").status_code == 200
+    assert doors.ask("writer", "POST", "/v1/chat/completions", json=chat).status_code == 200
+
+
 def test_a_new_token_opens_at_once_and_a_revoked_or_expired_one_nothing(doors: Doors, call: Call) -> None:
     token = call("token", "create", "guest", "--expires", "1h").out.strip()
     assert doors.ask(token).status_code == 200

@@ -5,18 +5,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gateway.conftest import Cli
+from tests.gateway.conftest import Call, Cli
 from tests.gateway.door import DoorProcess, lasting
+from tests.gateway.test_callers import made
 
 
 @pytest.fixture(scope="module")
 def door(shared: Cli) -> Iterator[DoorProcess]:
-    with lasting(shared) as door:
+    """A door that wants a token, which the environment has."""
+    shared.environ["VICTORIA_TOKEN"] = made(shared, "chat")
+    with lasting(shared, "--set", "http_auth=always") as door:
         yield door
 
 
 @pytest.mark.parametrize("over_http", [False, True], ids=["streams", "http"])
-def test_each_line_is_a_turn_of_one_session_and_has_one_answer(cli: Cli, door: DoorProcess, over_http: bool) -> None:
+def test_each_line_is_a_turn_of_one_session_and_has_one_answer(
+    cli: Cli, call: Call, door: DoorProcess, over_http: bool
+) -> None:
     to = ["--url", door.url] if over_http else []
     session = f"pipe-{over_http}"
     lines = "Прочитай docs/alpha.txt\n\nRead docs/beta.txt\nRead what is \\\nthere"
@@ -26,7 +31,7 @@ def test_each_line_is_a_turn_of_one_session_and_has_one_answer(cli: Cli, door: D
     assert three.startswith("No model answered")
     assert done.err.count("· rules · by victoria ·") == 3
     assert "\x1b" not in done.out + done.err
-    said = cli("sessions", "show", session, "--json").json()["said"]
+    said = call("sessions", "show", session, "--json").json()["said"]
     assert [each["user"] for each in said][::2] == ["Прочитай docs/alpha.txt", "Read what is \nthere"]
 
 
@@ -39,7 +44,15 @@ def test_json_is_an_object_for_each_answer_and_a_bad_line_stops_nothing(cli: Cli
     assert done.code == 1
 
 
-def test_a_door_that_is_not_there_is_said(cli: Cli) -> None:
+def test_a_door_that_is_not_there_is_said(call: Call) -> None:
     for url, code, error in (("http://127.0.0.1:9", 5, "door.unreachable"), ("ftp://x", 2, "chat.url")):
-        done = cli("chat", "--json", "--url", url, stdin="Read docs/alpha.txt\n")
+        done = call("chat", "--json", "--url", url)
         assert (done.code, done.json()["error"]["code"]) == (code, error)
+
+
+def test_without_a_token_nobody_comes_in_and_tokens_are_not_shown(call: Call, door: DoorProcess) -> None:
+    for token in ("", "wrong"):
+        done = call("chat", "--json", "--url", door.url, VICTORIA_TOKEN=token)
+        assert (done.code, done.json()["error"]["code"]) == (2, "http.token")
+    assert "***" in call("config", VICTORIA_TOKEN="secret-token").out
+    assert "secret-token" not in call("config", VICTORIA_TOKEN="secret-token").out

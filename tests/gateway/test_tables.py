@@ -205,7 +205,7 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 
 def test_all_commands_are_there() -> None:
-    doing = "run ask up worker serve publish cancel questions answer"
+    doing = "run chat ask up worker serve publish cancel questions answer"
     looking = "status plan tail events tools experts strategies config doctor"
     assert f"{doing} {looking}".split() == COMMANDS
 

@@ -86,7 +86,10 @@ class FakeOllama:
         return [body for path, body in self.asked if path == "/api/chat" and body["messages"]]
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        except asyncio.IncompleteReadError:  # who connected was killed before it asked
+            return
         length = next((int(line[15:]) for line in head.split("\r\n") if line.startswith("content-length:")), 0)
         path, sent = head.split(" ")[1], await reader.readexactly(length)
         body: Body = json.loads(sent) if sent else {}

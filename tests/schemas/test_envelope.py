@@ -61,6 +61,7 @@ SAMPLES: tuple[Event, ...] = (
         project="p",
         session="s",
         history=(Exchange("q", "a"),),
+        setting="A travel guide.",
         strategy="swarm",
         expert="memo",
         delegated_by="veronica",

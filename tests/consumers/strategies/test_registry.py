@@ -11,12 +11,12 @@ from consumers import strategies as package
 from consumers.experts.expert import STRATEGIES, read_expert
 from consumers.plan import stage
 from consumers.strategies.registry import BUILT_IN, Strategies, built_in, in_folder
-from consumers.strategies.strategy import Brief
+from consumers.strategies.strategy import Ask, Brief, Strategy
 from consumers.words.rules import recognise
-from schemas.errors import CouldNotStart
+from schemas.errors import CouldNotStart, InvalidInput
 from schemas.events import GoalUnderstood, PlanProposed
 from schemas.inference import Question
-from schemas.plan import Category, TaskKind
+from schemas.plan import Category, Plan, Step, TaskKind, ToolCall
 from streams.testing import ScriptedContext
 from tests.consumers.test_experts import BEEKEEPER
 
@@ -152,3 +152,46 @@ def test_a_broken_strategy_is_named_with_file_and_line(text: str, problem: str, 
     assert caught.value.code == "strategy.broken"
     assert problem in caught.value.message
     assert str(tmp_path / "twice.py") in caught.value.message
+
+
+NO_PLANS: dict[str, tuple[Any, str]] = {
+    "a way that there is not": (Plan("", (Step("1", "a", "b", how="nonsense"),)), "$.steps[0].how"),  # pyright: ignore[reportArgumentType] - that is the point
+    "a number for a word": (Plan("", (Step("1", 7, "b"),)), "$.steps[0].title"),  # pyright: ignore[reportArgumentType] - that is the point
+    "nothing": (None, "null"),
+    "half a character": (Plan("", (Step("1", "a", "\ud800"),)), "surrogates"),
+    "what no event can carry": (Plan("", (Step("1", "a", "b", call=ToolCall("t", {"x": object()})),)), "object"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PLANS)
+async def test_what_is_no_plan_is_refused_where_it_was_shaped_by_name_and_field(kind: str) -> None:
+    plan, where = NO_PLANS[kind]
+
+    class Hop(Strategy):
+        name = "hop"
+
+        async def shape(self, brief: Brief, ask: Ask) -> Plan:
+            return plan
+
+    strategies = Strategies({**BUILT_IN.by_name, "hop": Hop()})
+    goal = GoalUnderstood(restated="Do it", category="simple", kind="general", strategy="hop")
+    with pytest.raises(InvalidInput, match="The strategy hop shaped what is no plan") as raised:
+        await stage(strategies=strategies).handle(goal, ScriptedContext())
+    assert raised.value.code == "strategy.plan"
+    assert where in raised.value.message
+
+
+async def test_a_plans_tool_call_may_have_any_arguments_that_json_has() -> None:
+    call = ToolCall("t", {"names": ["a", "b"], "deep": {"n": 1}, "yes": True})
+
+    class Hop(Strategy):
+        name = "hop"
+
+        async def shape(self, brief: Brief, ask: Ask) -> Plan:
+            return Plan("", (Step("1", "a", "b", how="tool", call=call),))
+
+    goal = GoalUnderstood(restated="Do it", category="simple", kind="general", strategy="hop")
+    made = stage(strategies=Strategies({**BUILT_IN.by_name, "hop": Hop()}))
+    (proposed, _) = await made.handle(goal, ScriptedContext())
+    assert isinstance(proposed, PlanProposed)
+    assert (proposed.plan.strategy, proposed.plan.steps[0].call) == ("hop", call)

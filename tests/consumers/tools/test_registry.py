@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from textwrap import dedent
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from schemas.errors import CouldNotStart, InvalidInput, ToolRefused
 from schemas.events import QuestionAsked, StepFinished, StepReady
 from schemas.inference import Question
 from schemas.plan import Step, ToolCall
+from streams.stage import Effects
 from streams.testing import ScriptedContext
 
 CONFIGURED = Allowed(search="http://127.0.0.1:1", hosts=(Host("gpu-1"),))
@@ -222,6 +224,25 @@ async def test_a_mistake_in_a_tool_is_a_refusal_and_too_long_a_result_is_cut(tmp
         await carried_out(Broken(""), Site(Workspace(tmp_path)))
     text = await carried_out(Broken("", MAX_CHARACTERS + 5), Site(Workspace(tmp_path)))
     assert text.endswith("x\n(5 characters more are left out)")
+
+
+@pytest.mark.parametrize("effects", ["none", "repeat"])
+async def test_a_tool_that_gives_no_text_is_named_at_once(tmp_path: Path, effects: Effects) -> None:
+    class Silent(ToolArguments, frozen=True, tag="silent"):
+        description: ClassVar[str] = "says nothing at all"
+        effects: ClassVar[Effects]
+
+        async def run(self, site: Site) -> str:
+            return None  # pyright: ignore[reportReturnType] - that is the point
+
+    Silent.effects = effects
+    executor = Executor(lambda _name: Workspace(tmp_path), 10, Registry.of([Finish, Silent]))
+    event = StepReady(step=Step("1", "t", "x", how="tool", call=ToolCall("silent")), goal="x")
+    (ended,) = await executor.handle(event, ScriptedContext())
+    assert isinstance(ended, StepFinished)
+    assert ended.error
+    assert (ended.status, ended.error.code) == ("failed", "tool.no_text")
+    assert "silent was carried out, but gave NoneType" in ended.error.message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""What chat programs ask beside a conversation is told from what people ask, and has an answer without a model."""
+
+import pytest
+
+from gateway.http.openai.asides import by_rule, recognised
+from gateway.http.openai.bodies import Said
+
+HISTORY = "<chat_history>\nUSER: How do I bake bread at home today?\nASSISTANT: Slowly.\n</chat_history>"
+TITLE = "How do I bake bread at"
+ASKED = {
+    "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.": '{"title":"%s"}',
+    "### Task:\nGenerate a concise title summarizing the chat history.": '{"title":"%s"}',
+    "### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history": '{"tags":["General"]}',
+    "### Task:\nSuggest 3-5 relevant follow-up questions or prompts": '{"follow_ups":[]}',
+    "### Task:\nAnalyze the chat history to determine the necessity of generating search queries": '{"queries":[]}',
+}
+
+
+@pytest.mark.parametrize("task", ASKED)
+def test_open_webui(task: str) -> None:
+    said = [Said("user", f"{task}\n### Chat History:\n{HISTORY}")]
+    aside = recognised(said)
+    assert aside
+    assert by_rule(aside, said) == (ASKED[task] % TITLE if "%" in ASKED[task] else ASKED[task])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [Said("user", "Provide a concise, 5-word-or-less title for the conversation, using its same language, with no "
+            "punctuation. Apply title case conventions appropriate for the language. Never directly mention the "
+            "language name or the word \"title\" and only return the title itself.\n\nConversation:\n"
+            "User: How do I bake bread at home?\nAI: Slowly.")],
+        [Said("system", "You are a professional conversation summarizer. Generate a concise title that captures it."),
+            Said("user", "user: How do I bake bread at home?\nassistant: Slowly.")],
+        [Said("user", "How do I bake bread at home?"), Said("assistant", "Slowly."),
+            Said("user", "Please generate a four to five word title summarizing our conversation without any lead-in, "
+            "punctuation, quotation marks, periods, symbols, bold text, or additional text.")],
+    ],
+    ids=["LibreChat", "LobeChat", "NextChat"],
+)  # fmt: skip
+def test_others(said: list[Said]) -> None:
+    aside = recognised(said)
+    assert aside
+    assert by_rule(aside, said) == TITLE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Generate a concise title for my article about bread",
+        "### Task: Generate a concise report",
+        "Please generate a four to five word title for my book",
+        "Suggest 3-5 relevant follow-up questions",
+        "What is a <chat_history>?",
+        "你好",
+    ],
+)
+def test_a_person_who_asks_for_a_title_gets_work_done(text: str) -> None:
+    assert recognised([Said("user", text)]) is None
+
+
+def test_a_conversation_without_words_still_has_a_title() -> None:
+    said = [Said("user", "### Task:\nGenerate a concise title.\n<chat_history>\n\n</chat_history>")]
+    aside = recognised(said)
+    assert aside
+    assert by_rule(aside, said) == '{"title":"New chat"}'
