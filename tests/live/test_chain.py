@@ -85,7 +85,7 @@ def test_an_async_request_is_taken_and_ends(client: httpx.Client) -> None:
 
 def found_nothing(said: Any) -> bool:
     """Whether it was the bundled model that got nowhere with tools, and says so: it is too small to judge by."""
-    error = said["error"] or {}
+    error: dict[str, str] = said.get("error") or {}
     return said["knowledge"]["model"].startswith("SmolLM2") and error.get("code") == "step.no_answer"
 
 
