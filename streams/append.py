@@ -56,21 +56,30 @@ class _Queue:
     def __init__(self, call: Callable[[Sequence[Entry]], Awaitable[list[int]]]) -> None:
         self._call = call
         self._waiting: list[tuple[Entry, asyncio.Future[int]]] = []
+        self._part: list[tuple[Entry, asyncio.Future[int]]] = []  # what is being sent
         self._sending: asyncio.Task[None] | None = None
 
     async def put(self, entries: Sequence[Entry]) -> list[int]:
-        """What the script replies to each. Raises redis errors."""
+        """What the script replies to each. Raises redis errors. Who is cancelled puts nothing from then on."""
         loop = asyncio.get_running_loop()
         replies = [loop.create_future() for _ in entries]
         self._waiting += zip(entries, replies, strict=True)
         if self._sending is None:
             self._sending = loop.create_task(self._send())
-        return await asyncio.gather(*replies)
+        try:
+            return await asyncio.gather(*replies)
+        except asyncio.CancelledError:
+            self._waiting = [each for each in self._waiting if not each[1].done()]
+            if self._sending and all(reply.done() for _, reply in (*self._part, *self._waiting)):
+                self._sending.cancel()
+                self._sending = None  # who comes next begins anew
+            raise
 
     async def _send(self) -> None:
         part: list[tuple[Entry, asyncio.Future[int]]] = []
         try:
             while part := self._next():
+                self._part = part
                 try:
                     found = await self._call([entry for entry, _ in part])
                 except Exception as problem:
@@ -82,7 +91,8 @@ class _Queue:
                         if not reply.done():
                             reply.set_result(answer)
         finally:
-            self._sending = None
+            if self._sending is asyncio.current_task():
+                self._sending = None
             for _, reply in part:
                 reply.cancel()  # of those that have their reply already it changes nothing
 

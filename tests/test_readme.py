@@ -20,6 +20,7 @@ OVER_HTTP = re.findall(r"```shell-session\n(.*?)```", README, re.DOTALL)
 VARYING = {
     r"__pycache__/(\\n|\n)": "",
     r"\b[0-9a-f]{32}\b": "RUN",
+    r"\b\d{4}-\d\d-\d\dT[\d:.]+Z": "MOMENT",
     r"\b\d\d:\d\d:\d\d\.\d{3}\b": "TIME",
     r"\d+\.\d+ s|(?<=\"seconds\":)[\d.e-]+": "SECONDS",
     r"\d+ tokens( in)?(?: \(\d+ cached\))?(, \d+ out)?": "TOKENS",

@@ -28,7 +28,7 @@ SENDING = 30.0
 """Seconds in which a body must arrive."""
 TAKEN = r"|application/([\w.-]+\+)?json|application/x-www-form-urlencoded|text/plain"
 """What a body may be called."""
-SAID = msgspec.Meta(extra_json_schema={"pattern": r"\S"})
+SAID = msgspec.Meta(extra_json_schema={"pattern": r"[^\s\u001c-\u001f\u0085]"})
 """Of texts that say something: their own checks say what is wrong otherwise."""
 LONGEST = 31_536_000
 """Seconds that a run's deadline may be away."""

@@ -89,9 +89,10 @@ class Follower:
 
     async def begin(self) -> None:
         """Find the run. Raises InvalidInput `run.unknown`, NotReachable."""
+        self._tape.listen()  # before anything is looked at, so that no piece falls in between
         with reachable(self._victoria.url):
             submitted = await self._look()
-            self._tape.listen(id_of(await last_id(self._client, self._keys.feed(self._run))))
+            self._tape.skip(id_of(await last_id(self._client, self._keys.feed(self._run))))
         self._reached = max(self._reached, (int(submitted.timestamp() * 1000) - SKEW, 0))
 
     async def next(self) -> list[Happened]:
@@ -147,9 +148,12 @@ class Follower:
 
     async def _pieces(self) -> tuple[list[Entry], bool]:
         """What comes next on the feed, and whether that is all by now."""
-        track = self._tape.feed or Track(LATEST)
         place, found = self._place.feed, list[Entry]()
-        while place < (until := track.gone):
+        while True:
+            track = self._tape.feed or Track(LATEST)  # another one, perhaps, after each wait
+            if place >= track.gone:
+                return found + track.after(place), True
+            until = track.gone
             page = await self._client.xrange(
                 self._keys.feed(self._run), min=f"({text_of(place)}", max=text_of(until), count=PAGE
             )
@@ -157,7 +161,6 @@ class Follower:
             place = id_of(page[-1][0]) if len(page) == PAGE else until
             if len(found) >= PAGE:
                 return found, False
-        return found + track.after(place), True
 
     async def _search(self, after: Id, until: Id) -> list[Entry]:
         """The run's results between two ids. Those of a run that has ended are not looked for long after that."""

@@ -4,13 +4,13 @@ What is said on a feed belongs between what is said on the results stream. Both 
 nothing of either comes before what it follows from.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import anyio
 
 from deploy.wiring import Victoria
-from gateway.http.tapes import BEGINNING, Entry, Id, Tapes
+from gateway.http.tapes import BEGINNING, Entry, Id, Tapes, Track
 from gateway.submit import PASSING, PATIENCE, SHOWN
 from schemas.envelope import decode
 from schemas.errors import InvalidInput, NotReachable, VictoriaError
@@ -118,31 +118,46 @@ class Reader:
         wait = FEEDS_EVERY if any(tape.feed for tape in tapes.values()) else self._idle
         entries = _entries(await self._client.xread(self._after(self._place), count=BATCH, block=int(wait * 1000)))
         results, place = _heard(entries), id_of(entries[-1][0]) if entries else self._place
-        listened = {run_id: tape for run_id, tape in tapes.items() if tape.feed}
         if anyio.current_time() < self._due:
-            listened = {found.run_id: listened[found.run_id] for found in results if found.run_id in listened}
+            tracks = self._listened({found.run_id for found in results})
         else:
-            self._due = anyio.current_time() + FEEDS_EVERY
+            tracks, self._due = self._listened(tapes), anyio.current_time() + FEEDS_EVERY
         pieces, read = list[Heard](), dict[str, Id]()
-        if listened:
+        if tracks:
             at_once = self._client.pipeline(transaction=True)
             at_once.xread(self._after(place), count=BATCH)
-            at_once.xread({feed(run_id): text_of(tape.fed) for run_id, tape in listened.items()}, count=PIECES)
+            at_once.xread(self._unread(tracks), count=PIECES)
             more, said = await at_once.execute()
             if entries := _entries(more):
                 results, place = results + _heard(entries), id_of(entries[-1][0])
-            pieces, read = await self._pieces(said, {feed(found.run_id) for found in results})
+            await self._pieces(said, {feed(found.run_id) for found in results}, pieces, read)
+        # Who began to listen meanwhile is not to be told of results before what came on the feed ahead of them.
+        concerned = {found.run_id for found in results}
+        while late := {run: track for run, track in self._listened(concerned).items() if tracks.get(run) is not track}:
+            tracks |= late
+            pieces = [found for found in pieces if found.run_id not in late]  # they were read for another track
+            said = await self._client.xread(self._unread(late), count=PIECES)
+            await self._pieces(said, {feed(run_id) for run_id in late}, pieces, read)
         self._place = place
-        for run_id, tape in listened.items():
-            tape.fed = max(tape.fed, read.get(feed(run_id), BEGINNING))
-        self._give(results, pieces)
+        self._give(results, pieces, tracks)
+        for run_id, track in tracks.items():
+            track.read = max(track.read, read.get(feed(run_id), BEGINNING))
+
+    def _listened(self, runs: Iterable[str]) -> dict[str, Track]:
+        """The feeds of those of these runs to whose feed somebody listens."""
+        tapes = self._tapes.followed[self._partition]
+        found = ((run_id, tapes[run_id].feed) for run_id in runs if run_id in tapes)
+        return {run_id: track for run_id, track in found if track}
+
+    def _unread(self, tracks: dict[str, Track]) -> dict[str, str]:
+        return {self._keys.feed(run_id): text_of(track.read) for run_id, track in tracks.items()}
 
     def _after(self, place: Id) -> dict[str, str]:
         return {self._results: text_of(place)}
 
-    async def _pieces(self, reply: Any, concerned: set[str]) -> tuple[list[Heard], dict[str, Id]]:
-        """What feeds have, of the `concerned` all of it: it comes before their results. And how far each is read."""
-        pieces, read = list[Heard](), dict[str, Id]()
+    async def _pieces(self, reply: Any, concerned: set[str], pieces: list[Heard], read: dict[str, Id]) -> None:
+        """Note what feeds have, of the `concerned` all of it: it comes before their results. And how far each is
+        read."""
         while reply:
             rest: dict[str, str] = {}
             for key, entries in reply:
@@ -152,15 +167,16 @@ class Reader:
                 if len(entries) == PIECES and name in concerned:
                     rest[name] = last
             reply = await self._client.xread(rest, count=PIECES) if rest else ()
-        return pieces, read
 
-    def _give(self, results: Sequence[Heard], pieces: Sequence[Heard]) -> None:
+    def _give(self, results: Sequence[Heard], pieces: Sequence[Heard], tracks: dict[str, Track]) -> None:
         """Put all into memory at once, and wake who follows these runs."""
+        followed = self._tapes.followed[self._partition]
         for found in results:
             self._tapes.result(*found)
         for found in pieces:
-            self._tapes.piece(*found)
-        followed = self._tapes.followed[self._partition]
+            tape, track = followed.get(found.run_id), tracks.get(found.run_id)
+            if tape and track and tape.feed is track:  # and nobody who listened has gone and come again
+                self._tapes.keep(found.run_id, track, found.entry, found.size)
         for run_id in {found.run_id for found in (*results, *pieces)}:
             if tape := followed.get(run_id):
                 tape.wake()

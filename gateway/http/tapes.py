@@ -27,16 +27,12 @@ class Entry(NamedTuple):
 
 
 class Track:
-    """A run's entries of one stream, in order: all of them after `gone`. Those up to it are on the server only."""
+    """A run's entries of one stream, in order: all of them after `gone` and up to `read`. Earlier ones are on the
+    server only."""
 
     def __init__(self, gone: Id) -> None:
-        self.gone = gone
+        self.gone = self.read = gone
         self.entries: deque[Entry] = deque()
-
-    @property
-    def last(self) -> Id:
-        """The id of the newest entry there was."""
-        return self.entries[-1].id if self.entries else self.gone
 
     def after(self, place: Id) -> list[Entry]:
         """The entries after an id."""
@@ -46,13 +42,14 @@ class Track:
 
 
 class Tape:
-    """What is known of one run. Its `feed` is there while somebody listens to it, and read up to `fed`. `ended` says
-    that the run has, but not how: its end was trimmed before it could be read."""
+    """What is known of one run. Its `feed` is there while somebody listens to it.
+
+    `ended` says that the run has, but not how: its end was trimmed before it could be read.
+    """
 
     def __init__(self, gone: Id) -> None:
         self.results = Track(gone)
         self.feed: Track | None = None
-        self.fed = BEGINNING
         self.followers = self.listeners = 0
         self.ended = False
         self.changed = anyio.Event()
@@ -63,10 +60,16 @@ class Tape:
         last = self.results.entries[-1].body if self.results.entries else None
         return last if isinstance(last, RunFinished) else None
 
-    def listen(self, now: Id) -> None:
-        """Keep what comes on the feed after an id, if nobody listens yet."""
+    def listen(self) -> None:
+        """Keep what comes on the feed from now on."""
         if self.feed is None:
-            self.feed, self.fed = Track(now), now
+            self.feed = Track(BEGINNING)
+
+    def skip(self, place: Id) -> None:
+        """Don't read what the feed has up to an id: who wants that asks the server."""
+        if self.feed and self.feed.read < place:
+            self.hush()
+            self.feed = Track(place)
 
     def hush(self) -> None:
         """Forget the feed: nobody listens any more."""
@@ -111,13 +114,16 @@ class Tapes:
 
     def result(self, run_id: str, entry: Entry, size: int) -> None:
         """Keep what came of a run on the results stream, with `size` bytes."""
-        self._keep(run_id, self._of(run_id).results, entry, size)
+        self.keep(run_id, self._of(run_id).results, entry, size)
 
-    def piece(self, run_id: str, entry: Entry, size: int) -> None:
-        """Keep what came on a run's feed, if somebody still listens and it is new to the track."""
-        tape = self._tapes.get(run_id)
-        if tape and tape.feed and entry.id > tape.feed.last:
-            self._keep(run_id, tape.feed, entry, size)
+    def keep(self, run_id: str, track: Track, entry: Entry, size: int) -> None:
+        """Put an entry on a track of a run; what is oldest of all goes where there is too much."""
+        track.entries.append(entry)
+        track.read = entry.id
+        self._kept.append((run_id, track, size))
+        self._size += size
+        while self._size > BYTES or len(self._kept) > ENTRIES:
+            self._drop(*self._kept.popleft())
 
     def wake(self) -> None:
         """Let all who wait for anything look."""
@@ -130,13 +136,6 @@ class Tapes:
         if tape is None:
             tape = self._tapes[run_id] = Tape(self._gone[self._keys.of_run(run_id)])
         return tape
-
-    def _keep(self, run_id: str, track: Track, entry: Entry, size: int) -> None:
-        track.entries.append(entry)
-        self._kept.append((run_id, track, size))
-        self._size += size
-        while self._size > BYTES or len(self._kept) > ENTRIES:
-            self._drop(*self._kept.popleft())
 
     def _drop(self, run_id: str, track: Track, size: int) -> None:
         self._size -= size

@@ -44,7 +44,8 @@ async def test_the_same_work_counts_once(workshop: Workshop) -> None:
 
 async def test_a_work_of_a_process_that_died_counts_no_longer_than_it_could_last(workshop: Workshop) -> None:
     busy = load(workshop)
-    await busy.open("veronica", "a", 0.3).__aenter__()  # and never out
+    held = busy.open("veronica", "a", 1.0)
+    await held.__aenter__()  # and never out
     assert await is_(busy, 0.25)()
     await eventually(is_(busy, 0.0))
 

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import Context
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -52,8 +54,9 @@ class Running:
 
     def _read(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            self._new.put(line.rstrip("\n"))
+        with suppress(ValueError):  # it was closed
+            for line in self.process.stdout:
+                self._new.put(line.rstrip("\n"))
         self._new.put(None)
 
     def until(self, text: str) -> str:
@@ -215,7 +218,7 @@ def call(cli: Cli, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
             for name, value in environ.items():
                 patched.setenv(name, value)
             with pytest.raises(SystemExit) as end:
-                main()
+                Context().run(main)  # of the test's own, in which an event loop may count as running
         out, err = capfd.readouterr()
         assert isinstance(end.value.code, int)
         return Done(out, err, end.value.code)

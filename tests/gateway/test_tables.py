@@ -21,7 +21,8 @@ COMMANDS = [command.name or "" for command in app.registered_commands]
 def test_events_lists_every_type_with_who_emits_it_its_stream_and_its_readers(call: Call) -> None:
     done = call("events")
     topology = catalogue_topology()
-    ways = {line.split()[0]: line for line in done.out.splitlines() if re.match(r"[A-Z]\w+ +\S", line)}
+    _, *blocks = re.split(r"^(?=[A-Z])", done.out, flags=re.MULTILINE)
+    ways = {block.split()[0]: " ".join(block.split()) for block in blocks}
     assert ways.keys() == CATALOGUE.keys()
     for name, event in CATALOGUE.items():
         first, *_ = topology.routes[event]

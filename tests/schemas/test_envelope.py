@@ -112,6 +112,7 @@ SAMPLES: tuple[Event, ...] = (
         expert="memo",
         tools=("read_file",),
         settles=True,
+        note="n",
         error=ERROR,
         spent=SPENT,
     ),
