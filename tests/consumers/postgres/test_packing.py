@@ -1,5 +1,7 @@
 """What is archived takes a fraction of its room, and comes back to the byte."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -17,7 +19,7 @@ def test_anything_comes_back_to_the_byte(data: bytes) -> None:
     assert unpacked(packing, smaller) == data
 
 
-def test_an_events_text_takes_less_than_half(record_property: pytest.RecordProperty) -> None:
+def test_an_events_text_takes_less_than_half(record_property: Callable[[str, object], None]) -> None:
     texts = [
         encode(Envelope(f"{place:024x}", "r" * 32, 1, NOW, "user", event)) for place, (_, event) in enumerate(SAID)
     ]
