@@ -122,6 +122,7 @@ async def _say(
 
 async def _projected(projector: Projector, events: int, tell: Progress) -> float:
     """Seconds until all is written."""
+    took, first = 0.0, 0
     async with anyio.create_task_group() as tasks:
         await tasks.start(projector.run)
         while not projector.written:  # what it does once is no part of it

@@ -158,7 +158,7 @@ async def test_killed_a_hundred_times_history_has_what_the_streams_have(
             "effects": await counted.effects(runs),
         }
         assert ended == len(runs)
-        again = await rebuild(client, keys, catalogue_topology(), database, 60, lambda *_: None)  # pyright: ignore[reportUnknownLambdaType]
+        again = await rebuild(client, keys, catalogue_topology(), database, 60, _unheard)
         assert [each.changed for each in again.tables] == [0, 0, 0]
         await database.close()
     record_property("killed, and nothing lost or twice", f"{killed}, {counts}")
@@ -168,3 +168,7 @@ def _server(folder: Path) -> int | None:
     """The database server's process, while it is there."""
     socket = Place(folder).socket()
     return listener(socket) if socket else None
+
+
+def _unheard(what: str, done: int, total: int) -> None:
+    assert done <= total, what
