@@ -86,7 +86,7 @@ async def project(
 
 def _of_one_run() -> Sequence[Event]:
     """What a short run says."""
-    metadata = Metadata("rules", "none", None, 0, 0, 0.01, ())
+    metadata = Metadata("none", "tool", None, 0, 0, 0.01, ())
     return (
         GoalSubmitted(goal="List the files in the folder schemas", project="victoria"),
         GoalUnderstood(restated="List the files in the folder schemas.", category="simple", kind="fast"),
