@@ -352,6 +352,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             personal=True,
         ),
     ] = ""
+    history: Annotated[
+        bool,
+        Meta(description="Whether `up` and `serve` keep history: they write to the database what all streams say."),
+    ] = True
+    keep_archive: Annotated[
+        float,
+        Meta(description="Seconds that history stays in the database, to a week.", ge=86_400, le=3_153_600_000),
+    ] = 31_536_000
     use_victoria_enhanced: Annotated[
         bool,
         Meta(description="Whether there are experts, strategies and other agents, beside the one who answers."),

@@ -20,6 +20,7 @@ try:
         migrate,
         models,
         plan,
+        project,
         publish,
         questions,
         run,
@@ -66,6 +67,7 @@ app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
 app.add_typer(token.app)
+app.add_typer(project.app)
 app.add_typer(bench.app)
 
 

@@ -7,6 +7,7 @@ import typer
 from consumers.postgres.projector import NAME
 from deploy.settings import Loaded
 from deploy.wiring import Victoria, catalogue_topology, foreground
+from gateway.history import kept
 from gateway.options import configured, given_environment, with_victoria
 from gateway.project import project
 from gateway.serve import serve
@@ -54,15 +55,17 @@ def up(
     loaded: Loaded,
     processes: Annotated[bool, typer.Option("--processes", metavar="", help="One process for each stage.")] = False,
 ) -> None:
-    """Run all stages until SIGTERM or Ctrl-C, in this process or one process each.
+    """Run all stages until SIGTERM or Ctrl-C, in this process or one process each, and keep history in the database.
 
     Example: victoria up --processes
     """
 
     async def work(victoria: Victoria) -> None:
         if processes:
-            await supervise(foreground(await victoria.needed()), given_environment(loaded), loaded.settings.grace)
+            stages = foreground(await victoria.needed()) + [NAME] * loaded.settings.history
+            await supervise(stages, given_environment(loaded), loaded.settings.grace)
         else:
-            await serve(victoria, await victoria.needed())
+            async with kept(victoria):
+                await serve(victoria, await victoria.needed())
 
     with_victoria(loaded, work)

@@ -83,6 +83,7 @@ def test_doctor_finds_all_well_and_starts_nothing(call: Call, tmp_path: Path) ->
         "model": "warning",
         "projects": "ok",
         "server": "ok",
+        "database": "ok",
     }
     assert not (tmp_path / "none").exists()
 
