@@ -28,6 +28,7 @@ try:
         status,
         strategies,
         tail,
+        tasks,
         token,
         tools,
         work,
@@ -66,6 +67,7 @@ app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
 app.add_typer(token.app)
+app.add_typer(tasks.app)
 app.add_typer(bench.app)
 
 
