@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from consumers.postgres.database import Database
 from consumers.postgres.lease import Lease
+from consumers.step_execute import no_experts
 from consumers.tasks.cycle import RESOURCE, Cycle, Staffing
 from consumers.tasks.table import Tasks
 from consumers.tasks.worker import Publishing, TaskWorker, worker_name
@@ -36,7 +37,7 @@ def task_parts(victoria: Victoria, database: Database) -> TaskParts:
 
     folders = experts(s, registry(s), strategies(s))
     staffing = Staffing(
-        folders.roster if s.use_victoria_enhanced else None,
+        folders.roster if s.use_victoria_enhanced else no_experts,
         delegation(s, victoria.client, victoria.keys).load.loads,
     )
     name = worker_name()

@@ -212,8 +212,8 @@ def _with_tasks(loaded: Loaded, work: Callable[[Tasks], Awaitable[R]]) -> R:
 async def _ended(tasks: Tasks, task_id: str) -> Task:
     heard = anyio.Event()
 
-    def hear(ended: str) -> None:
-        if ended == task_id:
+    def hear(what: str) -> None:
+        if what == f"ended {task_id}":
             heard.set()
 
     async with tasks.listening(hear):

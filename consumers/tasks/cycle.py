@@ -21,7 +21,7 @@ from consumers.postgres.queries import query
 from consumers.runs.view import ends
 from consumers.tasks.choice import best, burdened
 from consumers.tasks.table import Tasks
-from consumers.tasks.task import Ended
+from consumers.tasks.task import Ended, Task
 from consumers.words.routing import router
 from schemas.errors import ErrorInfo
 from schemas.events import Metadata, RunFinished
@@ -47,21 +47,25 @@ class Cycled(msgspec.Struct):
 
 
 class Staffing:
-    """Who can be given tasks, and who is busy: the experts there are, None for none, and loads outside of this."""
+    """Who can be given tasks, and who is busy: the experts there are now, and their loads with all else."""
 
-    def __init__(self, experts: Callable[[], Roster] | None, loads: Loads) -> None:
+    def __init__(self, experts: Callable[[], Roster], loads: Loads) -> None:
         self._experts, self._loads = experts, loads
 
-    def wanted(self, expert: str, capability: str, assignee: str) -> str:
-        """Who a task's run is to be published for: who was asked for, or a specialist who was found. What agents and
-        assistants get, the pipeline finds by itself, and knows more of it: rules, and who is near."""
-        found = self._experts().experts.get(assignee) if self._experts else None
-        specialist = found and (capability or found.rank not in ("agent", "assistant"))
-        return expert or (assignee if specialist else "")
+    def wanted(self, tasks: Sequence[Task]) -> list[str]:
+        """Whom each task's run is to be published for: who was asked for, or a specialist who was found; "" for others.
+        What agents and assistants get, the pipeline finds by itself, and knows more of it: rules, and who is near."""
+        people = self._experts().experts
+
+        def specialist(task: Task) -> str:
+            found = people.get(task.assignee)
+            return found.name if found and (task.capability or found.rank not in ("agent", "assistant")) else ""
+
+        return [task.expert or specialist(task) for task in tasks]
 
     async def choose(self, rows: Sequence[Mapping[str, Any]], in_hand: Mapping[str, int]) -> list[str]:
         """An assignee for each of these tasks, in their order: what one gets, it has in hand for the next."""
-        roster = self._experts() if self._experts else Roster(())
+        roster = self._experts()
         try:
             loads = await self._loads()
         except TROUBLE:

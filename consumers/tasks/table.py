@@ -70,8 +70,8 @@ class Tasks:
 
     @asynccontextmanager
     async def listening(self, heard: Callable[[str], None]) -> AsyncGenerator[anyio.Event]:
-        """Inside, `heard` is called with the id of each task that ends, and "" where there is more to do. The event is
-        set when nothing can be heard any more."""
+        """Inside, `heard` is called with the status of each task that waits for something from now on, and with
+        `ended <id>` for each that ends. The event is set when nothing can be heard any more."""
         deaf = anyio.Event()
 
         def hear(_connection: object, _process: int, _channel: str, payload: object) -> None:

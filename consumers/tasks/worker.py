@@ -80,9 +80,10 @@ class Publishing:
     async def _publish(self, mine: Sequence[Task]) -> int:
         goals: list[tuple[str, GoalSubmitted]] = []
         refused: list[Ended] = []
-        for task in mine:
+        for task, expert in zip(mine, self._staffing.wanted(mine), strict=True):
             try:
-                goals.append((task.run, self._goal(task)))
+                goal = goal_submitted(task.goal, task.project, setting=task.context)
+                goals.append((task.run, replace(goal, expert=expert)))
             except InvalidInput as problem:
                 refused.append(Ended(task.run, "failed", datetime.now(UTC), error=problem.info, again=False))
         await self._tasks.settle(refused)
@@ -97,10 +98,6 @@ class Publishing:
         if full:
             await anyio.sleep(full.retry_after)
         return len(there)
-
-    def _goal(self, task: Task) -> GoalSubmitted:
-        goal = goal_submitted(task.goal, task.project, setting=task.context)
-        return replace(goal, expert=self._staffing.wanted(task.expert, task.capability, task.assignee))
 
 
 class TaskWorker:
@@ -140,9 +137,9 @@ class TaskWorker:
     async def _listen(self) -> None:
         """Ring as soon as there is something to do, or room for it."""
 
-        def ring(_ended: str) -> None:
-            for bell in self._bells:
-                bell.set()
+        def ring(heard: str) -> None:
+            assigned = heard == "assigned" or heard.startswith("ended ")
+            self._bells[assigned].set()
 
         async with self._tasks.listening(ring) as deaf:
             await deaf.wait()

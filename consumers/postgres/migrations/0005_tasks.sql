@@ -76,10 +76,13 @@ BEGIN
 END
 $$;
 
--- Tells those who listen that there is something to do, or that a task ($id) has ended.
+-- Tells those who listen in which status a task is now that waits for something, or that one has ended: `ended <id>`.
 CREATE FUNCTION tell_of_task() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('tasks ' || md5(TG_TABLE_SCHEMA), CASE WHEN NEW.finished_at IS NULL THEN '' ELSE NEW.id END);
+    PERFORM pg_notify(
+        'tasks ' || md5(TG_TABLE_SCHEMA),
+        CASE WHEN NEW.finished_at IS NULL THEN left(NEW.status, 20) ELSE 'ended ' || NEW.id END
+    );
     RETURN NULL;
 END
 $$;

@@ -1,2 +1,2 @@
--- The channel on which it is told that there are tasks to do, and with which id one ended.
+-- The channel on which tasks tell what they wait for, and that they have ended.
 SELECT 'tasks ' || md5(current_schema)
