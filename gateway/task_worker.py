@@ -1,6 +1,8 @@
 """`victoria worker tasks`: the table of tasks, looked after and worked off."""
 
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import anyio
 
@@ -31,3 +33,17 @@ def work_off(loaded: Loaded, parent: int = 0) -> None:
 
     with database_server(loaded.settings) as url:
         with_victoria(loaded, work)
+
+
+@asynccontextmanager
+async def worked_off(victoria: Victoria) -> AsyncGenerator[None]:
+    """Inside, tasks are worked off beside whatever else this process does, where a database is configured. While that
+    is away, or lacks its tables, all else goes on."""
+    if victoria.database is None:
+        yield
+        return
+    worker = task_parts(victoria, victoria.database).worker
+    async with anyio.create_task_group() as at_work:
+        await at_work.start(worker.run)
+        yield
+        worker.stop()

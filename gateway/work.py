@@ -12,7 +12,7 @@ from gateway.options import configured, given_environment, with_victoria
 from gateway.project import project
 from gateway.serve import serve
 from gateway.supervise import supervise
-from gateway.task_worker import work_off
+from gateway.task_worker import work_off, worked_off
 from schemas.errors import InvalidInput
 
 ALONE = {PROJECT: project, TASKS: work_off}
@@ -65,13 +65,17 @@ def up(
 ) -> None:
     """Run all stages until SIGTERM or Ctrl-C, in this process or one process each.
 
+    Where a database is configured, its table of tasks is worked off too.
+
     Example: victoria up --processes
     """
 
     async def work(victoria: Victoria) -> None:
         if processes:
-            await supervise(foreground(await victoria.needed()), given_environment(loaded), loaded.settings.grace)
+            stages = foreground(await victoria.needed()) + [TASKS] * bool(victoria.database)
+            await supervise(stages, given_environment(loaded), loaded.settings.grace)
         else:
-            await serve(victoria, await victoria.needed())
+            async with worked_off(victoria):
+                await serve(victoria, await victoria.needed())
 
     with_victoria(loaded, work)

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -68,14 +69,16 @@ class Publishing:
         self._submit, self._cancel, self._under_way = submit, cancel, under_way
 
     async def publish_due(self) -> int:
-        """Publish all whose turn it is; how many. Raises NotReachable; what is taken by then is published next time."""
+        """Publish those whose turn it is, as long as there is room; how many. Raises NotReachable, Overloaded; what is
+        taken by then is published next time."""
         done = 0
-        while True:
-            if not (mine := await self._tasks.claimed(self._name)):
-                if not await self._tasks.claim(self._name, self._under_way, BATCH):
-                    return done
-                continue
-            done += await self._publish(mine)
+        while await self._tasks.claim(self._name, self._under_way, BATCH):
+            done += await self.publish_claimed()
+        return done
+
+    async def publish_claimed(self) -> int:
+        """Publish what was taken and not published; how many. Raises as `publish_due` does."""
+        return await self._publish(mine) if (mine := await self._tasks.claimed(self._name)) else 0
 
     async def _publish(self, mine: Sequence[Task]) -> int:
         goals: list[tuple[str, GoalSubmitted]] = []
@@ -96,7 +99,7 @@ class Publishing:
         for run in await self._tasks.published(there):
             await self._cancel(run)
         if full:
-            await anyio.sleep(full.retry_after)
+            raise full
         return len(there)
 
 
@@ -123,15 +126,25 @@ class TaskWorker:
             working.start_soon(self._again_and_again, self._look_after, self._bells[0])
             working.start_soon(self._again_and_again, self._carry_out, self._bells[1])
             working.start_soon(self._again_and_again, self._follow, cursors)
-            await self._stop.wait()
-            working.cancel_scope.cancel()
+            try:
+                await self._stop.wait()
+            finally:
+                self._stop.set()
+                for bell in self._bells:
+                    bell.set()
+                working.cancel_scope.cancel()
 
     async def _again_and_again(self, work: Callable[..., Awaitable[None]], *given: Any) -> None:
-        while True:
+        told = ""
+        while not self._stop.is_set():
             try:
-                await work(*given)
-            except* (NotReachable, LeaseLost, TransactionRollbackError, *TROUBLE) as problems:
-                _log.warning("tasks.trouble", doing=work.__name__.strip("_"), error=str(problems.exceptions[0]))
+                # A statement is not left in its midst, nor a connection: each work ends when it sees that all is to.
+                with anyio.CancelScope(shield=True):
+                    await work(*given)
+            except* (NotReachable, Overloaded, LeaseLost, TransactionRollbackError, *TROUBLE) as problems:
+                if (problem := str(problems.exceptions[0])) != told:
+                    _log.warning("tasks.trouble", doing=work.__name__.strip("_"), error=problem)
+                told = problem
                 await anyio.sleep(PAUSE)
 
     async def _listen(self) -> None:
@@ -142,13 +155,13 @@ class TaskWorker:
             self._bells[assigned].set()
 
         async with self._tasks.listening(ring) as deaf:
-            await deaf.wait()
+            await _either(deaf, self._stop)
         await anyio.sleep(PAUSE)
 
     async def _look_after(self, bell: asyncio.Event) -> None:
         """Cycles, one after the other, whenever it is rung, or another one's lock is over."""
         looked = -LOOK
-        while True:
+        while not self._stop.is_set():
             bell.clear()
             look = anyio.current_time() > looked + LOOK
             done = await self._cycle.run(look=look)
@@ -157,17 +170,21 @@ class TaskWorker:
             await _rung(bell, EVERY if isinstance(done, Cycled) else min(EVERY, done))
 
     async def _carry_out(self, bell: asyncio.Event) -> None:
-        while True:
+        while not self._stop.is_set():
             bell.clear()
+            await self._publishing.publish_claimed()
             await self._publishing.publish_due()
             await _rung(bell, EVERY)
 
     async def _follow(self, cursors: dict[str, str]) -> None:
         """Write back how runs ended: all workers do for all, so that it is no matter who is there."""
-        async for batch in follow(self._client, cursors):
-            ended = [each for seen in batch if (each := _ended(seen))]
-            cursors |= {seen.stream: seen.id for seen in batch}
-            await self._tasks.settle(ended)
+        async with aclosing(follow(self._client, cursors)) as batches:
+            async for batch in batches:  # an empty one at least each second
+                ended = [each for seen in batch if (each := _ended(seen))]
+                cursors |= {seen.stream: seen.id for seen in batch}
+                await self._tasks.settle(ended)
+                if self._stop.is_set():
+                    return
 
 
 def _ended(seen: Seen) -> Ended | None:
@@ -180,3 +197,15 @@ def _ended(seen: Seen) -> Ended | None:
 async def _rung(bell: asyncio.Event, seconds: float) -> None:
     with anyio.move_on_after(seconds):
         await bell.wait()
+
+
+async def _either(*events: anyio.Event) -> None:
+    """Wait for the first of these."""
+    async with anyio.create_task_group() as waiting:
+
+        async def wait(event: anyio.Event) -> None:
+            await event.wait()
+            waiting.cancel_scope.cancel()
+
+        for event in events:
+            waiting.start_soon(wait, event)

@@ -75,20 +75,27 @@ def test_what_is_unknown_is_named(call: Call, words: list[str], code: str) -> No
     assert (done.code, json.loads(done.out)["error"]["code"]) == (2, code)
 
 
-def test_a_worker_does_what_somebody_waits_for_and_stops_when_told(cli: Cli) -> None:
-    cli.start("up", VICTORIA_PREFIX="tasks-two").until("ready")
-    worker = cli.start("worker", "tasks", VICTORIA_PREFIX="tasks-two")
+def test_workers_do_what_somebody_waits_for_and_stop_when_told(call: Call, cli: Cli, database: str) -> None:
+    prefix = "tasks-two"
+    up = cli.start("up", VICTORIA_PREFIX=prefix, DATABASE_URL=database)
+    up.until("ready")  # and does not mind that there are no tables yet
+    worker = cli.start("worker", "tasks", VICTORIA_PREFIX=prefix)
     worker.until("ready")
-    done = cli("tasks", "add", LIST, "--wait", VICTORIA_PREFIX="tasks-two")
+    done = call("tasks", "add", LIST, "--wait", VICTORIA_PREFIX=prefix)
     assert (done.code, done.out.split()) == (0, ["alpha.txt", "beta.txt", "gamma.txt"])
     code, text = worker.end(signal.SIGTERM)
     assert (code, "stopped: tasks" in text) == (0, True)
+    done = call("tasks", "add", LIST, "--wait", "--json", VICTORIA_PREFIX=prefix).json()
+    assert f"-{up.process.pid}-" in done["worker"], "`up` works tasks off as well, where it has a database"
 
 
 @pytest.mark.heavy
-def test_a_thousand_tasks_are_done_once_each_whoever_is_killed(cli: Cli, database: str) -> None:
+def test_a_thousand_tasks_are_done_once_each_whoever_is_killed(
+    cli: Cli, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Workers and the database itself, by kill -9, at random moments of the work."""
-    cli.environ |= {"VICTORIA_PREFIX": "tasks-kill", "VICTORIA_LEASE": "2"}
+    monkeypatch.setitem(cli.environ, "VICTORIA_PREFIX", "tasks-kill")
+    monkeypatch.setitem(cli.environ, "VICTORIA_LEASE", "2")
     state = Path(cli.environ["VICTORIA_STATE_DIR"])
     total, chance = 1_000, random.Random(7)
     assert cli("migrate").code == 0
@@ -134,9 +141,10 @@ def test_a_thousand_tasks_are_done_once_each_whoever_is_killed(cli: Cli, databas
 
 @pytest.mark.heavy
 def test_a_worker_that_is_stopped_or_killed_with_the_lock_holds_others_up_no_longer_than_its_lease(
-    cli: Cli, database: str
+    cli: Cli, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cli.environ |= {"VICTORIA_PREFIX": "tasks-lock", "VICTORIA_LEASE": "3"}
+    monkeypatch.setitem(cli.environ, "VICTORIA_PREFIX", "tasks-lock")
+    monkeypatch.setitem(cli.environ, "VICTORIA_LEASE", "3")
     cli.start("up").until("ready")
     workers = [cli.start("worker", "tasks") for _ in range(2)]
     for worker in workers:
