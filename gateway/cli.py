@@ -29,6 +29,7 @@ try:
         status,
         strategies,
         tail,
+        tasks,
         token,
         tools,
         work,
@@ -68,6 +69,7 @@ app.add_typer(models.app)
 app.add_typer(sessions.app)
 app.add_typer(token.app)
 app.add_typer(project.app)
+app.add_typer(tasks.app)
 app.add_typer(bench.app)
 
 
