@@ -9,6 +9,7 @@ import anyio
 import typer
 
 from consumers.postgres.database import Database
+from consumers.postgres.journals import released
 from consumers.postgres.projector import NAME
 from consumers.postgres.rebuild import Rebuild
 from consumers.postgres.rebuild import rebuild as rebuild_all
@@ -23,6 +24,7 @@ from gateway.progress import Progress
 from gateway.screen import answer, emit, note
 from gateway.serve import end_of, settle_in
 from schemas.errors import InvalidInput
+from streams.groups import unfollow
 
 T = TypeVar("T")
 
@@ -55,10 +57,7 @@ def rebuild(
 
     Example: victoria project rebuild --yes
     """
-    if not yes:
-        if not sys.stdin.isatty():
-            raise InvalidInput("rebuild.unconfirmed", "Nobody is here to be asked.", "Say --yes.")
-        typer.confirm("Rebuild runs, steps and answers from the archive and the streams?", abort=True, err=True)
+    _confirmed("rebuild", "Rebuild runs, steps and answers from the archive and the streams?", yes=yes)
 
     async def work(victoria: Victoria, database: Database) -> Rebuild:
         def tell(what: str, done: int, total: int) -> None:
@@ -80,6 +79,40 @@ def rebuild(
     answer(f"{done.events:,} events folded")
     if done.unreadable:
         note(f"{done.unreadable:,} are of a type or version unknown here, and left out", "yellow")
+
+
+@app.command("stop")
+@configured
+def stop(
+    loaded: Loaded,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Don't ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Keep no history any more: what is not written yet will not be, and streams and journals wait for nobody.
+
+    What is in the database stays. Set VICTORIA_HISTORY=false first, or `up` and `serve` begin anew with what is there.
+
+    Example: victoria project stop --yes
+    """
+    _confirmed("stop", "Keep no history any more, and let go of what is not written yet?", yes=yes)
+
+    async def work(victoria: Victoria) -> int:
+        await unfollow(victoria.client, victoria.keys, victoria.topology)
+        return await released(victoria.client, victoria.keys, loaded.settings.keep)
+
+    journals = with_victoria(loaded, work)
+    if as_json:
+        emit({"journals": journals})
+    else:
+        answer(f"nobody follows the streams; {journals:,} journals of ended runs go in {loaded.settings.keep:,.0f} s")
+
+
+def _confirmed(what: str, question: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"{what}.unconfirmed", "Nobody is here to be asked.", "Say --yes.")
+    typer.confirm(question, abort=True, err=True)
 
 
 def project(loaded: Loaded, parent: int = 0) -> None:

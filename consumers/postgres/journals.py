@@ -88,3 +88,27 @@ class Journals:
             return None
         record = msgspec.structs.replace(record, at=record.at.replace(tzinfo=record.at.tzinfo or UTC))
         return Recorded(run, effect.decode(errors="replace"), record, data)
+
+
+async def released(client: Client, keys: Keys, keep: float) -> int:
+    """Let the journals of runs that are over expire in `keep` seconds, where nobody archives them any more; how many."""
+    count = 0
+    for server in await client.masters():
+        of: dict[bytes, str] = {}
+        async for name in server.scan_iter(match=f"{{{keys.prefix}:*:journal:*", count=1_000):
+            run = name.decode(errors="replace").rpartition(":journal:")[2]
+            if name.decode(errors="replace") == keys.journal(run):
+                of[name] = run
+        looking: Any = client.pipeline(transaction=False)
+        for name, run in of.items():
+            looking.pttl(name)
+            looking.pttl(keys.run(keys.of_run(run), run))
+        left = cast("list[int]", await looking.execute()) if of else []
+        expiring: Any = client.pipeline(transaction=False)
+        for name, journal, run in zip(of, left[::2], left[1::2], strict=True):
+            if journal == -1 and run != -1:
+                expiring.pexpire(name, int(keep * 1000))
+                count += 1
+        if count:
+            await expiring.execute()
+    return count

@@ -39,6 +39,12 @@ def test_nobody_is_asked_who_is_not_there(call: Call) -> None:
     assert (done.code, "rebuild.unconfirmed" in done.err) == (2, True)
 
 
+def test_history_can_be_given_up(cli: Cli) -> None:
+    assert cli("project", "stop", "--json").code == 2
+    done = cli("project", "stop", "--yes", "--json", VICTORIA_PREFIX="given-up")
+    assert json.loads(done.out) == {"journals": 0}
+
+
 def test_a_database_that_is_away_is_told_and_runs_go_on(cli: Cli) -> None:
     url = "postgresql://u:secret@127.0.0.1:1/x"
     up = cli.start("up", VICTORIA_PREFIX="away", VICTORIA_HISTORY=KEPT, DATABASE_URL=url)
