@@ -352,6 +352,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             personal=True,
         ),
     ] = ""
+    embedder: Annotated[
+        str,
+        Meta(
+            description="Which model finds memories by their meaning: auto (one on Ollama, else the bundled one), "
+            "bundled, none, or a model on Ollama.",
+            min_length=1,
+        ),
+        More(expects="auto, bundled, none, or a model's name"),
+    ] = "auto"
     use_victoria_enhanced: Annotated[
         bool,
         Meta(description="Whether there are experts, strategies and other agents, beside the one who answers."),
