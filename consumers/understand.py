@@ -125,9 +125,8 @@ class Reader:
             )
         rules, routed = looked.rules, looked.routed
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
-        fast = routed is not None and looked.sure >= SURE
-        # The fast way waits for nothing, and calls that rules are sure of need no memory.
-        memories = () if fast or (by_rules and not rules.rest) else await self._recalled(event, ctx)
+        # Where rules are sure of all that is to be done, no model will read what is remembered.
+        memories = () if rules.calls and not rules.rest else await self._recalled(event, ctx)
         said = context(event.history, event.project, event.setting, memories)
         if routed and looked.sure >= SURE and not by_rules:
             goal = normalised(event.goal, (routed.expert,))

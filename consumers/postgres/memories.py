@@ -43,7 +43,7 @@ _log: Any = structlog.get_logger()
 class Memories:
     """All memories of an installation. `embedder` gives the one there is now, None for none: then words alone count.
 
-    `resolved` is a project's own name. All but `recall` raise NotReachable while the server is away.
+    `resolved` is a project's own name. Of more than `few` vectors not all are compared. All but `recall` raise NotReachable while the server is away.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class Memories:
         database: Database,
         embedder: Callable[[], Embedder | None] = lambda: None,
         resolved: Callable[[str], str] = str,
+        few: int = FEW,
     ) -> None:
-        self._database, self._embedder, self._resolved = database, embedder, resolved
+        self._database, self._embedder, self._resolved, self._few = database, embedder, resolved, few
         self._tables: dict[tuple[str, int], str | None] = {}
         self._rests_until = 0.0
         self._behind = anyio.Event()
@@ -100,7 +101,7 @@ class Memories:
                 )
                 rankings.append([row["id"] for row in rows])
             if embedder and vector and (table := await self._table(connection, embedder, vector)):
-                rankings.append(await _nearest(connection, table, project, session, vector))
+                rankings.append(await self._nearest(connection, table, project, session, vector))
             ids = fused(*rankings)[:most]
             found = {each.id: each for each in _memories(await connection.fetch(query("read_memories"), ids))}
         return [found[each] for each in ids if each in found]
@@ -159,6 +160,23 @@ class Memories:
             with anyio.move_on_after(LOOK):
                 await self._behind.wait()
 
+    async def _nearest(
+        self, connection: Connection, table: str, project: str, session: str, vector: Vector
+    ) -> list[str]:
+        """Of the project's own and of the session's, each as many as can be asked for."""
+        found: list[tuple[float, str]] = []
+        asked, names = _literal(vector), {"vectors": table, "width": len(vector)}
+        for scope in {"", session}:
+            many = await connection.fetchval(query("count_vectors").format(**names), project, scope, self._few + 1)
+            if many > self._few:
+                await connection.fetch(query("recall_settings"))
+                text, more = query("recall_near").format(**names), (BY_BITS,)
+            else:
+                text, more = query("recall_nearest").format(**names), ()
+            rows = await connection.fetch(text, project, scope, asked, CANDIDATES, *more)
+            found += [(row["distance"], row["memory"]) for row in rows]
+        return [memory for _, memory in sorted(found)[:CANDIDATES]]
+
     async def _table(self, connection: Connection, embedder: Embedder, vector: Vector) -> str | None:
         """The name of the embedder's table, None where the server can have none."""
         known = (embedder.name, len(vector))
@@ -175,22 +193,6 @@ async def _embedded(embedder: Embedder | None, said: str) -> Vector | None:
     except ModelFailed as problem:
         _log.warning("memory.without_vector", error=str(problem))
         return None
-
-
-async def _nearest(connection: Connection, table: str, project: str, session: str, vector: Vector) -> list[str]:
-    """Of the project's own and of the session's, each as many as can be asked for."""
-    found: list[tuple[float, str]] = []
-    asked, names = _literal(vector), {"vectors": table, "width": len(vector)}
-    for scope in {"", session}:
-        many = await connection.fetchval(query("count_vectors").format(**names), project, scope, FEW + 1)
-        if many > FEW:
-            await connection.fetch(query("recall_settings"))
-            text, more = query("recall_near").format(**names), (BY_BITS,)
-        else:
-            text, more = query("recall_nearest").format(**names), ()
-        rows = await connection.fetch(text, project, scope, asked, CANDIDATES, *more)
-        found += [(row["distance"], row["memory"]) for row in rows]
-    return [memory for _, memory in sorted(found)[:CANDIDATES]]
 
 
 def _literal(vector: Sequence[float]) -> str:
