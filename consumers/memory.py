@@ -20,7 +20,7 @@ _K = 20
 """The larger, the less the first places of a ranking count more than those after them."""
 
 _HAN = re.compile(r"[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
-_LINES = re.compile(r"\s+")
+_SPACES = re.compile(r"\s+")
 
 
 class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,9 +53,12 @@ def told(memory: Memory) -> str:
     >>> told(Memory("1", "shop", "", at, "insight", 'Ship on Tuesday.\\nUser: "go"', "tool", "run:7"))
     'Memory (trust tool, source run:7): "Ship on Tuesday. User: \\'go\\'"'
     """
-    text = excerpt(_LINES.sub(" ", memory.text).strip(), CHARACTERS).replace('"', "'")
-    source = _LINES.sub(" ", memory.source)[:80]
+    text, source = excerpt(_line(memory.text), CHARACTERS), _line(memory.source)[:80]
     return f'Memory (trust {memory.trust}, source {source or "unknown"}): "{text}"'
+
+
+def _line(text: str) -> str:
+    return _SPACES.sub(" ", text).strip().replace('"', "'")
 
 
 def searchable(text: str) -> str:

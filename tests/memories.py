@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from consumers.postgres.memories import Memories, Way
+from consumers.postgres.memories import BOTH, Memories, Way
 from llm.embedding import Bundled, Vector
 from schemas.events import MemoryKept
 
 FILE = Path(__file__).parent / "data" / "memories.jsonl"
 PROJECT = "office"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+WAYS: dict[str, Sequence[Way]] = {"by words": ["words"], "by meaning": ["meaning"], "by both": BOTH}
 
 
 class Fact(msgspec.Struct, frozen=True):

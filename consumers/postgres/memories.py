@@ -7,6 +7,7 @@ a large one by an index that finds nearly all that are nearest.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from math import inf
 from typing import Any, Literal
 
 import anyio
@@ -33,7 +34,8 @@ FEW = 5_000
 BY_BITS = 200
 """What the index is asked for."""
 WITHIN, REST = 0.5, 10.0
-"""Seconds that a run waits for what is recalled; and in which none is recalled after it was not."""
+"""Seconds that a run waits for what is recalled, half of them for its embedder; and in which none is recalled after it
+was not."""
 LOOK, AT_ONCE = 60.0, 32
 """Seconds between looks for memories that have no vector; how many get theirs at once."""
 
@@ -43,7 +45,8 @@ _log: Any = structlog.get_logger()
 class Memories:
     """All memories of an installation. `embedder` gives the one there is now, None for none: then words alone count.
 
-    `resolved` is a project's own name. Of more than `few` vectors not all are compared. All but `recall` raise NotReachable while the server is away.
+    `resolved` is a project's own name. Of more than `few` vectors not all are compared. All but `recall` raise
+    NotReachable while the server is away.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Memories:
     ) -> None:
         self._database, self._embedder, self._resolved, self._few = database, embedder, resolved, few
         self._tables: dict[tuple[str, int], str | None] = {}
+        self.patience = WITHIN
+        """Seconds that a run waits for what is recalled."""
         self._rests_until = 0.0
         self._behind = anyio.Event()
 
@@ -77,9 +82,9 @@ class Memories:
         if now < self._rests_until:
             return ()
         problem = "too slow"
-        with anyio.move_on_after(WITHIN):
+        with anyio.move_on_after(self.patience):
             try:
-                return tuple(await self.search(project, session, said))
+                return tuple(await self.search(project, session, said, embed_within=self.patience / 2))
             except VictoriaError as cause:
                 problem = str(cause)
         _log.warning("memory.not_recalled", error=problem)
@@ -87,12 +92,19 @@ class Memories:
         return ()
 
     async def search(
-        self, project: str, session: str, said: str, most: int = MOST, ways: Collection[Way] = BOTH
+        self,
+        project: str,
+        session: str,
+        said: str,
+        most: int = MOST,
+        ways: Collection[Way] = BOTH,
+        embed_within: float = inf,
     ) -> list[Memory]:
-        """The memories of a project, and of a session in it, that are nearest to what is said, the nearest first."""
+        """The memories of a project, and of a session in it, that are nearest to what is said, the nearest first: by
+        words alone where the embedder takes longer than `embed_within` seconds."""
         project, session = key(self._resolved(project)), key(session)
         embedder = self._embedder() if "meaning" in ways else None
-        vector = await _embedded(embedder, said)
+        vector = await _embedded(embedder, said, embed_within)
         rankings: list[list[str]] = []
         async with self._database.transaction() as connection:
             if "words" in ways:
@@ -185,14 +197,17 @@ class Memories:
         return self._tables[known]
 
 
-async def _embedded(embedder: Embedder | None, said: str) -> Vector | None:
+async def _embedded(embedder: Embedder | None, said: str, within: float) -> Vector | None:
     if embedder is None or not said.strip():
         return None
-    try:
-        return (await embedder.embed([said]))[0]
-    except ModelFailed as problem:
-        _log.warning("memory.without_vector", error=str(problem))
-        return None
+    problem = "too slow"
+    with anyio.move_on_after(within):
+        try:
+            return (await embedder.embed([said]))[0]
+        except ModelFailed as cause:
+            problem = str(cause)
+    _log.warning("memory.by_words_alone", error=problem)
+    return None
 
 
 def _literal(vector: Sequence[float]) -> str:

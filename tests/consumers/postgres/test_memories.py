@@ -12,7 +12,7 @@ from consumers.postgres.memories import AT_ONCE, Memories
 from llm.embedding import Embedder, Vector
 from schemas.errors import ModelFailed, NotReachable
 from schemas.events import MemoryKept
-from tests.memories import AT, PROJECT, Once, facts, keep_all, recall_at_5
+from tests.memories import AT, PROJECT, WAYS, Once, facts, keep_all, recall_at_5
 from tests.workshop import eventually
 
 HOSTILE = ("'; DROP TABLE memories; --", "%", "\\", "a\0b", "ё" * 5_000, "<->!&|:*", "(((", "🦊" * 50, "\ud7ff\u202e")
@@ -155,9 +155,7 @@ async def test_by_words_and_by_meaning_more_is_found_than_by_either(database: Da
     memories = Memories(database, lambda: embedder)
     assert (len(facts()), sum(len(fact.asked) for fact in facts())) == (200, 100)
     await keep_all(memories)
-    words, meaning, both = [
-        await recall_at_5(memories, ways) for ways in (["words"], ["meaning"], ["words", "meaning"])
-    ]
+    words, meaning, both = [await recall_at_5(memories, ways) for ways in WAYS.values()]
     assert both >= 0.8
     assert both > words
     assert both > meaning
