@@ -31,7 +31,7 @@ COMMON = 2_000
 """Memories that the words that are looked for may be in together."""
 FEW = 5_000
 """Vectors that are all compared; where there are more, the index is asked."""
-BY_BITS = 200
+BY_BITS = 100
 """What the index is asked for."""
 WITHIN, REST = 0.5, 10.0
 """Seconds that a run waits for what is recalled, half of them for its embedder; and in which none is recalled after it
