@@ -17,6 +17,7 @@ try:
         doctor,
         events,
         experts,
+        memory,
         migrate,
         models,
         plan,
@@ -67,6 +68,7 @@ app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
+app.add_typer(memory.app)
 app.add_typer(token.app)
 app.add_typer(project.app)
 app.add_typer(tasks.app)
