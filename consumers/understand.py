@@ -113,6 +113,7 @@ class Reader:
 
     async def _understood(self, event: GoalSubmitted, turn: Turn, ctx: Context[None]) -> list[Event]:
         event = msgspec.structs.replace(event, history=turn.history)
+        said = context(event.history, event.project, event.setting, turn.memory)
         asked = Asked(event.goal, event.project, event.history[-1:], turn.expert, event.expert)
         trust = ctx.trust
         looked = await ctx.call("look", self._look, asked, returns=Looked)
@@ -121,7 +122,6 @@ class Reader:
             raise InvalidInput(
                 "expert.unknown", f"There is no expert {event.expert[:80]!r}.", "`victoria experts` lists them."
             )
-        said = context(event.history, event.project, event.setting)
         rules, routed = looked.rules, looked.routed
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
         if routed and looked.sure >= SURE and not by_rules:
@@ -158,11 +158,11 @@ class Reader:
             sessions = self.sessions
 
             async def enter(session: str, _key: str) -> Turn:
-                return await sessions.enter(session, ctx.run_id)
+                return await sessions.enter(session, ctx.run_id, event.project)
 
             trust = ctx.trust
             turn = await ctx.call("session", enter, event.session, Turn)
-            if not turn.history:
+            if not (turn.history or turn.memory):
                 ctx.trust = trust  # nothing came of it that could be less trusted than the goal
         return turn if turn.history else msgspec.structs.replace(turn, history=event.history[-HISTORY_PAIRS:])
 

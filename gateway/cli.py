@@ -17,6 +17,7 @@ try:
         doctor,
         events,
         experts,
+        hypotheses,
         migrate,
         models,
         plan,
@@ -65,6 +66,7 @@ app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
+app.add_typer(hypotheses.app)
 app.add_typer(token.app)
 app.add_typer(bench.app)
 

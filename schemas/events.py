@@ -407,7 +407,7 @@ class HypothesisJudged(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     statement: str
     verdict: Verdict
-    confidence: float
+    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)]
     evidence: tuple[str, ...] = ()
     why: str = ""
     project: str = ""
