@@ -167,11 +167,12 @@ async def _published(submit: "Submit", one: Body, limits: Limits | None) -> None
     while True:
         try:
             await submit.victoria.publish([one], limits)
-            return
         except Overloaded as full:
             if not submit.patient:
                 raise
             await anyio.sleep(full.retry_after)
+        else:
+            return
 
 
 async def _publish(

@@ -43,6 +43,10 @@ ROWS = {
     "F3": "the answer comes with its method and with what it took",
     "F4": "tokens and deadline of a run hold, and at the limit it ends with what there is",
     "F5": "cancelling a run stops its steps, its questions and its model calls",
+    "G1": "after an exchange it is decided what is worth keeping, and under which tag; the next turn knows it as data",
+    "G2": "memory is kept by tags, for each project and session, and can be looked at and cleared",
+    "G3": "over its limit a model compresses it, or it is trimmed by tags; it is never above",
+    "H1": "hypotheses are validated in the background, and end confirmed, refuted or open",
     "N1": "turns of a session wait for each other, know what was said, are kept, and can be cleared",
     "O1": "an expert is one YAML file; notes and calendar work; ten specialists and two agents are there",
 }
