@@ -1,4 +1,4 @@
-"""G. memory-compress: what is worth keeping of each exchange is kept under a tag, and never more than there is room for."""
+"""G. memory-compress: what is worth keeping of an exchange is kept under a tag, never more than there is room for."""
 
 from consumers.session_memory.items import Items, size
 from schemas.errors import ModelFailed

@@ -106,6 +106,7 @@ async def test_H1_validations_that_fail_or_are_cancelled_leave_it_open(house: Bu
     async with house(says, use_victoria_enhanced="false") as home:
         id_ = await raised(home)
         first, second = validation_ids(id_)[:2]
+        await home.said(first, GoalSubmitted)
         await home.publish(first, CancelRequested(reason="Not now."), "aggregate")
         found = await seen(home, id_)
         assert (found.verdict, found.confidence) == ("open", 0.0)
