@@ -190,6 +190,11 @@ class Health:
         """`GET /readyz`: looks at each dependency now."""
         server = await self._server()
         needed = [server, await self._stages(), await self._model()] if server.ready else [server]
+        if not self._door.local:  # anybody may ask: where the server is, is nobody's business
+            needed = [
+                each if each.ready else Dependency(each.name, False, "It is not.", "Its log says why.")
+                for each in needed
+            ]
         missing = tuple(each.name for each in needed if not each.ready)
         headers = {"Retry-After": str(math.ceil(RETRY_AFTER))} if missing else None
         return Json(Ready(not missing, missing, tuple(needed)), 503 if missing else 200, headers)
