@@ -181,7 +181,9 @@ class Validator:
         self, raised: HypothesisRaised, state: HypothesisState, ctx: Context[HypothesisState]
     ) -> HypothesisJudged:
         """A model's verdict, as far as it can show where it comes from; else it stays open."""
-        found = [each for each in state.results.values() if each.status == "completed" and each.output.strip()]
+        # Where neither a model nor a tool had a part in an answer, it only says that there is none.
+        results = [each for each in state.results.values() if each.status == "completed" and each.source != "rules"]
+        found = [each for each in results if each.output.strip()]
         if not found:
             errors = dict.fromkeys(each.error.message for each in state.results.values() if each.error)
             return _judged(raised, "open", why=f"Nothing was found out about it. {' '.join(errors)}".strip())
