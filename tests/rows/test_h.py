@@ -146,8 +146,8 @@ async def test_H1_what_validates_raises_no_hypotheses_itself(house: Build) -> No
 @pytest.mark.heavy
 @pytest.mark.usefixtures("model_file")
 async def test_H1_it_ends_on_the_real_embedded_model(house: Build) -> None:
-    async with house(model="local", hypothesis_timeout="300", max_iterations="2") as home:
+    async with house(model="local", hypothesis_timeout="60", max_iterations="2") as home:
         id_ = await raised(home)
-        judged = await home.said(id_, HypothesisJudged, within=400)
+        judged = await home.said(id_, HypothesisJudged, within=240)
         assert judged.verdict in ("confirmed", "refuted", "open")
         assert judged.verdict == "open" or judged.evidence
