@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from socket import gethostname
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -189,7 +189,8 @@ class Inference:
             # Should this record have made the journal anew, it must go with its run.
             keys, client = self._desk.keys, self._desk.client
             left = await client.pttl(keys.run(keys.of_run(run_id), run_id))
-            await client.pexpire(keys.journal(run_id), max(1, left), nx=True)
+            if await cast("Any", client).hlen(keys.journal(run_id)) == 1:
+                await client.pexpire(keys.journal(run_id), max(1, left), nx=True)
 
     def _placed(self, usage: Usage) -> Usage:
         return replace(usage, node=usage.node or f"{self.engine}@{gethostname()}")

@@ -21,6 +21,7 @@ try:
         migrate,
         models,
         plan,
+        project,
         publish,
         questions,
         run,
@@ -29,6 +30,7 @@ try:
         status,
         strategies,
         tail,
+        tasks,
         token,
         tools,
         work,
@@ -68,6 +70,8 @@ app.add_typer(models.app)
 app.add_typer(sessions.app)
 app.add_typer(hypotheses.app)
 app.add_typer(token.app)
+app.add_typer(project.app)
+app.add_typer(tasks.app)
 app.add_typer(bench.app)
 
 

@@ -47,6 +47,9 @@ ROWS = {
     "G2": "memory is kept by tags, for each project and session, and can be looked at and cleared",
     "G3": "over its limit a model compresses it, or it is trimmed by tags; it is never above",
     "H1": "hypotheses are validated in the background, and end confirmed, refuted or open",
+    "I1": "a cycle under a lock gives tasks to the best experts; no two workers take the same one",
+    "I2": "tasks go through the same pipeline, and what comes of them is in their rows",
+    "I3": "cycles and workers of their own, by a timer or by hand",
     "N1": "turns of a session wait for each other, know what was said, are kept, and can be cleared",
     "O1": "an expert is one YAML file; notes and calendar work; ten specialists and two agents are there",
 }
