@@ -23,6 +23,7 @@ from schemas.events import (
     RunProgressed,
     StageFailed,
     StepReady,
+    ValidationFinished,
 )
 from schemas.plan import least_trusted
 from streams.stage import Context, Policy, Stage
@@ -30,6 +31,8 @@ from streams.stage import Context, Policy, Stage
 NAME = STAGE
 FUSE = prompt("fuse")
 FUSED_CHARACTERS = 6_000
+VALIDATION_CHARACTERS = 4_000
+"""Of an answer, what a hypothesis is judged by."""
 CONCURRENCY = 256
 """Events at once: while a model fuses the answers of one run, other runs go on."""
 
@@ -61,8 +64,21 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
         events.append(state.finished)
         if ended := exchange(state):
             events.append(ended)
+        if ctx.limits and ctx.limits.validates:
+            events.append(_validated(state.finished, ctx.run_id, ctx.limits.validates))
     ctx.state = replace(state, trust=ctx.trust)
     return events
+
+
+def _validated(end: RunFinished, run_id: str, hypothesis: str) -> ValidationFinished:
+    return ValidationFinished(
+        hypothesis=hypothesis,
+        validation=run_id,
+        status=end.status,
+        output=excerpt(end.output, VALIDATION_CHARACTERS),
+        source=end.metadata.source,
+        error=end.error,
+    )
 
 
 def _to_fuse(state: RunState) -> int:
@@ -107,6 +123,7 @@ def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
             RunProgressed,
             RunFinished,
             ExchangeCompleted,
+            ValidationFinished,
             StageFailed,
         ),
         handle=partial(handle, listed=listed),

@@ -15,6 +15,7 @@ from consumers.bench import Fixed
 from consumers.clock import seconds_left
 from consumers.delegate import Delegation
 from consumers.experts.roster import Folders
+from consumers.hypotheses import Hypotheses
 from consumers.inference import Desk, Inference
 from consumers.offers import Board, OfferRouter
 from consumers.questions import Questions
@@ -95,6 +96,7 @@ async def _working(client: Client, keys: Keys, folder: Path, stages: Sequence[st
         left,
         Sessions(client, keys),
         alone,
+        Hypotheses(client, keys, Publisher(client, keys)),
         experts=Folders(),
     )
     companions = [local.attend] if "infer.local" in stages else []

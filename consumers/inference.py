@@ -6,7 +6,7 @@ waits for them, interactive questions go first.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -157,7 +157,7 @@ class Inference:
         """What the engines make of a question, within `left` seconds and as long as its run goes on."""
         request = Generation(event.messages, event.max_tokens, left, event.answer_schema)
         needs = Needs.of(event.messages, event.answer_schema, model=event.model)
-        with self._while_it_goes_on(run_id):
+        with nullcontext() if event.outlives_run else self._while_it_goes_on(run_id):
             async with self._feed(event, run_id) as feed:
                 try:
                     return await self.pool.answer(request, needs, event.priority, feed.begin if feed else None)

@@ -14,10 +14,13 @@ import msgspec
 
 from consumers.intake import HISTORY_PAIRS
 from consumers.runs.state import STAGE, RunState, exchange
+from consumers.session_memory.items import Items
+from consumers.session_memory.stored import LIMIT, Memory
 from llm.prompts import excerpt
 from schemas.envelope import decode
 from schemas.errors import ErrorInfo
 from schemas.events import Exchange, ExchangeCompleted, GoalSubmitted
+from schemas.plan import Trust
 from streams.asking import KEEP_REASON, Waiting
 from streams.connection import Client
 from streams.keys import Keys
@@ -47,12 +50,20 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A run's turn: what was said before, the newest last, and which expert had the last turn. `over` says that the
-    run has ended already."""
+    """A run's turn: what was said before, the newest last, which expert had the last turn, and what the session keeps
+    of the run's project. `over` says that the run has ended already."""
 
     history: tuple[Exchange, ...] = ()
     expert: str = ""
     over: bool = False
+    memory: Items = ()
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What a run was asked for, word for word, and how trusted that is."""
+
+    goal: str
+    trust: Trust
 
 
 class SessionView(msgspec.Struct, frozen=True):
@@ -83,12 +94,19 @@ class NotYet(Snooze):
 
 
 class Sessions:
-    """The sessions of a server. Seconds: `keep`, how long a session stays without a turn; `unpublished`, as above."""
+    """The sessions of a server. Seconds: `keep`, how long a session stays without a turn; `unpublished`, as above.
+    `limit` are the bytes of their memories."""
 
     def __init__(
-        self, client: Client, keys: Keys, keep: float = 30 * 86_400.0, unpublished: float = UNPUBLISHED
+        self,
+        client: Client,
+        keys: Keys,
+        keep: float = 30 * 86_400.0,
+        unpublished: float = UNPUBLISHED,
+        limit: int = LIMIT,
     ) -> None:
         self._client: Any = client
+        self.memory = Memory(client, keys, keep, limit)
         self._keys, self._scripts, self._keep, self._unpublished = keys, Scripts(client), keep, unpublished
 
     async def line_up(self, turns: Sequence[tuple[str, str]]) -> list[bool]:
@@ -111,8 +129,8 @@ class Sessions:
                     fits[number] = found.place >= 0
         return fits
 
-    async def enter(self, session: str, run_id: str) -> Turn:
-        """The run's turn, once it has it. Raises NotYet, and leaves word for whom it waits.
+    async def enter(self, session: str, run_id: str, project: str = "") -> Turn:
+        """The run's turn in a project, once it has it. Raises NotYet, and leaves word for whom it waits.
 
         It stays the run's until `keep` or `leave`. A run that came without a door gets its place here.
         """
@@ -132,16 +150,25 @@ class Sessions:
                 await self._client.set(waiting, msgspec.json.encode(reason), ex=KEEP_REASON + ceil(delay))
                 raise NotYet(found.first, delay)
         expert, said = await self._known(session)
-        return Turn(tuple(Exchange(each.user, each.assistant) for each in said), expert)
+        memory = await self.memory.read(session, project)
+        return Turn(tuple(Exchange(each.user, each.assistant) for each in said), expert, memory=memory)
 
     async def keep(self, run_id: str, ended: ExchangeCompleted) -> bool:
         """End a run's turn; if it was completed, what was said is kept, once. Whether it was now."""
         if ended.status != "completed":
             return await self.leave(ended.session, run_id)
-        submitted = await self._client.hget(self._keys.run(self._keys.of_run(run_id), run_id), "submitted")
-        body = decode(GoalSubmitted.__name__, submitted).body if submitted else None
-        goal = body.goal if isinstance(body, GoalSubmitted) else ended.goal
+        goal = (await self.heard(run_id, ended)).goal
         return await self.leave(ended.session, run_id, Exchange(goal, ended.output), ended.expert)
+
+    async def heard(self, run_id: str, ended: ExchangeCompleted) -> Heard:
+        """What was said in a run's turn; where that is gone, what a model may have made of it."""
+        submitted = await self._client.hget(self._keys.run(self._keys.of_run(run_id), run_id), "submitted")
+        first = decode(GoalSubmitted.__name__, submitted) if submitted else None
+        return (
+            Heard(first.body.goal, first.trust)
+            if first and isinstance(first.body, GoalSubmitted)
+            else Heard(ended.goal, "model")
+        )
 
     async def leave(self, session: str, run_id: str, said: Exchange | None = None, expert: str = "") -> bool:
         """Take a run out of the line, and keep what was said in its turn; whether that was new."""
@@ -150,13 +177,15 @@ class Sessions:
             user, assistant = excerpt(said.user, SAID_CHARACTERS), excerpt(said.assistant, SAID_CHARACTERS)
             data = msgspec.json.encode(Said(run_id, user, assistant))
             begins = msgspec.json.encode({"run": run_id})[:-1] + b","
-        keys = self._keys.turns(session), self._keys.said(session), self._keys.session(session)
+        names = self._keys
+        keys = names.turns(session), names.said(session), names.session(session), names.memory(session)
         return await self._scripts.end_turn(keys, run_id, data, begins, expert, HISTORY_PAIRS, self._keep)
 
     async def clear(self, session: str) -> int:
-        """Forget what was said so far, in turns that have not ended too, and the expert; how many exchanges."""
-        keys = self._keys
-        names = keys.turns(session), keys.said(session), keys.session(session), keys.sessions(keys.of_session(session))
+        """Forget what was said so far, in turns that have not ended too, what was kept of it, and the expert; how many
+        exchanges."""
+        keys, listed = self._keys, self._keys.sessions(self._keys.of_session(session))
+        names = keys.turns(session), keys.said(session), keys.session(session), listed, keys.memory(session)
         return await self._scripts.clear_session(names, session, self._keep)
 
     async def show(self, session: str) -> SessionView | None:
@@ -202,7 +231,7 @@ class Sessions:
         both = self._client.pipeline(transaction=False)
         both.hget(self._keys.session(session), "expert")
         both.lrange(self._keys.said(session), 0, -1)
-        for key in (self._keys.session(session), self._keys.said(session)):
+        for key in (self._keys.session(session), self._keys.said(session), self._keys.memory(session)):
             both.pexpire(key, int(self._keep * 1000))
         expert, said, *_ = await both.execute()
         return (expert or b"").decode(), tuple(msgspec.json.decode(each, type=Said) for each in said)

@@ -2,17 +2,28 @@
 
 intake -> understand -> plan -> aggregate <-> step-execute
                                     |
-                         results, memory-compress        every stage asks models over infer.*
+       hypothesis-validation <- results, memory-compress        every stage asks models over infer.*
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumers import aggregate, clock, delegate, memory_compress, plan, remember, step_execute, understand
+from consumers import (
+    aggregate,
+    clock,
+    delegate,
+    hypothesis_validation,
+    memory_compress,
+    plan,
+    remember,
+    step_execute,
+    understand,
+)
 from consumers.clock import Left
 from consumers.delegate import Delegation
 from consumers.experts.roster import Folders
 from consumers.experts.staff import Office
+from consumers.hypotheses import Hypotheses
 from consumers.inference import Inference
 from consumers.memory import Recall
 from consumers.questions import Questions
@@ -29,6 +40,8 @@ from consumers.words.routes import Routes
 from schemas.events import (
     CancelRequested,
     GoalSubmitted,
+    HypothesisJudged,
+    HypothesisRaised,
     MemoryKept,
     QuestionAnswered,
     QuestionAsked,
@@ -37,14 +50,14 @@ from schemas.events import (
 )
 from streams.topology import Topology
 
-AFTERWARDS = (memory_compress.NAME, remember.NAME, clock.NAME)
+AFTERWARDS = (memory_compress.NAME, remember.NAME, hypothesis_validation.NAME, clock.NAME)
 """Stages that no run waits for: what they do can be done later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
-    sessions, limits, tools, experts (None: there are none), strategies, other agents, what projects
+    sessions, hypotheses, limits, tools, experts (None: there are none), strategies, other agents, what projects
     keep, and what is remembered, by whom and for whom."""
 
     workspaces: Workspaces
@@ -53,8 +66,10 @@ class Parts:
     left: Left
     sessions: Sessions
     delegation: Delegation
+    hypotheses: Hypotheses
     max_iterations: int = 10
     question_seconds: float = 86_400
+    hypothesis_seconds: float = hypothesis_validation.SECONDS
     tools: Registry = TOOLS
     experts: Folders | None = None
     strategies: Strategies = STRATEGIES
@@ -88,6 +103,7 @@ def topology(parts: Parts) -> Topology:
             delegate.stage(parts.delegation),
             memory_compress.stage(parts.sessions),
             remember.stage(parts.keeper),
+            hypothesis_validation.stage(parts.hypotheses, parts.left, parts.hypothesis_seconds),
             clock.stage(parts.left),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
@@ -96,6 +112,7 @@ def topology(parts: Parts) -> Topology:
             CancelRequested: "aggregate",
             QuestionAnswered: "aggregate",
             MemoryKept: remember.NAME,
+            HypothesisRaised: hypothesis_validation.NAME,
         },
-        results=frozenset({RunProgressed, RunFinished, QuestionAsked}),
+        results=frozenset({RunProgressed, RunFinished, QuestionAsked, HypothesisJudged}),
     )

@@ -127,7 +127,7 @@ class Reader:
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
         # Where rules are sure of all that is to be done, no model will read what is remembered.
         memories = () if rules.calls and not rules.rest else await self._recalled(event, ctx)
-        said = context(event.history, event.project, event.setting, memories)
+        said = context(event.history, event.project, event.setting, turn.memory, memories)
         if routed and looked.sure >= SURE and not by_rules:
             goal = normalised(event.goal, (routed.expert,))
             understood = GoalUnderstood(
@@ -162,11 +162,11 @@ class Reader:
             sessions = self.sessions
 
             async def enter(session: str, _key: str) -> Turn:
-                return await sessions.enter(session, ctx.run_id)
+                return await sessions.enter(session, ctx.run_id, event.project)
 
             trust = ctx.trust
             turn = await ctx.call("session", enter, event.session, Turn)
-            if not turn.history:
+            if not (turn.history or turn.memory):
                 ctx.trust = trust  # nothing came of it that could be less trusted than the goal
         return turn if turn.history else msgspec.structs.replace(turn, history=event.history[-HISTORY_PAIRS:])
 

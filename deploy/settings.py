@@ -179,6 +179,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(description="Seconds that a session is kept without a new turn.", ge=1, le=3_153_600_000),
     ] = 2_592_000
+    memory_bytes: Annotated[
+        int,
+        Meta(description="Bytes of what a session keeps of a project beside what was said.", ge=200, le=64_000),
+    ] = 4_000
     backlog: Annotated[
         int,
         Meta(
@@ -222,6 +226,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     question_timeout: Annotated[
         float, Meta(description="Seconds for which a question to a person is open.", gt=0, le=31_536_000)
     ] = 86_400
+    hypothesis_timeout: Annotated[
+        float,
+        Meta(description="Seconds in which a hypothesis is judged, by what is found by then.", gt=0, le=31_536_000),
+    ] = 3_600
     tools_dir: Annotated[
         Path,
         Meta(description="A folder of your own tools: each Python file in it is run as part of Victoria."),

@@ -14,6 +14,7 @@ import structlog
 from consumers.admission import admit
 from consumers.agents.waited import Waited
 from consumers.clock import seconds_left
+from consumers.hypotheses import Hypotheses
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.postgres.database import Database
@@ -47,7 +48,7 @@ from schemas.errors import (
     ToolRefused,
     VictoriaError,
 )
-from schemas.events import CancelRequested, GoalSubmitted, QuestionAnswered
+from schemas.events import CancelRequested, Event, GoalSubmitted, QuestionAnswered
 from schemas.plan import Limits
 from streams.append import Publisher
 from streams.asking import Waiting
@@ -227,6 +228,14 @@ class Victoria:
             given = None if limits == Limits() else limits
             return await admit(goals, stream, self.publisher, self.sessions, given)
 
+    async def publish(self, events: Sequence[tuple[str, Event]], limits: Limits | None = None) -> list[Published]:
+        """Publish (run id, first event) pairs of one type but goals; what became of each. Trying again publishes
+        nothing twice. Raises Overloaded where too many wait already, NotReachable."""
+        if not events:
+            return []
+        with reachable(self.url):
+            return await self.publisher.publish(events, self.topology.entries[type(events[0][1])], limits=limits)
+
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run's end; asking again changes nothing. Raises NotReachable."""
         with reachable(self.url):
@@ -240,6 +249,11 @@ class Victoria:
     def waited(self) -> Waited:
         """Who waits at this door for works of other agents."""
         return Waited(self.client, self.keys, self.publisher, self.topology.entries[CancelRequested])
+
+    @property
+    def hypotheses(self) -> Hypotheses:
+        """What may be so, and is found out."""
+        return Hypotheses(self.client, self.keys, self.publisher)
 
     @property
     def questions(self) -> Questions:
@@ -340,6 +354,8 @@ def wired(
             left=partial(seconds_left, client, keys),
             sessions=sessions,
             delegation=delegation(settings, client, keys),
+            hypotheses=Hypotheses(client, keys, Publisher(client, keys)),
+            hypothesis_seconds=settings.hypothesis_timeout,
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=tools,
@@ -379,7 +395,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     keys = Keys(settings.prefix, settings.partitions)
     board = Board(client, keys)
     engines = engines_of(settings, client, keys, board)
-    sessions = Sessions(client, keys, settings.keep_sessions)
+    sessions = Sessions(client, keys, settings.keep_sessions, limit=settings.memory_bytes)
     database = Database(settings.database_url, settings.prefix) if settings.database_url else None
     embedders = Embedders(settings) if database else None
     memories = Memories(database, lambda: embedders.present, projects.resolve) if database and embedders else None

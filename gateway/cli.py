@@ -17,6 +17,7 @@ try:
         doctor,
         events,
         experts,
+        hypotheses,
         memory,
         migrate,
         models,
@@ -69,6 +70,7 @@ app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
 app.add_typer(memory.app)
+app.add_typer(hypotheses.app)
 app.add_typer(token.app)
 app.add_typer(project.app)
 app.add_typer(tasks.app)

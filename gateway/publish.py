@@ -12,6 +12,7 @@ import typer
 from consumers.intake import goal_submitted
 from deploy.settings import Loaded
 from deploy.wiring import Victoria
+from gateway.bodies import Body, body, is_goal, publishable
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.lines import Line, batches, read
@@ -22,7 +23,7 @@ from gateway.serve import missing_stages
 from gateway.submit import Accepted, Refused, Results, accepted
 from schemas.envelope import Envelope
 from schemas.errors import InvalidInput, Overloaded, Published
-from schemas.events import RunFinished
+from schemas.events import Event, RunFinished
 from schemas.plan import Limits
 from streams.connection import TROUBLE
 
@@ -41,6 +42,12 @@ def publish(
         str | None, typer.Argument(metavar="GOAL", help="What you want; or --stdin for many.", show_default=False)
     ] = None,
     stdin: Annotated[bool, typer.Option("--stdin", metavar="", help='Read NDJSON: {"goal": "..."} a line.')] = False,
+    json_body: Annotated[
+        str | None, typer.Option("--json-body", metavar="JSON", help="One line of it instead.", show_default=False)
+    ] = None,
+    type_name: Annotated[
+        str, typer.Option("--type", metavar="TYPE", help="The events' type; their JSON is of its fields.")
+    ] = "GoalSubmitted",
     wait: Annotated[bool, typer.Option("--wait", metavar="", help="Wait for the answers; workers must run.")] = False,
     project: Annotated[str, typer.Option(metavar="NAME", help="An allowed project; by default the main one.")] = "",
     session: Annotated[str, typer.Option(metavar="ID", help="A conversation this goal belongs to.")] = "",
@@ -52,15 +59,23 @@ def publish(
     unattended: Unattended = False,
     as_json: Json = False,
 ) -> None:
-    """Publish goals to the intake stream; prints each run's id.
+    """Publish goals to the intake stream, or events of another type to theirs; prints each run's id.
 
     Lines that are refused are named by number and the others go on; the exit code is 1 then. When too many goals wait
     already, --stdin waits until they get fewer; a single goal is refused.
 
     Example: echo '{"goal": "List the files"}' | victoria publish --stdin --wait
     """
-    if stdin == (goal is not None) or (stdin and sys.stdin is None):
-        raise InvalidInput("publish.usage", "Give either a goal or --stdin.", 'victoria publish "List the files"')
+    if (goal is not None) + (json_body is not None) + stdin != 1 or (stdin and sys.stdin is None):
+        raise InvalidInput(
+            "publish.usage", "Give either a goal, or --json-body, or --stdin.", 'victoria publish "List the files"'
+        )
+    if not is_goal(type_name) and (goal is not None or wait or strategy or expert):
+        raise InvalidInput(
+            "publish.usage",
+            f"A {type_name} comes by --json-body or --stdin, and is not waited for.",
+            f"`victoria events {type_name}` shows its fields.",
+        )
     if goal is not None:
         goal_submitted(goal)  # before anything is started
 
@@ -72,9 +87,14 @@ def publish(
             return await _publish(
                 submit, _alone(accepted(victoria, goal, project, session, strategy, expert)), wait, as_json
             )
-        if sys.stdin.isatty():
+        lines = _given(json_body) if json_body is not None else batches(sys.stdin.fileno())
+        if not is_goal(type_name):
+            event = publishable(victoria, type_name)
+            return await _publish_events(submit, event, lines, (project, session), stdin, as_json)
+        if stdin and sys.stdin.isatty():
             note('Type goals as {"goal": "..."}, one a line; Ctrl-D ends.')
-        return await _publish(submit, _from_stdin(victoria, project, session), wait, as_json)
+        source = _from_lines(victoria, lines, project, session, strict=not stdin)
+        return await _publish(submit, source, wait, as_json)
 
     if not with_victoria(loaded, work):
         raise typer.Exit(1)
@@ -84,13 +104,53 @@ async def _alone(goal: Accepted) -> AsyncIterator[Iterable[Accepted | Refused]]:
     yield [goal]
 
 
-async def _from_stdin(victoria: Victoria, project: str, session: str) -> AsyncIterator[Iterable[Accepted | Refused]]:
+async def _given(text: str) -> AsyncIterator[list[bytes]]:
+    yield [text.encode(errors="surrogateescape")]
+
+
+async def _from_lines(
+    victoria: Victoria, all_lines: AsyncIterator[list[bytes]], project: str, session: str, *, strict: bool
+) -> AsyncIterator[Iterable[Accepted | Refused]]:
+    """Goals of lines. Where this is `strict`, one that is refused ends it all."""
     number = 1
-    async for lines in batches(sys.stdin.fileno()):
+    async for lines in all_lines:
         for start in range(0, len(lines), BATCH):
             part = lines[start : start + BATCH]
-            yield read(part, number, victoria.projects, Line("", project, session))
+            found = list(read(part, number, victoria.projects, Line("", project, session)))
+            for item in found if strict else ():
+                if isinstance(item, Refused):
+                    raise item.error
+            yield found
             number += len(part)
+
+
+async def _publish_events(
+    submit: "Submit",
+    event: type[Event],
+    all_lines: AsyncIterator[list[bytes]],
+    where: tuple[str, str],
+    stdin: bool,
+    as_json: bool,
+) -> bool:
+    """Publish events of lines, each as it comes; whether all went well. A single one's trouble is raised."""
+    good, number = True, 0
+    async for lines in all_lines:
+        for raw in lines:
+            number += 1
+            try:
+                if not raw.strip() and stdin:
+                    continue
+                one = body(submit.victoria, event, raw, *where)
+                limits = submit.limits()
+                await _published(submit, one, None if limits == Limits() else limits)
+            except InvalidInput as problem:
+                if not stdin:
+                    raise
+                good = False
+                _refused(Refused(number, problem), as_json)
+            else:
+                _queued(one.run_id, as_json)
+    return good
 
 
 class Submit(NamedTuple):
@@ -100,6 +160,19 @@ class Submit(NamedTuple):
     victoria: Victoria
     limits: Callable[[], Limits]
     patient: bool
+
+
+async def _published(submit: "Submit", one: Body, limits: Limits | None) -> None:
+    """Publish one event, however long its stream is full if patient. Raises Overloaded."""
+    while True:
+        try:
+            await submit.victoria.publish([one], limits)
+        except Overloaded as full:
+            if not submit.patient:
+                raise
+            await anyio.sleep(full.retry_after)
+        else:
+            return
 
 
 async def _publish(

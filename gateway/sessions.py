@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from consumers.intake import session_named
+from consumers.session_memory.stored import ProjectMemory
 from consumers.sessions import SessionRow, SessionView
 from deploy.settings import Loaded
 from deploy.wiring import Victoria
@@ -15,7 +16,7 @@ from schemas.errors import InvalidInput
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id, as given by --session.")]
 
-app = typer.Typer(name="sessions", help="List sessions, show what was said in one, or clear it.")
+app = typer.Typer(name="sessions", help="List sessions, show what was said in one and what it keeps, or clear it.")
 
 
 @app.callback(invoke_without_command=True, epilog="Example: victoria sessions show trip; victoria sessions clear trip")
@@ -57,10 +58,33 @@ def show(loaded: Loaded, session: Id, as_json: Json = False) -> None:
         _print(found)
 
 
+@app.command("memory")
+@configured
+def memory(loaded: Loaded, session: Id, as_json: Json = False) -> None:
+    """Show what a session keeps beside what was said, by projects, the newest last: its tags, and whose words it is.
+
+    Example: victoria sessions memory trip --json
+    """
+    session_named(session)
+
+    async def work(victoria: Victoria) -> list[ProjectMemory]:
+        return await victoria.sessions.memory.all(session)
+
+    found = with_victoria(loaded, work)
+    if as_json:
+        emit(found)
+    for each in () if as_json else found:
+        _speak((each.project, "bold"), (f"  {each.bytes:,} of {each.limit:,} bytes", "dim"))
+        for item in each.items:
+            _speak((f"{item.tag:<12}", "bold"), item.text, (f"  {item.trust} {item.source}", "dim"))
+    if not (found or as_json):
+        note(f"the session {session!r} keeps nothing yet")
+
+
 @app.command("clear")
 @configured
 def clear(loaded: Loaded, session: Id, as_json: Json = False) -> None:
-    """Forget what was said in a session so far, also in turns that have not ended, and who answered.
+    """Forget what was said in a session so far, also in turns that have not ended, what it keeps, and who answered.
 
     Example: victoria sessions clear trip
     """

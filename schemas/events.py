@@ -5,7 +5,7 @@ a function from the old fields (a dict) to the next version's, so that old entri
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -25,6 +25,7 @@ from schemas.plan import (
     ToolCall,
     Trust,
     Usage,
+    Verdict,
 )
 
 Fields = dict[str, Any]
@@ -348,24 +349,69 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A session's turn ended. Where its run was completed, goal and output are an exchange worth keeping; `expert` is
-    who answered, "" for nobody in particular."""
+    who answered, "" for nobody in particular. `project` is where."""
 
     session: str
     goal: str
     output: str
     status: Literal["completed", "failed", "cancelled"]
     expert: str = ""
+    project: str = ""
 
 
 class MemoryKept(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Something is worth knowing in later runs of a project, or, where it has a `session`, of that session. `trust` is
-    where its text comes from, and `source` what it was learnt by: `run:ID`, `hypothesis:ID`."""
+    """Something is worth knowing in later runs of a project, or, where it has a `session`, of that session. `trust`
+    says whose words it is, and `source` where they come from: `run:ID`, `hypothesis:ID`."""
 
-    text: str
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=8_000)]
     project: str = ""
     session: str = ""
-    tag: str = ""
+    tag: Annotated[str, msgspec.Meta(max_length=40)] = ""
     trust: Trust = "user"
+    source: str = ""
+
+
+class HypothesisRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Something may be so: it is to be found out. `evidence` is what spoke for it or against it so far, `source` who or
+    what raised it. In a run of its own it begins that; elsewhere it is given one."""
+
+    statement: Annotated[str, msgspec.Meta(min_length=1, max_length=2_000, pattern=r"\S")]
+    project: str = ""
+    session: str = ""
+    evidence: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=2_000)], ...], msgspec.Meta(max_length=20)] = ()
+    source: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
+class ValidationFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A run that was to find out about a `hypothesis` has ended, however it did. `validation` is that run."""
+
+    hypothesis: str
+    validation: str
+    status: Literal["completed", "failed", "cancelled"]
+    output: str = ""
+    source: Source = "rules"
+    error: ErrorInfo | None = None
+
+
+class ValidationDue(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """At a time, a hypothesis is judged by what is known then."""
+
+    at: Moment
+
+
+class HypothesisJudged(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The one end of a hypothesis. `confidence`, 0 to 1, is how sure the verdict is, `evidence` what was found word for
+    word, `why` the reason in a sentence. Only what is confirmed is knowledge."""
+
+    ends_run: ClassVar[bool] = True
+
+    statement: str
+    verdict: Verdict
+    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    evidence: tuple[str, ...] = ()
+    why: str = ""
+    project: str = ""
+    session: str = ""
     source: str = ""
 
 
@@ -373,7 +419,7 @@ class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A stage asks a model. The answer goes into the run's journal under `effect`; `reply_to` hears that it is there.
 
     `request` is the hash by which the journal knows the question; `deadline` is when nobody waits any more. `model` is
-    the one that was chosen, `step` the plan's step that asks.
+    the one that was chosen, `step` the plan's step that asks. One that `outlives_run` is answered after its end.
     """
 
     effect: str
@@ -386,6 +432,7 @@ class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
     priority: Priority = "interactive"
     model: str = ""
     step: str = ""
+    outlives_run: bool = False
 
 
 class AnswerProgressed(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -31,7 +31,7 @@ class Question(Generic[T]):
     `system` is byte-identical for every question of a kind, so that engines reuse its prefix; whatever users, tools
     or models said stands in `user`, delimited as data. `max_tokens` bounds the answer. `step` is the plan's step that
     it is about, for those who follow the answer as it comes. `patience` is for how many seconds it waits for a model
-    to be there at all, inf for as long as the worker lets it.
+    to be there at all, inf for as long as the worker lets it. One that `outlives_run` is answered after that has ended.
     """
 
     system: str
@@ -41,6 +41,7 @@ class Question(Generic[T]):
     priority: Priority = "interactive"
     step: str = ""
     patience: float = inf
+    outlives_run: bool = False
 
     @property
     def schema(self) -> dict[str, Any] | None:

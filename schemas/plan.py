@@ -13,6 +13,8 @@ Source = Literal["rules", "tool", "model", "agent"]
 """Who made an answer."""
 Trust = Literal["operator", "user", "model", "tool"]
 """Where content comes from, most trusted first."""
+Verdict = Literal["confirmed", "refuted", "open"]
+"""What becomes of a hypothesis."""
 _TRUST: tuple[Trust, ...] = ("operator", "user", "model", "tool")
 
 
@@ -58,12 +60,15 @@ class Usage(msgspec.Struct, frozen=True):
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a run may cost: tokens and calls of models, 0 for any number, and when it must have ended. An `unattended`
-    one asks no person anything: nobody is there to answer."""
+    one asks no person anything: nobody is there to answer. What one in the `background` asks models comes behind what
+    others do. `validates` is the hypothesis that hears of its end."""
 
     tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
     calls: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
     ends: Moment | None = None
     unattended: bool = False
+    background: bool = False
+    validates: Annotated[str, msgspec.Meta(max_length=80)] = ""
 
 
 class Spent(msgspec.Struct, frozen=True, omit_defaults=True):

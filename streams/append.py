@@ -29,6 +29,11 @@ SUBMITTED = "submitted"
 """The field of a run's hash that holds its first envelope."""
 
 
+def first_id(run_id: str, event: type[Event]) -> str:
+    """The id of a run's first event, where that is of this type."""
+    return derived_id(run_id, event.__name__)
+
+
 class First(msgspec.Struct, frozen=True):
     """What else of a run's first envelope holds for all that come from outside."""
 

@@ -7,7 +7,7 @@ the question's type is repaired once, then another model is asked; a model that 
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 from uuid import uuid4
@@ -124,6 +124,8 @@ class Asker:
 
     async def ask(self, by: Asking, name: str, question: Question[R]) -> tuple[R | EffectFailed, Usage]:
         """The answer, or why there is none, and what all tries cost. Raises Deferral."""
+        if by.limits and by.limits.background:
+            question = replace(question, priority="background")
         asked, tried, usage = question, list[Tried](), Usage()
         deadline = datetime.now(UTC) + timedelta(seconds=self._timeout)
         if by.limits and by.limits.ends:
@@ -177,6 +179,7 @@ class Asker:
                     priority=question.priority,
                     model=route.model,
                     step=question.step,
+                    outlives_run=question.outlives_run,
                 )
                 record = await self._put(by, route, asked)
             except NoModelNow as problem:

@@ -75,6 +75,10 @@ class Keys:
         """Sorted set: ids of questions to people that may still wait for an answer, by when they were asked."""
         return self.stream(partition, "questions")
 
+    def hypotheses(self, partition: str) -> str:
+        """Sorted set: ids of hypotheses, by when they were raised."""
+        return self.stream(partition, "hypotheses")
+
     def feed(self, run_id: str) -> str:
         """Stream that expires: pieces of a run's answers as they come, AnswerProgressed."""
         return self.stream(self.of_run(run_id), f"feed:{run_id}")
@@ -94,6 +98,11 @@ class Keys:
     def session(self, session: str) -> str:
         """Hash that expires: `expert`, who had a session's last turn; `cleared`, the last turn in line by then."""
         return self.stream(self.of_session(session), f"session:{session}")
+
+    def memory(self, session: str) -> str:
+        """Hash that expires: `of:<project>`, consumers.session_memory.items.Items in JSON; `due:<run>`, an exchange
+        that is still to be considered for these."""
+        return self.stream(self.of_session(session), f"memory:{session}")
 
     def delivered(self, conversation: str) -> str:
         """Set that expires: the runs whose answers a conversation of an OpenAI client has had to their ends."""

@@ -87,6 +87,7 @@ class Scripts:
         self._retain, self._offer, self._keep_record = load("retain"), load("offer"), load("keep_record")
         self._drop_journal = load("drop_journal")
         self._reserve, self._spend, self._ahead = load("reserve"), load("spend"), load("ahead")
+        self._keep_memory = load("keep_memory")
         self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
@@ -206,9 +207,17 @@ class Scripts:
         most: int,
         keep: float,
     ) -> bool:
-        """End a turn by (line, what was said, session), keeping the `most` last things said; whether this was kept."""
+        """End a turn by (line, what was said, session, memory), keeping the `most` last things said; whether this was
+        kept."""
         return await self._end_turn(keys=keys, args=[run_id, said, begins, expert, most, int(keep * 1000)]) == 1
 
     async def clear_session(self, keys: Sequence[str], session: str, keep: float) -> int:
-        """Forget a session by (line, what was said, session, sessions); how many exchanges that were."""
+        """Forget a session by (line, what was said, session, sessions, memory); how many exchanges that were."""
         return cast("int", await self._clear_session(keys=keys, args=[session, int(keep * 1000)]))
+
+    async def keep_memory(
+        self, memory: str, exchange: str, project: str, before: bytes, after: bytes, keep: float
+    ) -> int:
+        """Put a session's items of a project in the place of those `before`, by an exchange that is to be considered;
+        1 written, 0 it is not (any more), -1 they have changed."""
+        return cast("int", await self._keep_memory([memory], [exchange, project, before, after, int(keep * 1000)]))

@@ -91,7 +91,7 @@ class Journals:
 
 
 async def released(client: Client, keys: Keys, keep: float) -> int:
-    """Let the journals of runs that are over expire in `keep` seconds, where nobody archives them any more; how many."""
+    """Where nobody archives them any more, let the journals of runs that are over expire in `keep` s; how many."""
     count = 0
     for server in await client.masters():
         of: dict[bytes, str] = {}

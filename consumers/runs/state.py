@@ -104,7 +104,12 @@ def exchange(state: RunState) -> ExchangeCompleted | None:
     experts = {step.expert for step in state.steps.values() if step.expert and step.status in UNLOCKS}
     expert = experts.pop() if len(experts) == 1 else state.expert  # it may have been handed on
     return ExchangeCompleted(
-        session=state.session, goal=state.goal, output=end.output, status=end.status, expert=expert
+        session=state.session,
+        goal=state.goal,
+        output=end.output,
+        status=end.status,
+        expert=expert,
+        project=state.project,
     )
 
 

@@ -1,6 +1,7 @@
 -- End a run's turn: take it out of its session's line and keep what was said. The same run's second time changes nothing.
 --
 -- KEYS[1] the line (sorted set)   KEYS[2] what was said (list)   KEYS[3] the session (hash)
+-- KEYS[4] the session's memory (hash): what is kept is to be considered for it
 -- ARGV[1] the run   ARGV[2] what was said, as JSON, '' for nothing   ARGV[3] how that of this run begins
 -- ARGV[4] the expert who had the turn, '' to leave that as it is   ARGV[5] how much is kept   ARGV[6] ms for which
 -- Returns 1 if something was kept.
@@ -33,4 +34,6 @@ if ARGV[4] ~= '' then
   call('HSET', session, 'expert', ARGV[4])
 end
 call('PEXPIRE', session, ARGV[6])
+call('HSET', KEYS[4], 'due:' .. ARGV[1], '')
+call('PEXPIRE', KEYS[4], ARGV[6])
 return 1

@@ -20,6 +20,7 @@ from consumers.agents.load import AgentLoad
 from consumers.clock import seconds_left
 from consumers.delegate import Delegation
 from consumers.experts.roster import Folders
+from consumers.hypotheses import Hypotheses
 from consumers.inference import Desk, Inference
 from consumers.intake import goal_submitted
 from consumers.offers import Board
@@ -33,6 +34,7 @@ from llm.scripted import ScriptedEngine
 from llm.sources import Ready
 from schemas.errors import OutcomeUnknown
 from schemas.events import Event, GoalSubmitted, InferenceRequested
+from streams.append import Publisher
 from streams.connection import Client
 from streams.endings import ended
 from streams.journal import Journal
@@ -112,7 +114,8 @@ def chaos_topology(
     alone = Delegation(Agents({}), AgentLoad(client, keys, (), 1), partial(ended, client, keys))
     asked, left = Questions(client, keys), partial(seconds_left, client, keys)
     sessions, experts = Sessions(client, keys), Folders()
-    parts = Parts(lambda _project: Workspace(folder), (local,), asked, left, sessions, alone, experts=experts)
+    guesses = Hypotheses(client, keys, Publisher(client, keys))
+    parts = Parts(lambda _project: Workspace(folder), (local,), asked, left, sessions, alone, guesses, experts=experts)
     real = topology(parts)
     return replace(real, stages=tuple(_counted(stage, ledger, moment) for stage in real.stages))
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from tests.gateway.conftest import WITHIN, Call, Cli, Running
 
-STAGES = {"understand", "plan", "step-execute", "delegate", "aggregate", "memory-compress", "clock"}
+STAGES = {
+    *("understand", "plan", "step-execute", "delegate", "aggregate", "memory-compress", "remember"),
+    *("hypothesis-validation", "clock"),
+}
 
 
 def ready(running: Running, stages: set[str]) -> dict[str, int]:

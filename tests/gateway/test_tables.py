@@ -34,7 +34,7 @@ def test_events_lists_every_type_with_who_emits_it_its_stream_and_its_readers(ca
         name: topology.routes[event] for name, event in CATALOGUE.items()
     }
     assert rows["GoalSubmitted"]["streams"] == ["intake"]
-    assert rows["GoalSubmitted"]["emitted_by"] == ["gateway"]
+    assert rows["GoalSubmitted"]["emitted_by"] == ["gateway", "hypothesis-validation"]
     assert rows["GoalSubmitted"]["fields"]["history"] == "tuple[Exchange, ...]"
 
 

@@ -27,7 +27,10 @@ from schemas.events import (
     Fields,
     GoalSubmitted,
     GoalUnderstood,
+    HypothesisJudged,
+    HypothesisRaised,
     InferenceRequested,
+    MemoryKept,
     Metadata,
     PlanProposed,
     QuestionAnswered,
@@ -41,6 +44,8 @@ from schemas.events import (
     StepHandedOff,
     StepReady,
     StepSummary,
+    ValidationDue,
+    ValidationFinished,
 )
 from schemas.plan import Done, Plan, Progress, Spent, Step, ToolCall, Usage
 
@@ -160,7 +165,23 @@ SAMPLES: tuple[Event, ...] = (
         stages=(StageTime("plan", 0.5, 2, USAGE),),
         error=ERROR,
     ),
-    ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo"),
+    ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo", project="p"),
+    MemoryKept(project="p", session="s", tag="fact", text="t", trust="user", source="run:r"),
+    HypothesisRaised(statement="it is so", project="p", session="s", evidence=("e",), source="run:r"),
+    ValidationFinished(
+        hypothesis="h", validation="v", status="failed", output="o", source="tool", error=ErrorInfo("c", "m", "h")
+    ),
+    ValidationDue(at=AT),
+    HypothesisJudged(
+        statement="it is so",
+        verdict="refuted",
+        confidence=0.5,
+        evidence=("e",),
+        why="w",
+        project="p",
+        session="s",
+        source="run:r",
+    ),
     InferenceRequested(
         effect="e/answer",
         request="hash",
@@ -172,6 +193,7 @@ SAMPLES: tuple[Event, ...] = (
         priority="background",
         model="m",
         step="1",
+        outlives_run=True,
     ),
     AnswerProgressed(effect="e/answer", offset=3, text="t", step="1"),
 )
