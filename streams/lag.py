@@ -75,8 +75,8 @@ def _share(groups: list[Any], name: str, length: int) -> _Share:
 
 
 async def ahead(client: Client, keys: Keys, lines: Sequence[tuple[str, str]], run_id: str) -> tuple[str, int] | None:
-    """In which of these lines of a partition, each a stream and its group, the run stands first: the group, and how many
-    entries it is to be given before the run's, 1,000 for that many or more. None for none. Raises redis errors."""
+    """In which of these lines of a partition, each a stream and its group, a run stands first: the group, and how many
+    entries it is given before the run's, 1,000 for that many or more. None for none. Raises redis errors."""
     own = keys.of_run(run_id)
     names = [keys.stream(own if own in keys.of_stream(stream) else INFERENCE, stream) for stream, _ in lines]
     line, before = await Scripts(client).ahead(names, [group for _, group in lines], run_id, LOOKED_THROUGH)
