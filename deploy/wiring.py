@@ -170,10 +170,10 @@ class Victoria:
         """How far each stage is behind. Raises redis errors."""
         return await lags(self.client, self.keys, self.topology)
 
-    async def goals_ahead(self, run_id: str) -> int | None:
-        """How many goals at intake come before a run's; None where it is not there, or not any more."""
-        stream = self.topology.entries[GoalSubmitted]
-        return await ahead(self.client, self.keys, stream, self.topology.groups(stream)[0], run_id)
+    async def ahead(self, stage: str, run_id: str) -> int | None:
+        """How many entries a stage is given before a run's; None where none of the run's waits there, or no more."""
+        reads = self.topology.stage(stage).reads
+        return await ahead(self.client, self.keys, reads, stage, run_id)
 
     async def turns_ahead(self, run_id: str) -> int | None:
         """How many runs come before this one in its session's line; None where it stands in none."""

@@ -6,7 +6,7 @@ import msgspec
 
 from streams.connection import Client
 from streams.groups import FOLLOWER
-from streams.keys import Keys
+from streams.keys import INFERENCE, Keys
 from streams.scripts import Scripts
 from streams.topology import Topology
 
@@ -76,6 +76,7 @@ def _share(groups: list[Any], name: str, length: int) -> _Share:
 async def ahead(client: Client, keys: Keys, stream: str, group: str, run_id: str) -> int | None:
     """How many entries a group is to be given before it comes to the run's, 1,000 for that many or more; None where
     none of the run's waits. Raises redis errors."""
-    key = keys.stream(keys.of_run(run_id), stream)
+    partition = keys.of_run(run_id)
+    key = keys.stream(partition if partition in keys.of_stream(stream) else INFERENCE, stream)
     found = await Scripts(client).ahead(key, group, run_id, LOOKED_THROUGH)
     return found if found >= 0 else None
