@@ -87,6 +87,7 @@ class Scripts:
         self._retain, self._offer, self._keep_record = load("retain"), load("offer"), load("keep_record")
         self._reserve, self._spend, self._ahead = load("reserve"), load("spend"), load("ahead")
         self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
+        self._move_letters = load("move_letters")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed, -2 one of its
@@ -205,3 +206,7 @@ class Scripts:
     async def clear_session(self, keys: Sequence[str], session: str, keep: float) -> int:
         """Forget a session by (line, what was said, session, sessions); how many exchanges that were."""
         return cast("int", await self._clear_session(keys=keys, args=[session, int(keep * 1000)]))
+
+    async def move_letters(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
+        """Take dead letters away, with entries in their place or none; for each 1, or 0 where it was gone."""
+        return cast("list[int]", await self._move_letters(keys=keys, args=args))
