@@ -17,11 +17,13 @@ try:
         doctor,
         events,
         experts,
+        fork,
         migrate,
         models,
         plan,
         publish,
         questions,
+        replay,
         run,
         serve_http,
         sessions,
@@ -56,6 +58,8 @@ app.command("answer")(questions.reply)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
 app.command("tail")(tail.tail)
+app.command("replay")(replay.replay)
+app.command("fork")(fork.fork)
 app.command("events")(events.events)
 app.command("tools")(tools.tools)
 app.command("experts")(experts.experts)

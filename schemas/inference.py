@@ -31,7 +31,8 @@ class Question(Generic[T]):
     `system` is byte-identical for every question of a kind, so that engines reuse its prefix; whatever users, tools
     or models said stands in `user`, delimited as data. `max_tokens` bounds the answer. `step` is the plan's step that
     it is about, for those who follow the answer as it comes. `patience` is for how many seconds it waits for a model
-    to be there at all, inf for as long as the worker lets it.
+    to be there at all, inf for as long as the worker lets it. `model` is the one that the run is to be done with, ""
+    for any.
     """
 
     system: str
@@ -41,6 +42,7 @@ class Question(Generic[T]):
     priority: Priority = "interactive"
     step: str = ""
     patience: float = inf
+    model: str = ""
 
     @property
     def schema(self) -> dict[str, Any] | None:

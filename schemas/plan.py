@@ -58,12 +58,14 @@ class Usage(msgspec.Struct, frozen=True):
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a run may cost: tokens and calls of models, 0 for any number, and when it must have ended. An `unattended`
-    one asks no person anything: nobody is there to answer."""
+    one asks no person anything: nobody is there to answer. `model` is the one to ask, named as in the settings, ""
+    for any."""
 
     tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
     calls: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
     ends: Moment | None = None
     unattended: bool = False
+    model: str = ""
 
 
 class Spent(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,7 +7,7 @@ the question's type is repaired once, then another model is asked; a model that 
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 from uuid import uuid4
@@ -145,7 +145,8 @@ class Asker:
                 require_time(by.limits)
                 if tried and datetime.now(UTC) >= deadline:
                     raise _late()
-                route = await self._router.route(question, tried)
+                wished = replace(question, model=by.limits.model) if by.limits and by.limits.model else question
+                route = await self._router.route(wished, tried)
                 share = estimated(messages, question.max_tokens)
                 await self.budget.reserve(by.run_id, effect, by.limits, share, share)
                 asked = InferenceRequested(

@@ -1,7 +1,6 @@
 """Reading runs from the streams, for replays: nothing is written, and no group hears of it."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import suppress
 from datetime import datetime
 from heapq import merge
 from typing import Any, NamedTuple, cast
@@ -15,6 +14,9 @@ from streams.append import SUBMITTED
 from streams.connection import Client
 from streams.keys import INFERENCE, Keys
 from streams.outcome import DeadLetter
+from streams.ranges import Range
+from streams.replay import FORK
+from streams.scan import scan
 from streams.tape import Entry, State, Tape
 from streams.topology import Topology
 
@@ -31,7 +33,6 @@ OPEN_RUNS = 100_000
 
 
 class _Whose(msgspec.Struct):
-    id: str
     run: str
 
 
@@ -76,10 +77,11 @@ class History:
                 if stream.startswith("infer."):
                     await self._read(tape, INFERENCE, stream, since, until)
             await self._read(tape, INFERENCE, "dead", since, until)
-            if began and any(entry.type == GoalSubmitted.__name__ for entry in tape.entries):
+            if began and _has_begin(tape):
                 break
-        if not any(entry.type == GoalSubmitted.__name__ for entry in tape.entries):
-            tape.missing = await self._trimmed(partition, began)
+        tape.missing = await self._trimmed(partition, began)
+        if not (tape.missing or _has_begin(tape)):
+            tape.missing = ("its first event",)
         return tape
 
     async def tapes(self, since: int, only: Collection[str] | None = None) -> AsyncIterator[Tape]:
@@ -98,16 +100,16 @@ class History:
             for each in waiting:
                 yield each
 
-    async def within(self, stream: str, first: str, last: str) -> dict[str, set[str]]:
-        """The runs that have entries from one id to another on a stream, over all partitions, and these events' ids."""
+    async def within(self, stream: str, span: Range) -> dict[str, set[str]]:
+        """The runs that have entries in a range of a stream, over all partitions, and these events' ids. Raises
+        InvalidInput `range.too_large`."""
         found: dict[str, set[str]] = {}
-        for partition in self._keys.of_stream(stream):
-            async for _, fields in self._entries(partition, stream, first, last):
-                with suppress(*UNREADABLE):
-                    whose = _whose(fields.get(b"event", b""))
-                    found.setdefault(whose.run, set()).add(whose.id)
-                if len(found) > OPEN_RUNS:
-                    raise InvalidInput("range.too_large", f"There are more than {OPEN_RUNS:,} runs.", "Take fewer.")
+        keys = [self._keys.stream(partition, stream) for partition in self._keys.of_stream(stream)]
+        async for entry in scan(self._client, keys, span):
+            if entry.envelope:
+                found.setdefault(entry.envelope.run, set()).add(entry.envelope.id)
+            if len(found) > OPEN_RUNS:
+                raise InvalidInput("range.too_large", f"There are more than {OPEN_RUNS:,} runs in it.", "Take fewer.")
         return found
 
     async def began(self, runs: Collection[str]) -> int:
@@ -215,14 +217,18 @@ class History:
 
     async def _trimmed(self, partition: str, began: int) -> tuple[str, ...]:
         """What is known to be gone of a run that began then."""
+        streams = [stream for stream in self._topology.streams() if not stream.startswith("infer.")]
+        pipeline = self._client.pipeline(transaction=False)
+        for stream in streams:
+            pipeline.xinfo_stream(self._keys.stream(partition, stream))
         gone: list[str] = []
-        for stream in self._topology.streams():
-            if stream.startswith("infer."):
+        for stream, info in zip(streams, await pipeline.execute(raise_on_error=False), strict=True):
+            if isinstance(info, Exception) or info["entries-added"] <= info["length"]:
                 continue
-            first = await self._client.xrange(self._keys.stream(partition, stream), count=1)
-            if first and int(first[0][0].split(b"-")[0]) > began:
-                gone.append(f"the stream {stream} before {first[0][0].decode()}")
-        return tuple(gone) or ("its events",)
+            since = info["first-entry"][0] if info["first-entry"] else info["last-generated-id"]
+            if int(since.split(b"-")[0]) >= began:
+                gone.append(f"what came on the stream {stream} before {since.decode()}")
+        return tuple(gone)
 
 
 class _Source:
@@ -251,6 +257,13 @@ class _Source:
         count = sum(found.at <= horizon for found in self.held)
         taken, self.held = self.held[:count], self.held[count:]
         return taken
+
+
+def _has_begin(tape: Tape) -> bool:
+    """Whether there is the event that a run begins with; a fork begins with another's state."""
+    return any(entry.type == GoalSubmitted.__name__ for entry in tape.entries) or any(
+        effect.startswith(f"{FORK}/") for effect in tape.effects
+    )
 
 
 def _ms(event: bytes | None) -> int:

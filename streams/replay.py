@@ -158,7 +158,7 @@ class TapeContext:
             self.changed = Changed(effect, wanted)
 
 
-class _Said(NamedTuple):
+class Said(NamedTuple):
     """An event as it was recorded."""
 
     envelope: Envelope[Event]
@@ -167,17 +167,17 @@ class _Said(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Input:
+class Input:
     """One event that one stage has to handle. `version` is that of the state that came of it, 0 where none did."""
 
     stage: AnyStage
-    said: _Said
+    said: Said
     order: tuple[int, int, int]
     version: int = 0
 
 
 @dataclass(slots=True)
-class _Handling:
+class Handling:
     """What came of one handling: what it said and the state it left, or the problem."""
 
     events: Sequence[Event] = ()
@@ -200,23 +200,25 @@ class _Count:
 async def replay(tape: Tape, topology: Topology, stage: str = "", events: Collection[str] | None = None) -> Verdict:
     """Fold a run again, up to the first difference. With `stage` only that stage's part, and of that only what became
     of these `events`, by their ids."""
-    return await _Replay(tape, topology, stage, events).verdict()
+    return await Replay(tape, topology, stage, events).verdict()
 
 
-class _Replay:
-    def __init__(self, tape: Tape, topology: Topology, stage: str, events: Collection[str] | None) -> None:
+class Replay:
+    """One tape being folded. `said` are its events by id, `stages` those that are replayed."""
+
+    def __init__(self, tape: Tape, topology: Topology, stage: str = "", events: Collection[str] | None = None) -> None:
         self._tape, self._only = tape, events
-        self._stages = [s for s in topology.stages if not s.reads.startswith("infer.") and stage in ("", s.name)]
+        self.stages = [s for s in topology.stages if not s.reads.startswith("infer.") and stage in ("", s.name)]
         self._places = {s.name: number for number, s in enumerate(topology.stages)}
         self._count = _Count(missing=list(tape.missing))
-        self._said: dict[str, _Said] = {}
+        self.said: dict[str, Said] = {}
         self._asked: dict[str, InferenceRequested] = {}
         self._states: dict[str, Any] = {}
-        self._waiting: list[_Input] = []
+        self._waiting: list[Input] = []
         self._drifted: Difference | None = None
         self._letters = {(letter.stage, id_): letter for letter in tape.letters if (id_ := _id(letter.event))}
         self._read()
-        ends = [said.at[0] for said in self._said.values() if said.envelope.body.ends_run]
+        ends = [said.at[0] for said in self.said.values() if said.envelope.body.ends_run]
         self._ended, self._end = bool(ends), min(ends, default=0)
 
     async def verdict(self) -> Verdict:
@@ -247,25 +249,25 @@ class _Replay:
             if isinstance(envelope.body, InferenceRequested):
                 self._asked.setdefault(envelope.body.effect, envelope.body)
                 continue
-            said = _Said(envelope, _at(entry.id), entry.arrived or _at(entry.id)[0])
-            before = self._said.get(envelope.id)
+            said = Said(envelope, _at(entry.id), entry.arrived or _at(entry.id)[0])
+            before = self.said.get(envelope.id)
             if before is None or said.arrived < before.arrived:
-                self._said[envelope.id] = said
-        for said in self._said.values():
+                self.said[envelope.id] = said
+        for said in self.said.values():
             cause, run = said.envelope.cause, said.envelope.run
-            if cause and cause not in self._said and said.envelope.id != derived_id(FORK, run, cause):
+            if cause and cause not in self.said and said.envelope.id != derived_id(FORK, run, cause):
                 self._count.missing.append(f"the event {cause}, which {type(said.envelope.body).__name__} follows from")
 
-    def _inputs(self) -> list[_Input]:
+    def inputs(self) -> list[Input]:
         """All that is to be handled, in order: by time, and what changed a state in the order in which it did."""
         readers: dict[type[Event], list[AnyStage]] = {}
-        for stage in self._stages:
+        for stage in self.stages:
             for kind in stage.accepts:
                 readers.setdefault(kind, []).append(stage)
-        inputs: list[_Input] = []
-        for said in self._said.values():
+        inputs: list[Input] = []
+        for said in self.said.values():
             for stage in readers.get(type(said.envelope.body), ()):
-                one = _Input(stage, said, (said.arrived, self._places[stage.name], said.at[1]))
+                one = Input(stage, said, (said.arrived, self._places[stage.name], said.at[1]))
                 if stage.state and (data := self._tape.effects.get(state_effect(said.envelope.id, stage.name))):
                     one.version = msgspec.json.decode(decoded(data).result, type=int)
                 inputs.append(one)
@@ -275,10 +277,10 @@ class _Replay:
         return sorted(inputs, key=lambda each: (each.order, each.version))
 
     async def _first(self) -> Difference | None:
-        for stage in self._stages:
+        for stage in self.stages:
             if stage.state:
-                self._states[stage.name] = self._begun(stage)
-        for one in self._inputs():
+                self._states[stage.name] = self.begun(stage)
+        for one in self.inputs():
             if self._only is not None and not one.stage.state and one.said.envelope.id not in self._only:
                 continue
             self._count.events += 1
@@ -289,19 +291,19 @@ class _Replay:
                 await self._again()
         return await self._last()
 
-    def _begun(self, stage: AnyStage) -> Any:
+    def begun(self, stage: AnyStage) -> Any:
         """The state that a stage begins with: a fork's is what it was forked with."""
         assert stage.state  # noqa: S101 - only asked for where the stage has one
         data = self._tape.effects.get(state_effect(FORK, stage.name))
         return msgspec.json.decode(decoded(data).result, type=stage.state) if data else stage.state()
 
-    async def _handled(self, one: _Input, *, last: bool = False) -> Difference | None:
+    async def _handled(self, one: Input, *, last: bool = False) -> Difference | None:
         """One event handled again, and what became of it compared. `last` says that no other event comes after it."""
         stage, envelope = one.stage, one.said.envelope
         before = self._states.get(stage.name)
         letter = self._letters.get((stage.name, envelope.id))
         context = TapeContext(self._tape.effects, envelope, one.said.arrived, before)
-        done = await self._handle(stage, envelope, context)
+        done = await self.handle(stage, envelope, context)
         self._count.asks, self._count.calls = self._count.asks + context.asks, self._count.calls + context.calls
         if letter and (done.problem or letter.error.code in NOT_OF_HANDLING):
             return self._compared(one, await self._given_up(one, letter.error))
@@ -325,35 +327,36 @@ class _Replay:
             self._compare_state(one, done.state)
         return None
 
-    async def _handle(self, stage: AnyStage, envelope: Envelope[Event], context: TapeContext) -> _Handling:
+    async def handle(self, stage: AnyStage, envelope: Envelope[Event], context: TapeContext) -> Handling:
+        """Have a stage handle an event."""
         try:
             events = tuple(await stage.handle(envelope.body, context))
         except Exception as problem:
-            return _Handling(problem=problem)
+            return Handling(problem=problem)
         for event in events:
             if type(event) not in stage.emits:
-                return _Handling(problem=JournalChanged(*_parts(undeclared(stage, event))))
-        return _Handling(events, context.trust, context.state)
+                return Handling(problem=JournalChanged(*_parts(undeclared(stage, event))))
+        return Handling(events, context.trust, context.state)
 
-    async def _given_up(self, one: _Input, error: ErrorInfo) -> _Handling:
+    async def _given_up(self, one: Input, error: ErrorInfo) -> Handling:
         """What the stage says of an event that it gave up, for the recorded reason."""
         envelope = one.said.envelope
         if one.stage.on_dead is None:
-            return _Handling()
+            return Handling()
         context = TapeContext(self._tape.effects, envelope, one.said.arrived, None)
         try:
-            return _Handling(tuple(await one.stage.on_dead(envelope.body, error, context)), envelope.trust)
+            return Handling(tuple(await one.stage.on_dead(envelope.body, error, context)), envelope.trust)
         except Exception as problem:
-            return _Handling(problem=problem)
+            return Handling(problem=problem)
 
-    def _compared(self, one: _Input, done: _Handling) -> Difference | None:
+    def _compared(self, one: Input, done: Handling) -> Difference | None:
         """What was said held against what is recorded."""
         if self._drifted:
             return None
         cause = one.said.envelope
         for position, event in enumerate(done.events):
             id_ = derived_id(one.stage.name, cause.id, position)
-            recorded = self._said.get(id_)
+            recorded = self.said.get(id_)
             if recorded is None:
                 said = {type(event).__name__: msgspec.to_builtins(event)}
                 return self._unsaid(one, f"says[{position}]", "It says what is not recorded.", said)
@@ -369,14 +372,14 @@ class _Replay:
                 return self._of(one, f"says[{position}]", kind, type(event).__name__)
             if place := first(then.body, event, kind) or first(then, now, kind):
                 return self._of(one, *place)
-        extra = self._said.get(derived_id(one.stage.name, cause.id, len(done.events)))
+        extra = self.said.get(derived_id(one.stage.name, cause.id, len(done.events)))
         if extra:
             kind = type(extra.envelope.body).__name__
             said = {kind: msgspec.to_builtins(extra.envelope.body)}
             return self._of(one, f"says[{len(done.events)}]", said, None, "It does not say what is recorded.")
         return None
 
-    def _compare_state(self, one: _Input, state: Any) -> None:
+    def _compare_state(self, one: Input, state: Any) -> None:
         """A state that is another is shown at the end, when it is known in full."""
         data = self._tape.effects.get(state_effect(one.said.envelope.id, one.stage.name))
         if data and not self._drifted and decoded(data).request != state_hash(msgspec.json.encode(state)):
@@ -400,7 +403,7 @@ class _Replay:
             last = self._tape.states.get(name)
             if last is None or self._only is not None or (self._count.open and not self._drifted):
                 continue
-            kind = next(stage.state for stage in self._stages if stage.name == name)
+            kind = next(stage.state for stage in self.stages if stage.name == name)
             place = first(msgspec.json.decode(last.data, type=kind), state, "state") if kind else None
             if place and self._drifted:
                 return msgspec.structs.replace(
@@ -410,7 +413,7 @@ class _Replay:
                 return Difference(name, "", "", *place, note="The last state is another.")
         return self._drifted
 
-    def _asked_otherwise(self, one: _Input, changed: Changed) -> Difference:
+    def _asked_otherwise(self, one: Input, changed: Changed) -> Difference:
         name = changed.effect.partition("/")[2]
         asked = self._asked.get(changed.effect)
         if asked:
@@ -420,9 +423,9 @@ class _Replay:
         note = "It is recorded for another request, of which only the hash is known."
         return self._of(one, f"request {name}", None, msgspec.to_builtins(changed.wanted), note)
 
-    def _not_handled(self, one: _Input, problem: BaseException, lacks: str) -> Difference | None:
+    def _not_handled(self, one: Input, problem: BaseException, lacks: str) -> Difference | None:
         """Where handling ends in an exception: was it so then?"""
-        said = bool(one.version) or derived_id(one.stage.name, one.said.envelope.id, 0) in self._said
+        said = bool(one.version) or derived_id(one.stage.name, one.said.envelope.id, 0) in self.said
         if not said and (lacks or isinstance(problem, Snooze) or not self._ended or one.stage.policy.stops_with_run):
             self._count.open.append(self._named(one))
             return None
@@ -433,9 +436,9 @@ class _Replay:
             return self._of(one, "effects", None, lacks.partition("/")[2], "It wants an effect that is not recorded.")
         return self._of(one, "outcome", "handled", named(problem), "It fails now, and did not then.")
 
-    def _unsaid(self, one: _Input, where: str, note: str, replayed: Any = None) -> Difference | None:
+    def _unsaid(self, one: Input, where: str, note: str, replayed: Any = None) -> Difference | None:
         """Something comes of it that is not recorded. It need not have been handled, or the record may be lost."""
-        nothing = derived_id(one.stage.name, one.said.envelope.id, 0) not in self._said
+        nothing = derived_id(one.stage.name, one.said.envelope.id, 0) not in self.said
         afterwards = self._ended and one.said.at[0] >= self._end
         if nothing and (not self._ended or afterwards or one.stage.policy.stops_with_run):
             self._count.open.append(self._named(one))
@@ -445,10 +448,10 @@ class _Replay:
             return None
         return self._of(one, where, None, replayed, note)
 
-    def _named(self, one: _Input) -> str:
+    def _named(self, one: Input) -> str:
         return f"{one.stage.name} {type(one.said.envelope.body).__name__} {one.said.envelope.id}"
 
-    def _of(self, one: _Input, where: str, recorded: Any = None, replayed: Any = None, note: str = "") -> Difference:
+    def _of(self, one: Input, where: str, recorded: Any = None, replayed: Any = None, note: str = "") -> Difference:
         envelope = one.said.envelope
         kind = type(envelope.body).__name__
         return Difference(one.stage.name, envelope.id, kind, where, recorded, replayed, note)
