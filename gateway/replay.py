@@ -26,41 +26,16 @@ from streams.history import History
 from streams.ranges import parse
 from streams.replay import Difference, Verdict
 from streams.replay import replay as folded
+from streams.replays import Summary, replay_all
 from streams.tape import Tape
 from streams.topology import Topology
 
 PORTABLE = ("max_iterations", "question_timeout", "use_victoria_enhanced", "approved_tools", "programs")
 """Settings that handlers go by and that a saved run brings along: none is a secret or a place on this machine."""
-SHOWN = 3
-"""Differences of many runs that are shown in full."""
 TELL_EVERY = 2.0
 """Seconds between lines about how far a long replay is."""
 LINES = 60
 """Of one difference."""
-
-
-class Summary(msgspec.Struct):
-    """What came of many replays. `first` are the first ones that were not identical."""
-
-    runs: int = 0
-    identical: int = 0
-    different: int = 0
-    incomplete: int = 0
-    events: int = 0
-    outputs: int = 0
-    seconds: float = 0.0
-    first: list[Verdict] = []
-
-    def add(self, verdict: Verdict) -> None:
-        """Count one."""
-        self.runs += 1
-        self.identical += verdict.verdict == "identical"
-        self.different += verdict.verdict == "different"
-        self.incomplete += verdict.verdict == "incomplete"
-        self.events += verdict.events
-        self.outputs += verdict.outputs
-        if verdict.verdict == "different" and len(self.first) < SHOWN:
-            self.first.append(verdict)
 
 
 @configured
@@ -115,7 +90,7 @@ def replay(
         if live:
             _tell_what_if(what_if(loaded, tape, allow_effects=allow_effects), as_json)
             return
-        topology = still_topology(loaded.settings, Projects.from_settings(loaded.settings, loaded.root))
+        topology = _still(loaded)
         verdict = event_loop(lambda: folded(tape, topology))
     if as_json:
         emit(verdict)
@@ -182,7 +157,7 @@ def _prompted(file: Path | None) -> Generator[None]:
 def _all(loaded: Loaded, since: datetime, *, as_json: bool) -> Summary:
     async def work(victoria: Victoria) -> Summary:
         history = History(victoria.client, victoria.keys, victoria.topology)
-        return await summed(history, int(since.timestamp() * 1000), _still(loaded), None if as_json else note)
+        return await _many(history, loaded, int(since.timestamp() * 1000), as_json=as_json)
 
     return with_victoria(loaded, work)
 
@@ -199,38 +174,34 @@ def _stage(loaded: Loaded, stage: str, entries: str, *, as_json: bool) -> Summar
         if reads.startswith("infer."):
             raise InvalidInput("stage.is_model", "A model has no replay: it says something else each time.", "--live.")
         runs = await history.within(reads, wanted)
-        tell = None if as_json else note
-        return await summed(history, await history.began(runs), _still(loaded), tell, stage, runs)
+        return await _many(history, loaded, await history.began(runs), stage, runs, as_json=as_json)
 
     return with_victoria(loaded, work)
 
 
-def _still(loaded: Loaded) -> Topology:
-    return still_topology(loaded.settings, Projects.from_settings(loaded.settings, loaded.root))
-
-
-async def summed(
+async def _many(
     history: History,
+    loaded: Loaded,
     since: int,
-    topology: Topology,
-    tell: Any = None,
     stage: str = "",
     runs: dict[str, set[str]] | None = None,
+    *,
+    as_json: bool,
 ) -> Summary:
-    """Replay the runs that began since then, ms since 1970; `tell` hears from time to time how far that is. With `runs`
-    only those, and of `stage` only these events."""
-    summary, began, told = Summary(), monotonic(), monotonic()
+    told = monotonic()
+
+    def tell(summary: Summary) -> None:
+        nonlocal told
+        if not as_json and monotonic() - told > TELL_EVERY:
+            told = monotonic()
+            note(f"· {summary.runs:,} runs, {summary.different:,} different", "dim")
+
     async with interruptible(lambda: Interrupted("interrupted", "Interrupted; nothing was changed.")):
-        async for tape in history.tapes(since, runs):
-            verdict = await folded(tape, topology, stage, runs[tape.run] if runs else None)
-            if verdict.verdict == "different" and len(summary.first) < SHOWN:  # once more, with what models were asked
-                verdict = await folded(await history.tape(tape.run), topology, stage, runs[tape.run] if runs else None)
-            summary.add(verdict)
-            if tell and monotonic() - told > TELL_EVERY:
-                told = monotonic()
-                tell(f"· {summary.runs:,} runs, {summary.different:,} different", "dim")
-    summary.seconds = round(monotonic() - began, 3)
-    return summary
+        return await replay_all(history, _still(loaded), since, tell, stage, runs)
+
+
+def _still(loaded: Loaded) -> Topology:
+    return still_topology(loaded.settings, Projects.from_settings(loaded.settings, loaded.root))
 
 
 def _moment(text: str) -> datetime:

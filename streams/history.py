@@ -41,9 +41,10 @@ class _When(msgspec.Struct):
 
 
 class _Found(NamedTuple):
-    """An entry on its way: when it came, the run it is of, and the entry or the dead letter."""
+    """An entry on its way: when it came (ms, its stream's number, its own), the run it is of, and the entry or the dead
+    letter."""
 
-    at: tuple[int, int]
+    at: tuple[int, int, int]
     run: str
     what: Entry | DeadLetter
 
@@ -79,6 +80,8 @@ class History:
             await self._read(tape, INFERENCE, "dead", since, until)
             if began and _has_begin(tape):
                 break
+        order = {name: number for number, name in enumerate(("intake", *self._topology.streams()))}
+        tape.entries.sort(key=lambda entry: (int(entry.id.partition("-")[0]), order.get(entry.stream, 0)))
         tape.missing = await self._trimmed(partition, began)
         if not (tape.missing or _has_begin(tape)):
             tape.missing = ("its first event",)
@@ -189,7 +192,11 @@ class History:
 
     async def _merged(self, partition: str, streams: Sequence[str], since: int) -> AsyncIterator[_Found]:
         """What is on some streams, in order of time: pages are read as they are needed."""
-        sources = [_Source(self._entries(partition, stream, str(since), "+"), stream) for stream in streams]
+        # Of one ms, what came on the first stream is first: a run's goal, before what it led to.
+        sources = [
+            _Source(self._entries(partition, stream, str(since), "+"), stream, number)
+            for number, stream in enumerate(streams)
+        ]
         for source in sources:
             await source.fill()
         while live := [source for source in sources if source.held]:
@@ -234,8 +241,8 @@ class History:
 class _Source:
     """One stream that is read page by page. `over`: there is no more than what is held."""
 
-    def __init__(self, entries: AsyncGenerator[tuple[bytes, dict[bytes, bytes]]], stream: str) -> None:
-        self._entries, self._stream = entries, stream
+    def __init__(self, entries: AsyncGenerator[tuple[bytes, dict[bytes, bytes]]], stream: str, number: int) -> None:
+        self._entries, self._stream, self._number = entries, stream, number
         self.held: list[_Found] = []
         self.over = False
 
@@ -245,11 +252,11 @@ class _Source:
             try:
                 for _ in range(AT_ONCE):
                     entry_id, fields = await anext(self._entries)
-                    self.held += _found(self._stream, entry_id, fields)
+                    self.held += _found(self._stream, entry_id, fields, self._number)
             except StopAsyncIteration:
                 self.over = True
 
-    def until(self, horizon: tuple[int, int] | None) -> list[_Found]:
+    def until(self, horizon: tuple[int, int, int] | None) -> list[_Found]:
         """Take what came up to then, all for None."""
         if horizon is None:
             taken, self.held = self.held, []
@@ -274,10 +281,10 @@ def _ms(event: bytes | None) -> int:
         return 0
 
 
-def _found(stream: str, entry_id: bytes, fields: dict[bytes, bytes]) -> list[_Found]:
+def _found(stream: str, entry_id: bytes, fields: dict[bytes, bytes], number: int = 0) -> list[_Found]:
     """A stream's entry, if it is a run's."""
-    ms, number = entry_id.split(b"-")
-    data, at = fields.get(b"event", b""), (int(ms), int(number))
+    ms, _, count = entry_id.partition(b"-")
+    data, at = fields.get(b"event", b""), (int(ms), number, int(count))
     try:
         if stream == "dead":
             letter = _letter(data)

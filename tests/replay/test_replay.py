@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 
@@ -15,7 +16,6 @@ from consumers.postgres.taped import add_archived
 from consumers.runs.fork import forked, publish
 from deploy.projects import Projects
 from deploy.wiring import still_topology
-from gateway.replay import summed
 from llm.prompts import replaced
 from schemas.errors import InvalidInput
 from schemas.events import (
@@ -31,6 +31,7 @@ from streams.connection import Client
 from streams.history import History
 from streams.ranges import parse
 from streams.replay import replay
+from streams.replays import replay_all
 from streams.tape import Tape
 from streams.topology import Topology
 from tests.rows.conftest import Build
@@ -79,6 +80,10 @@ async def checksum(client: Client, prefix: str) -> str:
         if not key.endswith((b":leases", b"offers", b"retaining")):
             digest.update(key + (await raw.dump(key) or b""))
     return digest.hexdigest()
+
+
+def unheard(_summary: object) -> None:
+    """Nobody listens."""
 
 
 def cast_any(client: Any) -> Any:
@@ -165,19 +170,19 @@ async def test_many_runs_and_a_range_of_one_stage_are_replayed_and_nothing_is_wr
             await home.end(run)
         history = History(v.client, v.keys, v.topology)
         before = await checksum(client, prefix)
-        summary = await summed(history, 0, v.topology)
+        summary = await replay_all(history, v.topology, 0, unheard)
         assert (summary.runs, summary.identical, summary.first) == (40, 40, [])
         entries = await home.entries(runs[3])
         (one,) = [each for each in entries if each.type == "GoalUnderstood"]
         within = await history.within("plan", parse(f"{one.id}:{one.id}"))
         assert list(within) == [runs[3]]
-        part = await summed(history, await history.began(within), v.topology, None, "plan", within)
+        part = await replay_all(history, v.topology, await history.began(within), unheard, "plan", within)
         assert (part.runs, part.events, part.identical) == (1, 1, 1)
 
         def titled(event: Any) -> Any:
             return msgspec.structs.replace(event, revision=7) if isinstance(event, PlanProposed) else event
 
-        wrong = await summed(history, 0, changed(v.topology, "plan", titled))
+        wrong = await replay_all(history, changed(v.topology, "plan", titled), 0, unheard)
         assert (wrong.different, len(wrong.first)) == (40, 3)
         assert wrong.first[0].difference
         assert wrong.first[0].difference.field == "PlanProposed.revision"
@@ -192,8 +197,6 @@ async def test_a_run_whose_streams_are_trimmed_is_read_from_the_archive_and_what
         run = await home.submit(GOAL)
         await home.end(run)
         projector = Projector(v.client, v.keys, v.topology, database)
-        import anyio
-
         async with anyio.create_task_group() as tasks:
             await tasks.start(projector.run)
 
@@ -209,7 +212,7 @@ async def test_a_run_whose_streams_are_trimmed_is_read_from_the_archive_and_what
         for stream in ("intake", "plan"):
             await raw.xtrim(v.keys.stream("0", stream), maxlen=0)
         tape = await taped(home, run)
-        assert await_missing(tape)
+        assert lost_intake(tape)
         assert (await replay(tape, v.topology)).verdict == "incomplete"
         for stream in v.topology.streams():
             for partition in v.keys.of_stream(stream):
@@ -224,7 +227,7 @@ async def test_a_run_whose_streams_are_trimmed_is_read_from_the_archive_and_what
         assert again.asks == whole.asks
 
 
-def await_missing(tape: Tape) -> bool:
+def lost_intake(tape: Tape) -> bool:
     return any("intake" in each for each in tape.missing)
 
 
