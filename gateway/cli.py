@@ -21,6 +21,7 @@ try:
         migrate,
         models,
         plan,
+        project,
         publish,
         questions,
         replay,
@@ -30,6 +31,7 @@ try:
         status,
         strategies,
         tail,
+        tasks,
         token,
         tools,
         work,
@@ -70,6 +72,8 @@ app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
 app.add_typer(token.app)
+app.add_typer(project.app)
+app.add_typer(tasks.app)
 app.add_typer(bench.app)
 
 

@@ -85,6 +85,7 @@ class Scripts:
         self._record = load("record")
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
         self._retain, self._offer, self._keep_record = load("retain"), load("offer"), load("keep_record")
+        self._drop_journal = load("drop_journal")
         self._reserve, self._spend, self._ahead = load("reserve"), load("spend"), load("ahead")
         self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
         self._move_letters = load("move_letters")
@@ -172,6 +173,10 @@ class Scripts:
     async def remove_record(self, records: str, times: str, record_id: str) -> bool:
         """Remove a project's record; whether there was one."""
         return bool(await self._keep_record([records, times], ["remove", record_id]))
+
+    async def drop_journal(self, journal: str, seen: int) -> bool:
+        """Remove a journal if it has no more than the `seen` fields; whether it is gone."""
+        return bool(await self._drop_journal([journal], [seen]))
 
     async def ahead(self, stream: str, group: str, run_id: str, most: int) -> int:
         """How many of the next `most` entries of a group come before the first of a run; -1 where there is none."""

@@ -3,8 +3,8 @@
 import msgspec
 
 from consumers.postgres.database import Database, key
+from consumers.postgres.packing import unpacked
 from consumers.postgres.queries import query
-from schemas.errors import InvalidInput
 from streams.tape import Entry, Tape
 
 
@@ -16,15 +16,8 @@ async def add_archived(database: Database, tape: Tape) -> None:
         effects = await connection.fetch(query("effects_of_run"), key(tape.run))
     for row in events:
         stream = row["stream"].partition(":")[2]
+        data = msgspec.Raw(unpacked(row["packing"], row["data"]))
         if (stream, row["entry"]) not in held:
-            tape.entries.append(
-                Entry(stream, row["entry"], row["type"], msgspec.Raw(_body(row["packing"], row["data"])))
-            )
+            tape.entries.append(Entry(stream, row["entry"], row["type"], data))
     for row in effects:
-        tape.effects.setdefault(row["effect"], _body(row["packing"], row["data"]))
-
-
-def _body(packing: int, data: bytes) -> bytes:
-    if packing:
-        raise InvalidInput("archive.packing", f"The archive has a packing {packing}.", "Upgrade this program.")
-    return data
+        tape.effects.setdefault(row["effect"], unpacked(row["packing"], row["data"]))
