@@ -49,8 +49,8 @@ def test_a_run_is_replayed_saved_and_replayed_from_its_file(call: Call, cli: Cli
     (tmp_path / "run.jsonl").write_text(lines)
     shown = call("replay", file)
     assert shown.code == 4
-    assert "-This is omega." in shown.out
-    assert "+This is alpha." in shown.out
+    assert "This is omega." in shown.out, "as it is recorded"
+    assert "This is alpha." in shown.out, "as it comes out now"
 
 
 def test_a_changed_prompt_is_tried_out_and_others_are_refused(call: Call, run: str, tmp_path: Path) -> None:
