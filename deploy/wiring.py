@@ -17,17 +17,21 @@ from consumers.clock import seconds_left
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.postgres.database import Database
+from consumers.postgres.memories import Memories
 from consumers.postgres.store import PostgresStore
 from consumers.questions import OpenQuestion, Questions
 from consumers.redis_store import RedisStore
+from consumers.remember import NAME as REMEMBER
 from consumers.runs.state import STAGE as AGGREGATE
 from consumers.runs.view import PlanView, RunView, goal_of, plan_view, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
+from consumers.understand import NAME as UNDERSTAND
 from deploy.agents import delegation
 from deploy.embedded import embedded
+from deploy.embedders import Embedders
 from deploy.engines import Engines
 from deploy.people import experts, strategies
 from deploy.projects import Projects
@@ -78,6 +82,9 @@ class Victoria:
     """The server's maxmemory-policy, if by that whole streams may go when its memory is full."""
     database: Database | None = None
     """The one that is configured, if one is; connected to when first used."""
+    memories: Memories | None = None
+    """What runs left behind, where there is a database."""
+    embedders: Embedders | None = None
 
     async def needed(self) -> tuple[str, ...]:
         """The stages these settings need, of the inference consumers those that may have the model."""
@@ -129,6 +136,10 @@ class Victoria:
         companions: list[Companion] = [self.engines.consumers[engine].attend for engine in backends_of(stages)]
         if AGGREGATE in stages:  # it ends what nobody waits for
             companions.append(self.waited.watch)
+        if self.memories and self.embedders and {UNDERSTAND, REMEMBER} & {*stages}:
+            companions.append(self.embedders.attend)
+        if self.memories and REMEMBER in stages:
+            companions.append(self.memories.attend)
         return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions)
 
     @property
@@ -170,10 +181,11 @@ class Victoria:
         """How far each stage is behind. Raises redis errors."""
         return await lags(self.client, self.keys, self.topology)
 
-    async def ahead(self, stage: str, run_id: str) -> int | None:
-        """How many entries a stage is given before a run's; None where none of the run's waits there, or no more."""
-        reads = self.topology.stage(stage).reads
-        return await ahead(self.client, self.keys, reads, stage, run_id)
+    async def in_line(self, stages: Sequence[str], run_id: str) -> tuple[str, int] | None:
+        """At which of these stages, all of a partition, an entry of a run waits, and how many are given to the stage
+        before; None where none does, or no more."""
+        lines = [(self.topology.stage(name).reads, name) for name in stages]
+        return await ahead(self.client, self.keys, lines, run_id)
 
     async def turns_ahead(self, run_id: str) -> int | None:
         """How many runs come before this one in its session's line; None where it stands in none."""
@@ -301,6 +313,7 @@ def wired(
     keys: Keys,
     url: str = "",
     database: Database | None = None,
+    memories: Memories | None = None,
 ) -> Topology:
     """The topology of these settings, on the server at `url` and, where one is configured, the database."""
 
@@ -333,6 +346,8 @@ def wired(
             strategies=plans,
             experts=folders if settings.use_victoria_enhanced else None,
             stores=stores_of(projects, client, keys, url, database),
+            keeper=memories,
+            recall=memories.recall if memories else None,
         )
     )
 
@@ -366,10 +381,12 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     engines = engines_of(settings, client, keys, board)
     sessions = Sessions(client, keys, settings.keep_sessions)
     database = Database(settings.database_url, settings.prefix) if settings.database_url else None
+    embedders = Embedders(settings) if database else None
+    memories = Memories(database, lambda: embedders.present, projects.resolve) if database and embedders else None
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines, sessions, client, keys, url, database)
+        stages = wired(settings, projects, engines, sessions, client, keys, url, database, memories)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -384,11 +401,15 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),
             database=database,
+            memories=memories,
+            embedders=embedders,
         )
     finally:
         with anyio.CancelScope(shield=True):
             await engines.close()
             await client.aclose()
+            if embedders:
+                await embedders.close()
             if database:
                 await database.close()
 

@@ -18,6 +18,7 @@ try:
         events,
         experts,
         fork,
+        memory,
         migrate,
         models,
         plan,
@@ -71,6 +72,7 @@ app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(sessions.app)
+app.add_typer(memory.app)
 app.add_typer(token.app)
 app.add_typer(project.app)
 app.add_typer(tasks.app)

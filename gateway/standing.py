@@ -1,6 +1,5 @@
 """Where a run stands, and what it waits for."""
 
-import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -95,13 +94,10 @@ async def _waits(victoria: Victoria, view: RunView, waiting: Waiting | None, mis
     if waiting and waiting.error:
         return Waits(_asking(waiting.effect), model=str(victoria.engines.wish))
     if waiting:
-        place = await victoria.ahead(waiting.stream, view.run_id)
-        return Waits(_asking(waiting.effect), place=place, model=waiting.model)
-    lines = (FIRST, *BEHIND) if view.status == "queued" else BEHIND
-    ahead = await asyncio.gather(*(victoria.ahead(stage, view.run_id) for stage in lines))
-    for stage, place in zip(lines, ahead, strict=True):
-        if place is not None:
-            return Waits(stage, place=place)
+        line = await victoria.in_line([waiting.stream], view.run_id)
+        return Waits(_asking(waiting.effect), place=line[1] if line else None, model=waiting.model)
+    if line := await victoria.in_line((FIRST, *BEHIND) if view.status == "queued" else BEHIND, view.run_id):
+        return Waits(line[0], place=line[1])
     # In no line, it is in some stage's hands: perhaps in those of one where nobody is any more.
     behind = [stage for stage in missing if stage != FIRST]
     return Waits(behind[0]) if behind else None

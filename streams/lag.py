@@ -1,5 +1,6 @@
 """How far stages are behind, as the server knows it. What it does not know is None, never 0."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -73,10 +74,10 @@ def _share(groups: list[Any], name: str, length: int) -> _Share:
     return _Share(length, 0)
 
 
-async def ahead(client: Client, keys: Keys, stream: str, group: str, run_id: str) -> int | None:
-    """How many entries a group is to be given before it comes to the run's, 1,000 for that many or more; None where
-    none of the run's waits. Raises redis errors."""
-    partition = keys.of_run(run_id)
-    key = keys.stream(partition if partition in keys.of_stream(stream) else INFERENCE, stream)
-    found = await Scripts(client).ahead(key, group, run_id, LOOKED_THROUGH)
-    return found if found >= 0 else None
+async def ahead(client: Client, keys: Keys, lines: Sequence[tuple[str, str]], run_id: str) -> tuple[str, int] | None:
+    """In which of these lines, each a stream and its group, the run stands first, all of a partition: the group, and how
+    many entries it is to be given before the run's, 1,000 for that many or more. None for none. Raises redis errors."""
+    own = keys.of_run(run_id)
+    names = [keys.stream(own if own in keys.of_stream(stream) else INFERENCE, stream) for stream, _ in lines]
+    line, before = await Scripts(client).ahead(names, [group for _, group in lines], run_id, LOOKED_THROUGH)
+    return (lines[line - 1][1], before) if line else None

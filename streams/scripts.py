@@ -178,9 +178,11 @@ class Scripts:
         """Remove a journal if it has no more than the `seen` fields; whether it is gone."""
         return bool(await self._drop_journal([journal], [seen]))
 
-    async def ahead(self, stream: str, group: str, run_id: str, most: int) -> int:
-        """How many of the next `most` entries of a group come before the first of a run; -1 where there is none."""
-        return cast("int", await self._ahead(keys=[stream], args=[group, run_id, most]))
+    async def ahead(self, streams: Sequence[str], groups: Sequence[str], run_id: str, most: int) -> tuple[int, int]:
+        """The number, from 1, of the first of these streams where an entry of a run waits to be given to its group, and
+        how many come before it, `most` for so many or more; (0, 0) where none does."""
+        line, before = await self._ahead(keys=streams, args=[run_id, most, *groups])
+        return line, before
 
     async def line_up(
         self, sessions: str, turns: Sequence[tuple[str, str, str]], keep: float, room: int, listed: int
