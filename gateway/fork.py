@@ -29,7 +29,10 @@ def fork(
     loaded: Loaded,
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run whose past is shared.")],
     at: Annotated[
-        str, typer.Option("--at", metavar="EVENT", help="The event to begin with; `victoria tail --run RUN --json`.")
+        str,
+        typer.Option(
+            "--at", metavar="EVENT", help="The event to begin with; `victoria tail --run RUN -r start --json`."
+        ),
     ],
     edit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A JSON object: fields of the event that are to be others.")
