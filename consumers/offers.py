@@ -98,10 +98,11 @@ class OfferRouter:
     async def route(self, question: Question[Any], tried: Sequence[Tried]) -> Route:
         """The stream and the model for a question. See streams.asking.Router."""
         needs = Needs.of(question.messages, question.schema, tried=tried)
+        wish = Wish.parse(question.model) if question.model else self._wish
         try:
-            best = self._best(needs, await self._board.offers(fresh=bool(tried)))
+            best = self._best(needs, wish, await self._board.offers(fresh=bool(tried)))
         except (NoModelNow, ModelFailed):
-            best = await self._best_now(needs)
+            best = await self._best_now(needs, wish)
         return Route(stream_of(best.model.engine, question.priority), best.model.name)
 
     async def serves(self, route: Route) -> bool:
@@ -109,14 +110,14 @@ class OfferRouter:
         engine = backend_of(route.stream)
         return any(said.engine == engine for said in await self._board.announcements(fresh=True))
 
-    async def _best_now(self, needs: Needs) -> Offer:
+    async def _best_now(self, needs: Needs, wish: Wish) -> Offer:
         """By what is offered at this moment. Where that is nothing, the reasons of silent nodes are."""
         said = await self._board.announcements(fresh=True)
         try:
-            return self._best(needs, [offer for each in said for offer in each.offers])
+            return self._best(needs, wish, [offer for each in said for offer in each.offers])
         except NoModelNow as problem:
             faults = " ".join(fault.error.message for each in said for fault in each.faults)
             raise NoModelNow(problem.code, f"{problem.message} {faults}".strip(), problem.hint) from None
 
-    def _best(self, needs: Needs, offers: Sequence[Offer]) -> Offer:
-        return ranked(offers, needs, self._wish, self._priority)[0]
+    def _best(self, needs: Needs, wish: Wish, offers: Sequence[Offer]) -> Offer:
+        return ranked(offers, needs, wish, self._priority)[0]

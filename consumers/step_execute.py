@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal, cast
 
+import msgspec
 from msgspec.structs import replace
 
 from consumers.experts.persona import NOBODY, Persona, persona, tools_of
@@ -14,7 +16,7 @@ from consumers.steps.answering import answered, by_rules, chosen, thought, voted
 from consumers.steps.react import Loop
 from consumers.store import Stores
 from consumers.tools.registry import BUILT_IN, Registry, carried_out
-from consumers.tools.tool import Asked, Site, ToolArguments
+from consumers.tools.tool import Asked, Missing, Site, ToolArguments
 from consumers.tools.workspace import Workspace
 from consumers.words.routes import Routes
 from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused
@@ -40,6 +42,33 @@ _ASKING: dict[str, Callable[[StepReady, Persona, Context[None]], Awaitable[StepF
 
 ASK_USER = "ask_user"
 """The tool that only asks, which where nobody is there is none."""
+
+
+class Signal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a tool raised in place of giving an observation, as it is recorded."""
+
+    signal: Literal["asked", "missing"]
+    what: str
+    reason: str = ""
+    choices: tuple[str, ...] = ()
+    approval: bool = False
+
+    @classmethod
+    def of(cls, raised: Asked | Missing) -> "Signal":
+        """The same as data."""
+        if isinstance(raised, Missing):
+            return cls("missing", raised.capability, raised.reason)
+        return cls("asked", raised.question, "", raised.choices, raised.approval)
+
+    def raised(self) -> Asked | Missing:
+        """The same to raise."""
+        if self.signal == "missing":
+            return Missing(self.what, self.reason)
+        return Asked(self.what, self.choices, approval=self.approval)
+
+
+SAID = cast("type[str | Signal]", str | Signal)
+"""What a tool's use is recorded as."""
 
 
 def no_experts() -> Roster:
@@ -75,12 +104,19 @@ class Executor:
     async def use(self, event: StepReady, name: str, call: ToolArguments, ctx: Context[None]) -> str:
         """A tool's observation, recorded. See react.Hands."""
 
-        async def act(request: ToolArguments, key: str) -> str:
+        async def act(request: ToolArguments, key: str) -> str | Signal:
             workspace, allowed = self.workspaces(event.project), self.tools.allowed
             store = self.stores(event.project) if self.stores else None
-            return await carried_out(request, Site(workspace, allowed, key, ctx.now().astimezone(allowed.zone), store))
+            site = Site(workspace, allowed, key, ctx.now().astimezone(allowed.zone), store)
+            try:
+                return await carried_out(request, site)
+            except (Asked, Missing) as raised:
+                return Signal.of(raised)
 
-        return await ctx.call(name, act, call, returns=str, effects=call.policy())
+        said = await ctx.call(name, act, call, returns=SAID, effects=call.policy())
+        if isinstance(said, Signal):
+            raise said.raised()
+        return said
 
     async def who(self, capability: str, but: str, name: str, ctx: Context[None]) -> tuple[str, str]:
         """A capability that is declared, near to what is said, and who has it. See react.Hands."""

@@ -428,3 +428,10 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
                 await embedders.close()
             if database:
                 await database.close()
+
+
+def still_topology(settings: Settings, projects: Projects) -> Topology:
+    """The topology of these settings for replays: its handlers decide, and can't reach anything."""
+    client, keys = connect("unix:///nowhere"), Keys()
+    engines = engines_of(settings, client, keys, Board(client, keys))
+    return wired(settings, projects, engines, Sessions(client, keys), client, keys)

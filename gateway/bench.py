@@ -11,11 +11,13 @@ from consumers.bench import ALL, QUICK, InferFigures
 from consumers.bench import infer as bench_infer
 from consumers.bench_plan import PlanFigures
 from consumers.bench_plan import plan as bench_plan
+from consumers.bench_replay import ReplayFigures
+from consumers.bench_replay import replays as bench_replays
 from consumers.postgres.bench import ProjectFigures
 from consumers.postgres.bench import project as bench_project
 from deploy.database import database_server
 from deploy.settings import Loaded
-from deploy.wiring import Victoria
+from deploy.wiring import Victoria, still_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria
@@ -127,6 +129,34 @@ def plan(
         f"{figures.times_one:.2f} times one step is what six take side by side, three at once "
         f"({figures.steps_s:.2f} s and {figures.step_s:.2f} s, a model takes 0.2 s for each)\n"
         f"one worker process, {figures.server}"
+    )
+
+
+@app.command("replay")
+@configured
+def replay(
+    loaded: Loaded,
+    runs: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="How many runs.")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast recorded runs are read, folded again from their journals, and compared.
+
+    Example: victoria bench replay --runs 1000
+    """
+
+    async def work(victoria: Victoria) -> ReplayFigures:
+        still = still_topology(victoria.settings, victoria.projects)
+        prefix = victoria.settings.prefix
+        return await bench_replays(victoria.client, prefix, victoria.topology, still, runs, _teller())
+
+    figures = _measured(loaded, work)
+    if as_json:
+        emit(figures)
+        return
+    answer(
+        f"{figures.events_per_s:,.0f} events/s replayed, {figures.runs_per_s:,.0f} runs/s\n"
+        f"{figures.runs:,} runs of {figures.events // figures.runs} handled events, {figures.outputs:,} outputs "
+        f"compared, {figures.seconds:.2f} s, {figures.server}"
     )
 
 

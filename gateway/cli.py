@@ -17,6 +17,7 @@ try:
         doctor,
         events,
         experts,
+        fork,
         hypotheses,
         memory,
         migrate,
@@ -25,6 +26,7 @@ try:
         project,
         publish,
         questions,
+        replay,
         run,
         serve_http,
         sessions,
@@ -60,6 +62,8 @@ app.command("answer")(questions.reply)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
 app.command("tail")(tail.tail)
+app.command("replay")(replay.replay)
+app.command("fork")(fork.fork)
 app.command("events")(events.events)
 app.command("tools")(tools.tools)
 app.command("experts")(experts.experts)

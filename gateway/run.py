@@ -90,7 +90,7 @@ async def run_goal(
             progress.waiting("understand")
             try:
                 with anyio.move_on_after(seconds):
-                    return await _followed(results, goal.run_id, progress)
+                    return await followed(results, goal.run_id, progress)
             except NotReachable as problem:
                 raise NotReachable(
                     problem.code, problem.message, f"{problem.hint} The run is kept there: {look}"
@@ -98,7 +98,7 @@ async def run_goal(
     raise RunTimeout("run.timeout", f"Run {goal.run_id} has not ended after {seconds:g} s; it is kept.", look)
 
 
-async def _followed(results: Results, run_id: str, progress: Progress) -> RunFinished:
+async def followed(results: Results, run_id: str, progress: Progress) -> RunFinished:
     """Show a run's progress until its end."""
     async for seen in results.of([run_id]):
         match seen.envelope:

@@ -7,6 +7,8 @@ the template's variables, each in a block of its own name:
 """
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,8 @@ T = TypeVar("T")
 _FOLDER = Path(__file__).parent / "prompts"
 _BLOCK = re.compile(r"<(\w+)>\$(\w+)</\1>\n?")
 
+
+_REPLACED: dict[str, "Prompt"] = {}
 
 GOAL_CHARACTERS = 4_000
 """Of a goal, what a prompt carries."""
@@ -71,6 +75,8 @@ class Prompt:
         A variable can't leave its block: `<` of anything that looks like one of the template's tags becomes `‹`.
         Its length is the caller's matter. Raises ValueError if a variable is missing or unknown.
         """
+        if other := _REPLACED.get(self.name):
+            self = other
         if variables.keys() != set(self.variables):
             raise ValueError(f"prompt {self.name} needs {', '.join(self.variables)}; got {', '.join(variables)}")
         template = _BLOCK.sub(lambda block: block[0] if variables[block[1]].strip() else "", self.template)
@@ -85,6 +91,20 @@ class Prompt:
 def prompt(name: str) -> Prompt:
     """The prompt of `llm/prompts/<name>.md`. Raises ValueError if it is malformed, OSError if there is none."""
     return Prompt.parse(name, (_FOLDER / f"{name}.md").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def replaced(name: str, text: str) -> Generator[None]:
+    """Inside, questions of one prompt are asked with this file's text: to see what would come of it. Raises ValueError
+    if it is malformed or takes other variables, OSError if there is no such prompt."""
+    other, now = Prompt.parse(name, text), prompt(name)
+    if set(other.variables) != set(now.variables):
+        raise ValueError(f"prompt {name}: it needs the variables {', '.join(now.variables)}")
+    _REPLACED[name] = other
+    try:
+        yield
+    finally:
+        del _REPLACED[name]
 
 
 def names() -> tuple[str, ...]:

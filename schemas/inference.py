@@ -32,6 +32,7 @@ class Question(Generic[T]):
     or models said stands in `user`, delimited as data. `max_tokens` bounds the answer. `step` is the plan's step that
     it is about, for those who follow the answer as it comes. `patience` is for how many seconds it waits for a model
     to be there at all, inf for as long as the worker lets it. One that `outlives_run` is answered after that has ended.
+    `model` is the one that the run is to be done with, "" for any.
     """
 
     system: str
@@ -42,6 +43,7 @@ class Question(Generic[T]):
     step: str = ""
     patience: float = inf
     outlives_run: bool = False
+    model: str = ""
 
     @property
     def schema(self) -> dict[str, Any] | None:

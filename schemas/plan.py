@@ -61,7 +61,8 @@ class Usage(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a run may cost: tokens and calls of models, 0 for any number, and when it must have ended. An `unattended`
     one asks no person anything: nobody is there to answer. What one in the `background` asks models comes behind what
-    others do. `validates` is the hypothesis that hears of its end."""
+    others do. `validates` is the hypothesis that hears of its end. `model` is the one to ask, named as in the settings,
+    "" for any."""
 
     tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
     calls: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
@@ -69,6 +70,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     unattended: bool = False
     background: bool = False
     validates: Annotated[str, msgspec.Meta(max_length=80)] = ""
+    model: str = ""
 
 
 class Spent(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,7 +5,7 @@ the question's type is repaired once, then another model is asked; a model that 
 (schemas/advice.py decides). While no model can take the question, its event is put off, not failed.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -126,38 +126,20 @@ class Asker:
         """The answer, or why there is none, and what all tries cost. Raises Deferral."""
         if by.limits and by.limits.background:
             question = replace(question, priority="background")
-        asked, tried, usage = question, list[Tried](), Usage()
         deadline = datetime.now(UTC) + timedelta(seconds=self._timeout)
         if by.limits and by.limits.ends:
             deadline = min(deadline, by.limits.ends)
-        error = ErrorInfo("model.none", "Nothing was asked.")
-        while True:
-            effect = f"{by.event_id}/{name}" + (f".{len(tried) + 1}" if tried else "")
-            record = await self._recorded(by, effect, asked, tried, deadline)
-            usage += record.usage
-            if record.error is None:
-                text = msgspec.json.decode(record.result, type=str)
-                try:
-                    return question.parse(text), usage
-                except (msgspec.DecodeError, RecursionError) as problem:
-                    error = ErrorInfo(INVALID, f"The model's answer to {name!r} is not usable: {problem}")
-                    repaired = question.repaired(text, str(problem))
-            else:
-                repaired = question
-                if record.error.code != NO_OTHER or not tried:  # otherwise what the others failed with says more
-                    error = record.error
-            tried.append(Tried(record.usage.model, (record.error or error).code))
-            then = next_try(tried)
-            if then is None:
-                return EffectFailed(error.code, error.message, error.hint), usage
-            asked = repaired if then == "repair" else question
+
+        async def recorded(effect: str, asked: Question[Any], tried: Sequence[Tried]) -> Record:
+            return await self._recorded(by, effect, asked, tried, deadline)
+
+        return await in_tries(f"{by.event_id}/{name}", question, recorded)
 
     async def _recorded(
         self, by: Asking, effect: str, question: Question[Any], tried: Sequence[Tried], deadline: datetime
     ) -> Record:
         """One try's record, after it was asked if it was not before."""
-        messages = question.messages
-        request = request_hash([messages, question.schema, question.max_tokens])
+        messages, request = question.messages, asked_for(question)
         record = await self._journal.read(by.run_id, effect)
         if record is None:
             route = NOWHERE
@@ -165,7 +147,8 @@ class Asker:
                 require_time(by.limits)
                 if tried and datetime.now(UTC) >= deadline:
                     raise _late()
-                route = await self._router.route(question, tried)
+                wished = replace(question, model=by.limits.model) if by.limits and by.limits.model else question
+                route = await self._router.route(wished, tried)
                 share = estimated(messages, question.max_tokens)
                 await self.budget.reserve(by.run_id, effect, by.limits, share, share)
                 asked = InferenceRequested(
@@ -246,6 +229,42 @@ class Asker:
             require_time(by.limits)
             raise _late()
         return record
+
+
+async def in_tries(
+    effect: str,
+    question: Question[R],
+    recorded: Callable[[str, Question[Any], Sequence[Tried]], Awaitable[Record]],
+) -> tuple[R | EffectFailed, Usage]:
+    """Ask until an answer is of the question's type, or there is no use in asking more: the answer, or why there is
+    none, and what all tries cost. `recorded` gives the record of one try, by its effect, question and tries before."""
+    asked, tried, usage = question, list[Tried](), Usage()
+    error = ErrorInfo("model.none", "Nothing was asked.")
+    while True:
+        record = await recorded(effect + (f".{len(tried) + 1}" if tried else ""), asked, tried)
+        usage += record.usage
+        if record.error is None:
+            text = msgspec.json.decode(record.result, type=str)
+            try:
+                return question.parse(text), usage
+            except (msgspec.DecodeError, RecursionError) as problem:
+                name = effect.partition("/")[2]
+                error = ErrorInfo(INVALID, f"The model's answer to {name!r} is not usable: {problem}")
+                repaired = question.repaired(text, str(problem))
+        else:
+            repaired = question
+            if record.error.code != NO_OTHER or not tried:  # otherwise what the others failed with says more
+                error = record.error
+        tried.append(Tried(record.usage.model, (record.error or error).code))
+        then = next_try(tried)
+        if then is None:
+            return EffectFailed(error.code, error.message, error.hint), usage
+        asked = repaired if then == "repair" else question
+
+
+def asked_for(question: Question[Any]) -> str:
+    """The hash by which the journal knows a question."""
+    return request_hash([question.messages, question.schema, question.max_tokens])
 
 
 @asynccontextmanager

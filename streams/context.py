@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from schemas.envelope import Envelope, derived_id
-from schemas.errors import EffectFailed, ModelFailed, OutcomeUnknown, VictoriaError
+from schemas.errors import EffectFailed, ErrorInfo, ModelFailed, OutcomeUnknown, VictoriaError
 from schemas.events import Event
 from schemas.inference import Question
 from schemas.plan import Limits, Trust, Usage, least_trusted
@@ -26,6 +26,7 @@ R = TypeVar("R")
 WAITING_RECORDS, WAITING_BYTES = 32, 64 * 1024
 """Records that may wait for an event's settlement, and how large one of them may be."""
 NO_USAGE = Usage()
+OUTCOME_UNKNOWN = "effect.unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class LiveContext:
             record = await self._looked_up(effect, action, request, hashed)
         else:
             record = await self._carried_out(effect, action, request, hashed, effects)
-        return msgspec.json.decode(_result(record, hashed, effect), type=returns)
+        return msgspec.json.decode(result_of(record, hashed, effect), type=returns)
 
     async def reserve(self, name: str, tokens: int) -> int:
         """Reserve up to `tokens`, or what was reserved before."""
@@ -106,7 +107,7 @@ class LiveContext:
             return tokens
         effect, hashed = self._share(name), request_hash([tokens])
         record = await self._looked_up(effect, reserve, tokens, hashed)
-        return msgspec.json.decode(_result(record, hashed, effect), type=int)
+        return msgspec.json.decode(result_of(record, hashed, effect), type=int)
 
     async def spend(self, name: str, tokens: int, calls: int) -> None:
         """Settle what was reserved under this name, once."""
@@ -141,16 +142,17 @@ class LiveContext:
             if record := await journal.read(self.run_id, effect):
                 return record
             if effects == "unknown":
-                raise _unknown(f"{effect!r} was begun before, and how it ended was not recorded; it is not done again.")
+                why = f"{effect!r} was begun before, and how it ended was not recorded; it is not done again."
+                return await journal.write(self.run_id, effect, _unknown(hashed, why))
         try:
             record = await _acted(action, request, effect, hashed)
         except VictoriaError:  # one that is worth another try: nothing was done
             await journal.withdraw(self.run_id, effect)
             raise
         except Exception as problem:
-            if effects == "unknown":
-                raise _unknown(f"{effect!r} ended with {type(problem).__name__}; it is not done again.") from problem
-            raise
+            if effects != "unknown":
+                raise
+            record = _unknown(hashed, f"{effect!r} ended with {type(problem).__name__}; it is not done again.")
         return await journal.write(self.run_id, effect, record)
 
     async def _keep_records(self) -> None:
@@ -161,8 +163,10 @@ class LiveContext:
             records.clear()
 
 
-def _unknown(message: str) -> OutcomeUnknown:
-    return OutcomeUnknown("effect.unknown", message, "Look outside whether it happened.")
+def _unknown(hashed: str, message: str) -> Record:
+    """Recorded too: what comes to light later must not change what was said of it."""
+    error = ErrorInfo(OUTCOME_UNKNOWN, message, "Look outside whether it happened.")
+    return Record("call", hashed, datetime.now(UTC), error=error)
 
 
 async def _acted(action: Action[A, Any], request: A, effect: str, hashed: str) -> Record:
@@ -177,8 +181,11 @@ async def _acted(action: Action[A, Any], request: A, effect: str, hashed: str) -
     return Record("call", hashed, datetime.now(UTC), result, error, seconds=perf_counter() - started)
 
 
-def _result(record: Record, request: str, effect: str) -> msgspec.Raw:
+def result_of(record: Record, request: str, effect: str) -> msgspec.Raw:
+    """What an action gave. Raises EffectFailed, OutcomeUnknown, and JournalChanged for another request's record."""
     record = matching(record, request, effect)
     if error := record.error:
+        if error.code == OUTCOME_UNKNOWN:
+            raise OutcomeUnknown(error.code, error.message, error.hint)
         raise EffectFailed(error.code, error.message, error.hint)
     return record.result

@@ -134,5 +134,6 @@ class Entry:
                 trace=trace.frames,
                 digest=trace.digest,
                 history=self.history,
+                arrived=self.arrived,
             )
         )

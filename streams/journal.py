@@ -5,6 +5,8 @@ under the same name with `!` behind. The first record wins: whoever comes second
 
 What only looks, and changes nothing outside, may be recorded with whatever comes next: another effect, or the event's
 settlement. Lost before that, it is looked up again, and nobody can tell.
+
+In which order events changed a run's state is written down here too: `<event id>/<stage>.state`, with the settlement.
 """
 
 import asyncio
@@ -25,9 +27,12 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One effect's result: JSON of the answer or of what the action returned, or the error it ended with."""
+    """One effect's result: JSON of the answer or of what the action returned, or the error it ended with.
 
-    kind: Literal["ask", "call"]
+    Of a change of state, `request` is the new state's hash and `result` its version.
+    """
+
+    kind: Literal["ask", "call", "state"]
     request: str
     at: datetime
     result: msgspec.Raw = NOTHING
@@ -39,6 +44,16 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 def request_hash(*parts: Any) -> str:
     """By this a journal knows whether a handler asks for the same thing again. `parts` are what msgspec encodes."""
     return blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=12).hexdigest()
+
+
+def state_effect(event_id: str, stage: str) -> str:
+    """The name under which it is recorded that an event changed a stage's state."""
+    return f"{event_id}/{stage}.state"
+
+
+def state_hash(data: bytes) -> str:
+    """By this a replay knows whether it comes to the same state, which `data` is in JSON."""
+    return blake2b(data, digest_size=12).hexdigest()
 
 
 decoded = msgspec.json.Decoder(Record).decode
@@ -114,6 +129,7 @@ class Journal:
         await self._records.close()
 
     async def everything(self, run_id: str) -> dict[str, Record]:
-        """All records of a run by effect, intents left out."""
+        """What a run asked and called, by effect."""
         found = cast("dict[bytes, bytes]", await self._client.hgetall(self._keys.journal(run_id)))
-        return {k.decode(): decoded(v) for k, v in found.items() if not k.endswith(b"!")}
+        records = {k.decode(): decoded(v) for k, v in found.items() if not k.endswith(b"!")}
+        return {effect: record for effect, record in records.items() if record.kind != "state"}

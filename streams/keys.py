@@ -26,6 +26,10 @@ class Keys:
         """The partitions a stream exists in."""
         return (INFERENCE,) if stream.startswith("infer.") else tuple(map(str, range(self.partitions)))
 
+    def everywhere(self) -> tuple[str, ...]:
+        """All partitions, that of inference last."""
+        return (*map(str, range(self.partitions)), INFERENCE)
+
     def stream(self, partition: str, name: str) -> str:
         """Stream: entries with the fields `type` and `event`."""
         return f"{{{self.prefix}:{partition}}}:{name}"
@@ -33,6 +37,14 @@ class Keys:
     def dead(self, partition: str) -> str:
         """Stream: dead letters of all stages of a partition."""
         return self.stream(partition, "dead")
+
+    def audit(self, partition: str) -> str:
+        """Stream: what people did with entries of a partition, streams.letters.Audit in JSON; the newest 100,000."""
+        return self.stream(partition, "audit")
+
+    def redelivered(self, partition: str, stage: str) -> str:
+        """Hash that expires: events given to a stage once more by hand, their new entries by event id."""
+        return self.stream(partition, f"{stage}:redelivered")
 
     def counted(self, partition: str, stream: str) -> str:
         """Hash that expires: undelivered entries of a stream by group, where they had to be counted."""

@@ -146,6 +146,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `type` and `event` are the entry's own fields, as text; `fields` all of them where it had others. `history` has the
     failed handlings before the last one, which `error` and `trace` (the last frames, and their digest) are about.
+    `arrived` is when it first came on its stream, ms since 1970.
     """
 
     stage: str
@@ -159,3 +160,4 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     trace: str = ""
     digest: str = ""
     history: tuple[Try, ...] = ()
+    arrived: int = 0

@@ -89,6 +89,7 @@ class Scripts:
         self._reserve, self._spend, self._ahead = load("reserve"), load("spend"), load("ahead")
         self._keep_memory = load("keep_memory")
         self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
+        self._move_letters = load("move_letters")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed, -2 one of its
@@ -221,3 +222,7 @@ class Scripts:
         """Put a session's items of a project in the place of those `before`, by an exchange that is to be considered;
         1 written, 0 it is not (any more), -1 they have changed."""
         return cast("int", await self._keep_memory([memory], [exchange, project, before, after, int(keep * 1000)]))
+
+    async def move_letters(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
+        """Take dead letters away, with entries in their place or none; for each 1, or 0 where it was gone."""
+        return cast("list[int]", await self._move_letters(keys=keys, args=args))

@@ -16,6 +16,7 @@ from schemas.events import Event
 from schemas.plan import Trust
 from streams.entry import Entry
 from streams.groups import FOLLOWER
+from streams.journal import Record, state_effect, state_hash
 from streams.keys import Keys
 from streams.outcome import EMITTED, Again, Dead, Emitted, Outcome, named
 from streams.scripts import Arg
@@ -116,6 +117,13 @@ class Speech:
         return whole.hexdigest()
 
 
+def _change(event_id: str, stage: str, state: NewState) -> tuple[Arg, Arg]:
+    """The journal's field and record of a change of state."""
+    version = msgspec.Raw(b"%d" % (state.version + 1))
+    record = Record("state", state_hash(state.data), datetime.now(UTC), version)
+    return state_effect(event_id, stage), msgspec.json.encode(record)
+
+
 def _count(said: Said) -> bytes:
     return COUNTS[len(said.arguments)] if len(said.arguments) < len(COUNTS) else b"%d" % (len(said.arguments) // 3)
 
@@ -159,9 +167,10 @@ class Settlement:
                 return (entry.id, b"ack", *outputs)
             case Emitted():
                 assert state  # noqa: S101 - else the first case
-                keys.append(self._run(entry))
-                new = (len(keys), self._stage.name, state.version, state.version + 1, state.data)
-                return (entry.id, b"state", *outputs, *new)
+                assert entry.envelope  # noqa: S101 - a handler had it
+                keys += (self._run(entry), self._journal(entry))
+                new = (len(keys) - 1, self._stage.name, state.version, state.version + 1, state.data)
+                return (entry.id, b"state", *outputs, *new, *_change(entry.envelope.id, self._stage.name, state))
             case Again() as again:
                 return (entry.id, b"retry", *outputs, int(again.delay * 1000), entry.again(again))
             case Dead() as dead:

@@ -26,7 +26,7 @@ Argv = Annotated[tuple[Annotated[str, Meta(max_length=1_000)], ...], Meta(min_le
 
 
 class Asked(Exception):
-    """Raised by a tool that can't go on before a person answers: its step has to wait. Not an error, and not recorded.
+    """Raised by a tool that can't go on before a person answers: its step has to wait. Not an error.
 
     An empty `choices` lets them answer as they like. With `approval` it is asked whether the call may be made at all;
     otherwise the answer is what the call gives.
@@ -38,7 +38,7 @@ class Asked(Exception):
 
 
 class Missing(Exception):
-    """Raised by a tool that says what its expert can't do: its step is for another. Not an error, and not recorded."""
+    """Raised by a tool that says what its expert can't do: its step is for another. Not an error."""
 
     def __init__(self, capability: str, reason: str = "") -> None:
         super().__init__(capability)

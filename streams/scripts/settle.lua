@@ -10,7 +10,8 @@
 --   number of outputs, number of records, the outputs as (key index, type, event),
 --   if there are records: key index of the journal, the records as (field, record), then by kind
 --   "ack"    nothing more
---   "state"  key index of the run hash, field, expected version, new version, new state
+--   "state"  key index of the run hash (its journal follows), field, expected version, new version, new state, and
+--            the change for the journal as field, record
 --   "retry"  delay in ms, the entry as JSON [type, event, attempt, history]
 --   "dead"   the dead letter as JSON
 --
@@ -23,7 +24,7 @@
 -- an append that fails after the acknowledgement would lose its event.
 local call, pcall = redis.call, redis.pcall
 local source, group = KEYS[1], ARGV[1]
-local more = {ack = 0, state = 5, retry = 2, dead = 1}
+local more = {ack = 0, state = 7, retry = 2, dead = 1}
 local results, at, size = {}, 5, #ARGV
 
 for i = 1, tonumber(ARGV[3]) do
@@ -81,7 +82,9 @@ while at <= size do
       call('HSET', KEYS[tonumber(ARGV[journal])], unpack(ARGV, journal + 1, rest - 1))
     end
     if kind == 'state' then
-      call('HSET', KEYS[tonumber(ARGV[rest])], ARGV[rest + 1] .. '.v', ARGV[rest + 3], ARGV[rest + 1], ARGV[rest + 4])
+      local run = tonumber(ARGV[rest])
+      call('HSET', KEYS[run], ARGV[rest + 1] .. '.v', ARGV[rest + 3], ARGV[rest + 1], ARGV[rest + 4])
+      pcall('HSET', KEYS[run + 1], ARGV[rest + 5], ARGV[rest + 6]) -- it may be no hash: then a replay lacks it
     elseif kind == 'retry' then
       local now = call('TIME')
       call('ZADD', KEYS[2], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[rest], id .. ' ' .. ARGV[rest + 1])

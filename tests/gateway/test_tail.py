@@ -56,3 +56,37 @@ def test_follow_goes_on_with_what_comes_and_ends_on_ctrl_c(cli: Cli, call: Call)
     code, said = following.end(signal.SIGINT)
     assert code == 130
     assert json.loads(said.splitlines()[-1])["error"]["code"] == "interrupted"
+
+
+def test_a_range_and_filters_choose_what_is_shown(call: Call) -> None:
+    run = call("run", "--json", "List the files in the folder docs").json()["run_id"]
+    call("publish", "Read docs/gamma.txt")
+
+    def shown(*arguments: str) -> list[tuple[str, str]]:
+        entries = [json.loads(line) for line in call("tail", "--json", *arguments).out.splitlines()]
+        return [(entry["type"], entry["id"]) for entry in entries]
+
+    every = shown("--range", "start")
+    assert shown("--range", "-3") == shown("-n", "3") == every[-3:]
+    (_, first), *_, (_, last) = of_run = shown("--run", run, "-r", ":end")
+    assert of_run
+    assert set(shown("--range", f"{first}:{last}", "--run", run)) == set(of_run)
+    assert shown("--range", "@-1h:end") == every
+    assert shown("--range", "@:-1h") == shown("--range", "end") == []
+    of_type = shown("--type", "StepReady", "-n", "1000")
+    assert of_type == [each for each in every if each[0] == "StepReady"]
+    assert shown("--stage", "step-execute", "-n", "1000") == shown("step-execute", "-n", "1000") == of_type
+    assert shown("--grep", "Read docs.gamma|nothing", "-n", "1000") == every[-1:]
+
+
+def test_what_can_not_be_shown_is_refused(call: Call) -> None:
+    def code(*arguments: str) -> str:
+        done = call("tail", "--json", *arguments)
+        assert done.code == 2
+        return done.json()["error"]["code"]
+
+    assert code("--range", "yesterday") == "range.malformed"
+    assert code("--range", "-5", "-n", "5") == code("--range", ":5-0", "--follow") == "tail.usage"
+    assert code("--grep", "(") == "tail.grep"
+    assert code("--stage", "nobody") == "stage.unknown"
+    assert code("nowhere") == "stream.unknown"
