@@ -14,14 +14,17 @@ try:
         bench,
         cancel,
         config,
+        dead,
         doctor,
         events,
         experts,
+        lag,
         migrate,
         models,
         plan,
         publish,
         questions,
+        redeliver,
         run,
         serve_http,
         sessions,
@@ -56,6 +59,8 @@ app.command("answer")(questions.reply)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
 app.command("tail")(tail.tail)
+app.command("lag")(lag.lag)
+app.command("redeliver", context_settings={"ignore_unknown_options": True})(redeliver.redeliver)
 app.command("events")(events.events)
 app.command("tools")(tools.tools)
 app.command("experts")(experts.experts)
@@ -64,6 +69,7 @@ app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
+app.add_typer(dead.app)
 app.add_typer(sessions.app)
 app.add_typer(token.app)
 app.add_typer(bench.app)

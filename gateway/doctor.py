@@ -20,7 +20,6 @@ from llm.fetch import SMOLLM2
 from llm.models import Backend
 from schemas.errors import VictoriaError
 from streams.connection import evicting, masked, server_info, version_of
-from streams.keys import INFERENCE
 
 Verdict = Literal["ok", "warning", "failed"]
 MARKS: dict[Verdict, tuple[str, str]] = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
@@ -232,7 +231,7 @@ async def _server(victoria: Victoria) -> AsyncIterator[Check]:
             yield check
     async for check in _backlogs(victoria, misused):
         yield check
-    letters = {victoria.keys.dead(p) for p in (*partitions, INFERENCE)}.difference(misused)
+    letters = {victoria.keys.dead(p) for p in victoria.keys.everywhere()}.difference(misused)
     dead = sum([await victoria.client.xlen(stream) for stream in letters])
     if dead:
-        yield Check("dead", "warning", f"{dead} dead letters", "Look at them: victoria tail dead")
+        yield Check("dead", "warning", f"{dead} dead letters", "Look at them: victoria dead list")
