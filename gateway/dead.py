@@ -310,7 +310,8 @@ def _edited(text: str) -> str:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "letter.json"
         file.write_text(text, encoding="utf-8")
-        if subprocess.run([*editor, str(file)], check=False).returncode or (new := _given(str(file))) == text:
+        ended = subprocess.run([*editor, str(file)], check=False)  # noqa: S603 - the user's own editor
+        if ended.returncode or (new := _given(str(file))) == text:
             raise InvalidInput("dead.unchanged", "Nothing was saved: the letter is as it was.", "Save to change it.")
     return new
 

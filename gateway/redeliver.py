@@ -10,7 +10,6 @@ from deploy.wiring import Victoria
 from gateway.dead import user
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import answer, emit, note
-from schemas.errors import InvalidInput
 from streams.ranges import parse
 from streams.redeliver import Redelivery
 
@@ -63,5 +62,5 @@ def redeliver(
             if fates[fate]:
                 note(f"{fates[fate]:>9,}  {words}")
         answer(f"{given:,} redelivered" if yes else f"{fates['again']:,} would be redelivered")
-    if fates["again"] and not yes and not as_json:
-        raise InvalidInput("redeliver.unconfirmed", "Nothing was done yet.", "Say --yes to do it.")
+        if not yes:
+            note("nothing is done yet; --yes does it", "dim")

@@ -24,8 +24,14 @@ from streams.scripts import Arg, Scripts
 from streams.stage import AnyStage
 from streams.topology import Topology
 
+FIELDS = 6
+"""Arguments of an entry in the script's call."""
 KNOWN_FOR = 7 * 86_400_000
 """Ms for which it is known what was given to a stage once more."""
+
+PLANNED_AT_ONCE, PLANNED_BYTES = 5_000, 32 * 1024 * 1024
+"""Entries that are planned together, and bytes after which no further one is: what was said is looked through for all
+of them at once."""
 
 Fate = Literal["again", "done", "waiting", "no event", "forgotten", "redelivered"]
 """What becomes of an entry: it is given to the stage once more; or is left, because it is done, will be given to it
@@ -57,7 +63,7 @@ class Redelivery:
         async for entry in scan(self._client, list(self._partitions), span):
             batch.append(entry)
             size += len(entry.text)
-            if len(batch) == AT_ONCE or size >= BYTES_AT_ONCE:
+            if len(batch) == PLANNED_AT_ONCE or size >= PLANNED_BYTES:
                 yield await self._plan(batch)
                 batch, size = [], 0
         if batch:
@@ -66,21 +72,27 @@ class Redelivery:
     async def again(self, planned: Sequence[Planned]) -> int:
         """Give to the stage what was planned to be; how many that were, without those that somebody else gave to it
         meanwhile. Raises redis errors."""
-        given = 0
-        for partition in dict.fromkeys(each.partition for each in planned):
-            args: list[Arg] = [KNOWN_FOR, int(self._force)]
-            for _, entry, fate in (each for each in planned if each.partition == partition):
-                if fate != "again" or entry.envelope is None:
-                    continue
-                event, at = entry.envelope, datetime.now(UTC)
-                audit = Audit("ENTRY", "redeliver", entry.id, self._stage.name, event.run, self._by, at)
-                arrived = str(EntryId.of(entry.id).ms)
-                args += (event.id, entry.type, entry.text, "[]", arrived, msgspec.json.encode(audit))
-            if len(args) > 2:
-                stage, stream = self._stage, self._keys.stream(partition, self._stage.reads)
-                keys = [stream, self._keys.redelivered(partition, stage.name), self._keys.audit(partition)]
-                given += sum(await self._scripts.redeliver(keys, args))
+        given, size = 0, 0
+        batches: dict[str, list[list[Arg]]] = {}
+        for partition, entry, fate in planned:
+            if fate == "again" and entry.envelope:
+                parts = batches.setdefault(partition, [[]])
+                if len(parts[-1]) >= AT_ONCE * FIELDS or size >= BYTES_AT_ONCE:
+                    parts.append([])
+                    size = 0
+                parts[-1] += self._arguments(entry, entry.envelope)
+                size += len(entry.text)
+        for partition, parts in batches.items():
+            stream, name = self._keys.stream(partition, self._stage.reads), self._stage.name
+            keys = [stream, self._keys.redelivered(partition, name), self._keys.audit(partition)]
+            for args in parts:
+                given += sum(await self._scripts.redeliver(keys, [KNOWN_FOR, int(self._force), *args]))
         return given
+
+    def _arguments(self, entry: Seen, event: Envelope[Event]) -> tuple[Arg, ...]:
+        audit = Audit("ENTRY", "redeliver", entry.id, self._stage.name, event.run, self._by, datetime.now(UTC))
+        arrived = EntryId.of(entry.id).ms
+        return (event.id, entry.type, entry.text, "[]", arrived, msgspec.json.encode(audit))
 
     async def _plan(self, entries: Sequence[Seen]) -> list[Planned]:
         places = [self._partitions[entry.stream] for entry in entries]

@@ -65,9 +65,14 @@ local function count(command, from, to)
   return {counted, 0}
 end
 
+local info = named(call('XINFO', 'STREAM', stream))
+local removed = info['entries-added'] > info.length
+local lag = (counts_well or not removed) and group.lag or -1
 local behind = count('XRANGE', '(' .. place, '+')
 local before = {0, 0}
-if behind[2] == 0 then
+if behind[2] == 0 and first == call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1] then
+  before = {0, 1} -- XREVRANGE to before the first entry would walk through all
+elseif behind[2] == 0 and lag < 0 then
   before = count('XREVRANGE', place, '-')
 end
 
@@ -83,8 +88,5 @@ if group.pending > 0 then
     end
   end
 end
-local info = named(call('XINFO', 'STREAM', stream))
-local removed = info['entries-added'] > info.length
-local lag = (counts_well or not removed) and group.lag or -1
 return {now, info.length, info['entries-added'], lag, behind, before, first, group.pending, pending, idle,
   place, delayed[1], delayed[2], alive, lost}
