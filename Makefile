@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-models test-live-chain check bench chaos load ollama lock clean
+.PHONY: help setup run test test-long test-live-chain check bench chaos load ollama lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -22,7 +22,7 @@ run: $(VENV)/.run ## Answer a goal: make run GOAL="Read README.md"
 test: $(VENV)/.dev ## Run the tests (real server, real model; under 5 minutes on 2 cores)
 	$(BIN)/python -m pytest
 
-test-models: $(VENV)/.dev ## Run the long tests of real models: MLX, and hundreds of answers (some 10 minutes)
+test-long: $(VENV)/.dev ## Run the long tests: real models, hundreds of answers, kill -9 under load (some 25 minutes)
 	$(BIN)/python -m pytest -m heavy
 
 test-live-chain: $(VENV)/.dev ## Send a real request through the services at VICTORIA_URL, by default http://127.0.0.1:8010

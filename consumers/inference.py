@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from socket import gethostname
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -27,7 +27,7 @@ from llm.models import Backend
 from llm.pool import Pool
 from llm.router import Needs
 from schemas.advice import advice
-from schemas.errors import ErrorInfo, NoModelNow, VictoriaError
+from schemas.errors import ErrorInfo, ModelFailed, NoModelNow, VictoriaError
 from schemas.events import Event, InferenceRequested
 from schemas.inference import PRIORITIES, Answer
 from schemas.plan import Usage
@@ -108,8 +108,9 @@ class Inference:
         said = await self._answered(event, ctx.run_id, left)
         if isinstance(said, VictoriaError):
             self._wait_for_better(said, ctx)
-            said = said.info
-        await self._record(ctx.run_id, event, said)
+            await self._record(ctx.run_id, event, said.info, said.usage if isinstance(said, ModelFailed) else None)
+        else:
+            await self._record(ctx.run_id, event, said)
         return []
 
     async def given_up(self, event: InferenceRequested | None, error: ErrorInfo, ctx: Context[None]) -> list[Event]:
@@ -172,20 +173,27 @@ class Inference:
         if problem.retryable and not isinstance(problem, NoModelNow):
             raise problem  # its engine went down, and is started again meanwhile
 
-    async def _record(self, run_id: str, event: InferenceRequested, said: Answer | ErrorInfo) -> None:
+    async def _record(
+        self, run_id: str, event: InferenceRequested, said: Answer | ErrorInfo, cost: Usage | None = None
+    ) -> None:
         now = datetime.now(UTC)
         if isinstance(said, Answer):
             text = msgspec.Raw(msgspec.json.encode(said.text))
-            usage = replace(said.usage, node=said.usage.node or f"{self.engine}@{gethostname()}")
+            usage = self._placed(said.usage)
             record = Record("ask", event.request, now, text, usage=usage, seconds=usage.seconds)
         else:
-            record = Record("ask", event.request, now, error=said, usage=Usage(event.model))
+            usage = self._placed(cost) if cost else Usage(event.model)
+            record = Record("ask", event.request, now, error=said, usage=usage, seconds=usage.seconds)
         await self._desk.journal.answer(run_id, event.effect, record, event.reply_to)
         if isinstance(said, ErrorInfo) and said.code == CANCELLED:
             # Should this record have made the journal anew, it must go with its run.
             keys, client = self._desk.keys, self._desk.client
             left = await client.pttl(keys.run(keys.of_run(run_id), run_id))
-            await client.pexpire(keys.journal(run_id), max(1, left), nx=True)
+            if await cast("Any", client).hlen(keys.journal(run_id)) == 1:
+                await client.pexpire(keys.journal(run_id), max(1, left), nx=True)
+
+    def _placed(self, usage: Usage) -> Usage:
+        return replace(usage, node=usage.node or f"{self.engine}@{gethostname()}")
 
     @asynccontextmanager
     async def _feed(self, event: InferenceRequested, run_id: str) -> AsyncGenerator[Feed | None]:

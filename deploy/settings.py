@@ -191,6 +191,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(description="How many tokens of models a run may use; 0 is no limit.", ge=0, le=MOST)
     ] = 0
     run_calls: Annotated[int, Meta(description="How often a run may call models; 0 is no limit.", ge=0, le=MOST)] = 0
+    tasks_at_once: Annotated[
+        int, Meta(description="How many tasks may be under way at once, of all workers together.", ge=1, le=1000)
+    ] = 32
+    task_seconds: Annotated[
+        float, Meta(description="Seconds in which a task's run must end; 0 is any.", ge=0, le=31_536_000)
+    ] = 3600
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe log events shown.")
     ] = "warning"
@@ -352,6 +358,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             personal=True,
         ),
     ] = ""
+    history: Annotated[
+        bool,
+        Meta(description="Whether `up` and `serve` keep history: they write to the database what all streams say."),
+    ] = True
+    keep_archive: Annotated[
+        float,
+        Meta(description="Seconds that history stays in the database, to a week.", ge=86_400, le=3_153_600_000),
+    ] = 31_536_000
     use_victoria_enhanced: Annotated[
         bool,
         Meta(description="Whether there are experts, strategies and other agents, beside the one who answers."),

@@ -170,10 +170,11 @@ class Victoria:
         """How far each stage is behind. Raises redis errors."""
         return await lags(self.client, self.keys, self.topology)
 
-    async def goals_ahead(self, run_id: str) -> int | None:
-        """How many goals at intake come before a run's; None where it is not there, or not any more."""
-        stream = self.topology.entries[GoalSubmitted]
-        return await ahead(self.client, self.keys, stream, self.topology.groups(stream)[0], run_id)
+    async def in_line(self, stages: Sequence[str], run_id: str) -> tuple[str, int] | None:
+        """At which of these stages, all of a partition, an entry of a run waits, and how many are given to the stage
+        before; None where none does, or no more."""
+        lines = [(self.topology.stage(name).reads, name) for name in stages]
+        return await ahead(self.client, self.keys, lines, run_id)
 
     async def turns_ahead(self, run_id: str) -> int | None:
         """How many runs come before this one in its session's line; None where it stands in none."""

@@ -11,6 +11,9 @@ from consumers.bench import ALL, QUICK, InferFigures
 from consumers.bench import infer as bench_infer
 from consumers.bench_plan import PlanFigures
 from consumers.bench_plan import plan as bench_plan
+from consumers.postgres.bench import ProjectFigures
+from consumers.postgres.bench import project as bench_project
+from deploy.database import database_server
 from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
@@ -162,6 +165,36 @@ def infer(
         f"{figures.cached_share:.0%} of prompts were read before, over like goals; "
         f"{figures.cached_share_two_stages:.0%} with two stages at once\n"
         f"{scaling}: throughput of inference consumers, of what so many could do"
+    )
+
+
+@app.command("project")
+@configured
+def project(
+    loaded: Loaded,
+    events: Annotated[int, typer.Option(min=1, max=10_000_000, metavar="N", help="How many are written.")] = 50_000,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast one projector writes what streams say to the database.
+
+    Example: victoria bench project --events 100000
+    """
+
+    async def work(victoria: Victoria) -> ProjectFigures:
+        prefix, topology = victoria.settings.prefix, victoria.topology
+        return await bench_project(victoria.client, prefix, topology, url, events, _teller())
+
+    with database_server(loaded.settings) as url:
+        figures = _measured(loaded, work)
+    if as_json:
+        emit(figures)
+        return
+    answer(
+        f"{figures.events_per_s:,.0f} events/s by one projector, to the archive and the read models\n"
+        f"{figures.copy_per_s:,.0f} rows/s is what the server takes by COPY, of the archive alone: "
+        f"{figures.share_of_copy:.0%} of it\n"
+        f"{figures.events:,} events, {figures.seconds:.2f} s, bodies packed to {figures.packed:.0%}, "
+        f"{figures.server}, {figures.database}"
     )
 
 

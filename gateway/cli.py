@@ -22,6 +22,7 @@ try:
         migrate,
         models,
         plan,
+        project,
         publish,
         questions,
         redeliver,
@@ -31,6 +32,7 @@ try:
         status,
         strategies,
         tail,
+        tasks,
         token,
         tools,
         work,
@@ -72,6 +74,8 @@ app.add_typer(models.app)
 app.add_typer(dead.app)
 app.add_typer(sessions.app)
 app.add_typer(token.app)
+app.add_typer(project.app)
+app.add_typer(tasks.app)
 app.add_typer(bench.app)
 
 

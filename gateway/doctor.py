@@ -7,8 +7,12 @@ from typing import Any, Literal
 import msgspec
 import typer
 
+from consumers.postgres.database import Database
+from consumers.postgres.migrate import standing
+from consumers.postgres.projector import AT_ONCE
 from deploy.embedded import find
 from deploy.engines import Engines
+from deploy.postgres import POSTGRES
 from deploy.projects import Projects
 from deploy.settings import Loaded, Settings
 from deploy.valkey import server_binary
@@ -20,6 +24,7 @@ from llm.fetch import SMOLLM2
 from llm.models import Backend
 from schemas.errors import VictoriaError
 from streams.connection import evicting, masked, server_info, version_of
+from streams.groups import FOLLOWER
 
 Verdict = Literal["ok", "warning", "failed"]
 MARKS: dict[Verdict, tuple[str, str]] = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
@@ -76,6 +81,11 @@ async def _all(loaded: Loaded) -> tuple[list[Check], int]:
             exit_code = problem.exit_code
     else:
         checks.append(_embedded(settings))
+    try:
+        checks.append(await _database(settings))
+    except VictoriaError as problem:
+        checks.append(Check("database", "failed", problem.message, problem.hint))
+        exit_code = exit_code or problem.exit_code
     return checks, exit_code or any(check.verdict == "failed" for check in checks)
 
 
@@ -141,6 +151,27 @@ def _embedded(settings: Settings) -> Check:
         return Check("server", "failed", f"No embedded server: {problem.strerror}", "Set VICTORIA_REDIS_URL to yours.")
     found = f"the embedded one, not running now ({settings.state_dir})"
     return Check("server", "ok", found, "It starts with the first command that needs it.")
+
+
+async def _database(settings: Settings) -> Check:
+    """The database and its tables. Raises NotReachable, CouldNotStart."""
+    url = settings.database_url or find(settings.state_dir / "postgres", POSTGRES)
+    if not url:
+        hint = "It starts with `victoria up`." if settings.history else "VICTORIA_HISTORY is false: no history is kept."
+        return Check("database", "ok", "the embedded one, not running now", hint)
+    database = Database(url, settings.prefix)
+    try:
+        async with database.connection() as connection:
+            version = connection.get_server_version()
+        stand = await standing(database)
+    finally:
+        await database.close()
+    found = f"PostgreSQL {version.major}.{version.micro} at {masked(url)}"
+    if changed := [each.name for each in stand if each.state == "changed"]:
+        return Check("database", "failed", f"{found}; altered: {', '.join(changed)}", "Install an unaltered version.")
+    if lacks := [each.name for each in stand if each.state == "pending"]:
+        return Check("database", "warning", f"{found} lacks {', '.join(lacks)}", "Run `victoria migrate`.")
+    return Check("database", "ok", f"{found}, {sum(each.state == 'applied' for each in stand)} migrations applied")
 
 
 def _memory(info: dict[str, Any]) -> Check:
@@ -231,6 +262,11 @@ async def _server(victoria: Victoria) -> AsyncIterator[Check]:
             yield check
     async for check in _backlogs(victoria, misused):
         yield check
+    if not misused and (behind := (await victoria.lags()).get(FOLLOWER)):
+        known = "an unknown number of" if behind.undelivered is None else f"{behind.undelivered + behind.pending:,}"
+        late = behind.undelivered is None or behind.undelivered > AT_ONCE
+        hint = "What is not written to the database stays on the streams: victoria worker project."
+        yield Check("history", "warning" if late else "ok", f"{known} entries wait to be written", hint if late else "")
     letters = {victoria.keys.dead(p) for p in victoria.keys.everywhere()}.difference(misused)
     dead = sum([await victoria.client.xlen(stream) for stream in letters])
     if dead:

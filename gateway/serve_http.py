@@ -11,6 +11,7 @@ from consumers.experts.roster import Folders
 from deploy.settings import Loaded
 from deploy.wiring import Victoria
 from gateway.experts import one_of
+from gateway.history import kept
 from gateway.interrupt import stopping_on_signals, unless
 from gateway.options import configured, with_victoria
 from gateway.screen import note
@@ -31,7 +32,7 @@ def serve(
     ] = None,
     alone: Annotated[bool, typer.Option("--alone", metavar="", help="Serve HTTP only; workers run elsewhere.")] = False,
 ) -> None:
-    """Serve HTTP until SIGTERM or Ctrl-C, and all stages that nobody else serves.
+    """Serve HTTP until SIGTERM or Ctrl-C, and all stages that nobody else serves; keep history in the database.
 
     Example: victoria serve --port 8020
     """
@@ -50,6 +51,7 @@ def serve(
                 if not await unless(stop, lambda: load(victoria, missing)):
                     return
                 await leaving.enter_async_context(served(victoria, grace=settings.grace))
+                await leaving.enter_async_context(kept(victoria))
             settle_in()
             await server.serve(victoria, listener, settings.agent, stop)
             note("stopped")

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from consumers import aggregate, plan, step_execute, understand
+from consumers import aggregate, delegate, plan, step_execute, understand
 from consumers.runs.state import Asking
 from consumers.runs.view import RunView
 from deploy.wiring import Victoria
 from gateway.serve import missing_stages
 from schemas.errors import ErrorInfo
+from schemas.plan import RunStatus
 from streams.asking import Waiting
 
 QUESTION = 200
@@ -17,6 +18,8 @@ QUESTION = 200
 SESSION = "session"
 """What waits in a run for its turn."""
 FIRST, STEPS = understand.NAME, step_execute.NAME
+BEHIND = (plan.NAME, aggregate.NAME, STEPS, delegate.NAME)
+"""The stages in whose lines a run may stand once it is understood."""
 OF_STEPS = ("answer", "think", "vote", "choose", "act")
 """How steps' questions to models are called."""
 
@@ -32,8 +35,9 @@ class Pending(msgspec.Struct, frozen=True):
 class Waits(msgspec.Struct, frozen=True):
     """What a run waits for, as far as it is known.
 
-    `stage` has to go on with it. `place` is how many come first: of the goals at intake, 1,000 standing for more, or of
-    the runs in its session's line. `model` is the one that is not there, "any model" where any would do.
+    `stage` has to go on with it. `place` is how many come first, 1,000 standing for more: in the stage's line, in its
+    session's, or of the questions to `model`, which is at its own where there is none. `model` may also be one that is
+    not there, "any model" where any would do.
     """
 
     stage: str
@@ -51,6 +55,16 @@ class Standing(msgspec.Struct, omit_defaults=True):
     error: ErrorInfo | None = None
     waiting: Waits | None = None
 
+    @property
+    def status(self) -> RunStatus:
+        """The run's: it is waiting while no model can take its question, and runs once a stage has it in hand."""
+        status = self.run.status
+        if self.error and not self.run.finished:
+            return "waiting"
+        if status == "queued" and not (self.waiting and self.waiting.stage == FIRST and self.waiting.place is not None):
+            return "running"
+        return status
+
 
 async def standing(victoria: Victoria, run_id: str) -> Standing:
     """A run's standing. Raises InvalidInput with code `run.unknown`."""
@@ -62,10 +76,13 @@ async def standing(victoria: Victoria, run_id: str) -> Standing:
         reasons.append(f"no worker for {', '.join(missing)}: start them with `victoria up`")
     reasons += [_answer_to(each) for each in view.questions]
     waiting = await victoria.waiting(run_id)
-    if waiting:
-        reasons.append(f"{waiting.error.message} {waiting.error.hint}")
     error = waiting.error if waiting else None
-    return Standing(view, "; ".join(reasons), error, await _waits(victoria, view, waiting, missing))
+    if error:
+        reasons.append(f"{error.message} {error.hint}")
+    waits = await _waits(victoria, view, waiting, missing)
+    if waiting and waiting.model and waits and waits.place is not None:
+        reasons.append(f"{waiting.model}, which {_busy(waits.place)}")
+    return Standing(view, "; ".join(reasons), error, waits)
 
 
 async def _waits(victoria: Victoria, view: RunView, waiting: Waiting | None, missing: Sequence[str]) -> Waits | None:
@@ -74,15 +91,20 @@ async def _waits(victoria: Victoria, view: RunView, waiting: Waiting | None, mis
         return Waits(STEPS, question=Pending(asking.id, asking.question, asking.choices))
     if waiting and waiting.effect == SESSION:
         return Waits(FIRST, place=await victoria.turns_ahead(view.run_id))
-    if waiting:
+    if waiting and waiting.error:
         return Waits(_asking(waiting.effect), model=str(victoria.engines.wish))
-    if view.status == "queued":
-        ahead = await victoria.goals_ahead(view.run_id)
-        if ahead is not None:
-            return Waits(FIRST, place=ahead)
-    # What is not at intake is anywhere behind it: at the first stage where nobody is.
+    if waiting:
+        line = await victoria.in_line([waiting.stream], view.run_id)
+        return Waits(_asking(waiting.effect), place=line[1] if line else None, model=waiting.model)
+    if line := await victoria.in_line((FIRST, *BEHIND) if view.status == "queued" else BEHIND, view.run_id):
+        return Waits(line[0], place=line[1])
+    # In no line, it is in some stage's hands: perhaps in those of one where nobody is any more.
     behind = [stage for stage in missing if stage != FIRST]
     return Waits(behind[0]) if behind else None
+
+
+def _busy(before: int) -> str:
+    return f"has {before} other question{'s' * (before > 1)} first" if before else "is busy"
 
 
 def _asking(effect: str) -> str:

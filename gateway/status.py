@@ -32,7 +32,7 @@ def status(
 
 def _print(found: Standing) -> None:
     view = found.run
-    answer(f"{view.run_id} {view.status}\ngoal  {line(view.goal, less=6)}")
+    answer(f"{view.run_id} {found.status}\ngoal  {line(view.goal, less=6)}")
     for step in view.steps:
         answer(f"{MARKS.get(step.status, '·')} step {step.id} {step.status}: {line(step.title, less=30)}")
     if found.waits_for:

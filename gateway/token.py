@@ -146,7 +146,7 @@ def _table(rows: list[Row]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     cells: list[tuple[Any, ...]] = [tuple((name, "italic") for name in ("token", "may", "created", "holds until"))]
     for row in rows:
-        until = "expired" if row.expired else _day(row.expires) if row.expires else "revoked"
+        until = "expired" if row.expired else _day(row.expires) if row.expires else "no end"
         cells.append((row.name, ", ".join(row.scopes), _day(row.created), until))
     for each in cells:
         table.add_row(*(styled(cell) for cell in each))

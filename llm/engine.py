@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.errors import ModelFailed
 from schemas.inference import Answer, ChatMessage
+from schemas.plan import Usage
 
 OnText = Callable[[str], None]
 """Told each piece of an answer's text as it comes, in the event loop, before `generate` ends."""
@@ -85,10 +86,10 @@ def too_slow(who: str, seconds: float) -> ModelFailed:
     return ModelFailed("model.timeout", said, "Give it more time, ask for less, or use a faster model.")
 
 
-def cut_short(who: str, what: str, tokens: int) -> ModelFailed:
+def cut_short(what: str, usage: Usage) -> ModelFailed:
     """`what` was not whole when the answer's tokens were used up."""
-    said = f"{who} had not finished {what} after {tokens} tokens."
-    return ModelFailed("model.cut", said, "Allow more tokens, or give the answer's texts a maximum length.")
+    said = f"{usage.model} had not finished {what} after {usage.tokens_out} tokens."
+    return ModelFailed("model.cut", said, "Allow more tokens, or give the answer's texts a maximum length.", usage)
 
 
 def no_room(who: str, context: int) -> ModelFailed:

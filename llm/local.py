@@ -182,10 +182,10 @@ class LocalEngine:
             raise _failed(self.model, "it was closed while it answered" if self._closing else "no end came")
         if ended == "length" and tokens.completion_tokens < request.max_tokens:
             raise no_room(self.model, self.context)
-        if ended == "length" and request.schema is not None:
-            raise cut_short(self.model, "its JSON", request.max_tokens)
         cached = tokens.prompt_tokens_details.cached_tokens
         usage = Usage(self.model, 1, tokens.prompt_tokens, tokens.completion_tokens, seconds, cached)
+        if ended == "length" and request.schema is not None:
+            raise cut_short("its JSON", usage)
         return Answer(_text(chunks), usage)
 
 

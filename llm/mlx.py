@@ -64,10 +64,10 @@ class MlxEngine:
                     ended = await _run(batch, prompt, max(1, request.max_tokens), constraint, on_text)
         except TimeoutError:
             raise too_slow(self.model, request.timeout) from None
+        usage = Usage(self.model, 1, len(prompt), ended.tokens, time.monotonic() - began, ended.cached)
         if ended.cut and constraint:
-            raise cut_short(self.model, "its JSON", request.max_tokens)
-        seconds = time.monotonic() - began
-        return Answer(ended.text, Usage(self.model, 1, len(prompt), ended.tokens, seconds, ended.cached))
+            raise cut_short("its JSON", usage)
+        return Answer(ended.text, usage)
 
     async def close(self) -> None:
         """Stop what runs after its step, and free the model."""

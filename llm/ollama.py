@@ -146,9 +146,6 @@ class OllamaEngine:
     def _answer(self, request: Generation, text: str, end: _Chunk, seconds: float) -> Answer:
         if end.done_reason == "length" and end.eval_count < min(request.max_tokens, self.context):
             raise no_room(self.model, self.context)
-        if end.done_reason == "length" and (request.schema is not None or not text):
-            what = "its JSON" if text else "thinking"
-            raise cut_short(self.model, what, request.max_tokens)
         usage = Usage(
             model=self.model,
             calls=1,
@@ -158,6 +155,8 @@ class OllamaEngine:
             cached=end.prompt_eval_cached_count or 0,
             node=self._node.name,
         )
+        if end.done_reason == "length" and (request.schema is not None or not text):
+            raise cut_short("its JSON" if text else "thinking", usage)
         return Answer(text if request.schema is None else unfenced(text), usage)
 
     def _failed(self, problem: str) -> ModelFailed:

@@ -10,6 +10,8 @@ more room. `rescan`: what was known of this node's models is out of date. `other
 
 INVALID = "model.invalid"
 """An answer came, but none of the question's type."""
+CUT = "model.cut"
+"""The answer was not whole when its tokens were used up."""
 NO_OTHER = "model.no_other"
 """There is no model beside those that were tried."""
 
@@ -22,7 +24,7 @@ _ADVICE: dict[str, Advice] = {
     "model.busy": "back off",
     "model.overflow": "larger model",
     "model.missing": "rescan",
-    "model.cut": "other model",
+    CUT: "other model",
     "model.broken": "other model",
     "model.library": "other model",
     "model.fetch": "other model",

@@ -1,9 +1,12 @@
 """One base for every error a person or a program meets: a code to match on, a sentence, and what to do about it."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from schemas.plan import Usage
 
 Published = Literal["appended", "known", "refused"]
 """What became of an event from outside: put on its stream; there already, from an earlier try; or not, since too many
@@ -79,7 +82,14 @@ class ToolRefused(VictoriaError):
 
 
 class ModelFailed(VictoriaError):
-    """No usable answer from a model: none configured, too slow, or never valid. Stages fall back to rules."""
+    """No usable answer from a model: none configured, too slow, or never valid. Stages fall back to rules.
+
+    `usage` is what that cost, None where it is not known.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "", usage: "Usage | None" = None) -> None:
+        super().__init__(code, message, hint)
+        self.usage = usage
 
 
 class AgentFailed(VictoriaError):

@@ -35,7 +35,7 @@ R = TypeVar("R")
 PUT_OFF = 1.0
 """Seconds after which an event whose question no model can take is tried again."""
 KEEP_REASON = 10
-"""Seconds for which it is known why a run waits: several times PUT_OFF."""
+"""Seconds for which it is known why a run waits: several times PUT_OFF, and answers.LOOK_AGAIN."""
 
 
 class Route(NamedTuple):
@@ -81,12 +81,15 @@ class Deferral(Snooze):
         self.problem = problem
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """Why a run does not go on: which of its effects waits, and for what."""
+class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a run does not go on: which of its effects waits, and for what; without an `error` for the answer of a
+    `model`, whose questions come on `stream`."""
 
     effect: str
-    error: ErrorInfo
+    error: ErrorInfo | None
     at: datetime
+    stream: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +197,11 @@ class Asker:
 
     async def _put_off(self, by: Asking, effect: str, problem: NoModelNow) -> None:
         """Leave word why the run waits, and raise Deferral."""
-        reason = msgspec.json.encode(Waiting(effect, problem.info, datetime.now(UTC)))
-        await self._client.set(self._keys.waiting(by.run_id), reason, ex=KEEP_REASON)
+        await self._say(by, Waiting(effect, problem.info, datetime.now(UTC)))
         raise Deferral(problem)
+
+    async def _say(self, by: Asking, reason: Waiting) -> None:
+        await self._client.set(self._keys.waiting(by.run_id), msgspec.json.encode(reason), ex=KEEP_REASON)
 
     async def _put(self, by: Asking, route: Route, asked: InferenceRequested) -> Record:
         """Put a question on its stream and wait for its record.
@@ -223,10 +228,17 @@ class Asker:
                 max(1, int((asked.deadline - datetime.now(UTC)).total_seconds())),
             )
 
+            said = False
+
             async def gone() -> bool:
+                nonlocal said
+                said = True  # only of answers that take long: it costs a round trip
+                await self._say(by, Waiting(asked.effect, None, datetime.now(UTC), route.stream, route.model))
                 return not await self._router.serves(route)
 
             record = await self._answers.wait(by.run_id, asked.effect, hint, asked.deadline, gone)
+            if said:
+                await self._client.delete(self._keys.waiting(by.run_id))
         if record is None:
             require_time(by.limits)
             raise _late()

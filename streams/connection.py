@@ -70,7 +70,7 @@ def masked(url: str) -> str:
     if at and not re.match(r"[\w+.-]+:///", head):  # no host part: an @ in a socket's path
         start = re.match(r"[\w+.-]+://(?:[^:/@]*:)?", head)
         url = f"{start[0] if start else ''}***@{tail}"
-    url = re.sub(r"(://[^\s/@:\[]*:)(?!\*|\d+(?:[/?\s:]|$))[^\s/@]+", r"\1***", url)  # the host was forgotten
+    url = re.sub(r"(://[^\s/@:\[]*:)(?!\*|\d+(?:[/?\s:.,;)]|$))[^\s/@]+", r"\1***", url)  # the host was forgotten
     return re.sub(r"(?i)(password=)('[^']*'|[^&\s]*)", r"\1***", url)
 
 

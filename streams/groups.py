@@ -10,7 +10,7 @@ from streams.topology import Topology
 
 FOLLOWER = "project"
 """The group of who reads all streams and says nothing. It exists where somebody once did, and from then on counts: what
-it has not acknowledged is not trimmed. Who wants it no more destroys it on all streams."""
+it has not acknowledged is not trimmed. Who wants it no more lets go: `unfollow`."""
 
 
 async def create_groups(client: Client, keys: Keys, topology: Topology, follower: str = "") -> None:
@@ -38,3 +38,14 @@ async def create_groups(client: Client, keys: Keys, topology: Topology, follower
             # Another worker may have been faster.
             if isinstance(reply, Exception) and not (isinstance(reply, ResponseError) and "BUSYGROUP" in str(reply)):
                 raise reply
+
+
+async def unfollow(client: Client, keys: Keys, topology: Topology) -> None:
+    """Destroy the follower's group on all streams: from then on nothing waits for it. Raises redis errors."""
+    leaving: Any = client.pipeline(transaction=False)
+    for stream in topology.streams():
+        for partition in keys.of_stream(stream):
+            leaving.xgroup_destroy(keys.stream(partition, stream), FOLLOWER)
+    for reply in await leaving.execute(raise_on_error=False):
+        if isinstance(reply, Exception) and not isinstance(reply, ResponseError):  # that one is of no stream
+            raise reply

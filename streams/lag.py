@@ -8,7 +8,7 @@ import msgspec
 
 from streams.connection import Client
 from streams.groups import FOLLOWER
-from streams.keys import Keys
+from streams.keys import INFERENCE, Keys
 from streams.ranges import EntryId
 from streams.scripts import Looked, Scripts
 from streams.topology import Topology
@@ -202,9 +202,11 @@ async def lags(client: Client, keys: Keys, topology: Topology) -> dict[str, Lag]
     return {name: Lag(each.undelivered.known, each.pending, each.delayed) for name, each in sums.items()}
 
 
-async def ahead(client: Client, keys: Keys, stream: str, group: str, run_id: str) -> int | None:
-    """How many entries a group is to be given before it comes to the run's, 1,000 for that many or more; None where
-    none of the run's waits. Raises redis errors."""
-    key = keys.stream(keys.of_run(run_id), stream)
-    found = await Scripts(client).ahead(key, group, run_id, LOOKED_THROUGH)
-    return found if found >= 0 else None
+async def ahead(client: Client, keys: Keys, lines: Sequence[tuple[str, str]], run_id: str) -> tuple[str, int] | None:
+    """In which of these lines, each a stream and its group, the run stands first, all of a partition: the group, and
+    how many entries it is to be given before the run's, 1,000 for that many or more. None for none. Raises redis
+    errors."""
+    own = keys.of_run(run_id)
+    names = [keys.stream(own if own in keys.of_stream(stream) else INFERENCE, stream) for stream, _ in lines]
+    line, before = await Scripts(client).ahead(names, [group for _, group in lines], run_id, LOOKED_THROUGH)
+    return (lines[line - 1][1], before) if line else None

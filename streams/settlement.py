@@ -15,6 +15,7 @@ from schemas.errors import ErrorInfo
 from schemas.events import Event
 from schemas.plan import Trust
 from streams.entry import Entry
+from streams.groups import FOLLOWER
 from streams.keys import Keys
 from streams.outcome import EMITTED, Again, Dead, Emitted, Outcome, named
 from streams.scripts import Arg
@@ -127,7 +128,7 @@ class Settlement:
         stream = names.stream(partition, stage.reads)
         self._keys = [stream, names.delayed(partition, stage.reads), names.dead(partition)]
         self._keys += [names.stream(partition, target) for target in streams]
-        self._first: list[Arg] = [stage.name, int(keep * 1000), len(self._keys)]
+        self._first: list[Arg] = [stage.name, int(keep * 1000), len(self._keys), FOLLOWER]
 
     def of(self, batch: Sequence[Handled]) -> tuple[list[str], list[Arg]]:
         """The keys and arguments for a batch."""

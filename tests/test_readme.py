@@ -71,7 +71,7 @@ def test_every_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def test_the_http_door_answers_as_the_readme_shows(tmp_path: Path) -> None:
-    environ = environment(tmp_path) | {"VICTORIA_MODEL": "none"}
+    environ = environment(tmp_path) | {"VICTORIA_MODEL": "none", "VICTORIA_HISTORY": "false"}
     serve = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0"]
     with subprocess.Popen(serve, cwd=ROOT, env=environ, text=True, stderr=subprocess.PIPE) as door:
         try:

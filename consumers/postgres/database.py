@@ -73,8 +73,7 @@ class Database:
                 init=_prepare,
                 server_settings={
                     "application_name": "victoria",
-                    # pgvector may have been put into either.
-                    "search_path": f"{quoted(self.schema)}, public, extensions",
+                    "search_path": path_of(self.schema),
                     "statement_timeout": f"{int(STATEMENT * 1000)}",
                     "idle_in_transaction_session_timeout": f"{int(IDLE * 1000)}",
                     "timezone": "UTC",
@@ -88,6 +87,16 @@ def schema_of(prefix: str) -> str:
     if len(prefix.encode()) <= NAME_BYTES and not prefix.startswith("pg_"):
         return prefix
     return f"victoria_{blake2b(prefix.encode(), digest_size=16).hexdigest()}"
+
+
+def shadow_of(schema: str) -> str:
+    """The schema in which read models of a schema are built anew."""
+    return f"rebuild_{blake2b(schema.encode(), digest_size=16).hexdigest()}"
+
+
+def path_of(*schemas: str) -> str:
+    """Where names of tables are looked up: in these schemas, in their order."""
+    return ", ".join([*map(quoted, schemas), "public", "extensions"])  # pgvector may have been put into either
 
 
 def quoted(name: str) -> str:
@@ -163,7 +172,7 @@ def _ours(url: str, cause: refused.PostgresError) -> VictoriaError | None:
             cause, refused.QueryCanceledError
         ):
             return _unreachable(url, cause)
-        case refused.QueryCanceledError() | refused.LockNotAvailableError():
+        case refused.QueryCanceledError() | refused.LockNotAvailableError() | refused.TransactionRollbackError():
             return NotReachable(
                 "database.slow", f"{url} takes too long: {cause}", "Try again; see what else it is busy with."
             )

@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
+import asyncpg
 import msgspec
 
-from consumers.postgres.database import Connection, key, storable
+from consumers.postgres.database import Connection, key, path_of, shadow_of, storable
+from consumers.postgres.packing import packed
 from consumers.postgres.queries import query
-from schemas.envelope import Envelope
+from schemas.envelope import Envelope, decode
+from schemas.errors import InvalidInput
 from schemas.events import (
     Event,
     GoalSubmitted,
@@ -24,10 +27,13 @@ from schemas.events import (
     StepReady,
 )
 from streams.journal import Record
+from streams.topology import Topology
 
 LONG_AGO, AHEAD = timedelta(days=400), timedelta(days=35)
 """Events further from now than this lie in no partition of their week: so many can't be made by odd dates."""
 DAY = timedelta(days=1)
+REFUSALS = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.IntegrityConstraintViolationError)
+"""What the database can't take raises one of these."""
 
 
 class Said(NamedTuple):
@@ -107,23 +113,58 @@ def rows(said: Sequence[Said]) -> Rows:
     return found
 
 
-async def write(connection: Connection, said: Sequence[Said], recorded: Sequence[Recorded]) -> None:
-    """Write all that events and effects say. Within a transaction, it is written whole."""
+def said_of(topology: Topology, partition: str, stream: str, entry: str, fields: Mapping[bytes, bytes]) -> Said | None:
+    """An entry's event, where this is the first of the streams that it comes on. What is none, its stage tells."""
+    try:
+        envelope = decode(fields[b"type"].decode(), fields[b"event"])
+    except (InvalidInput, KeyError, UnicodeDecodeError):
+        return None
+    routes = topology.routes.get(type(envelope.body), ())
+    if stream in routes and stream != routes[0] and not stream.startswith("infer."):
+        return None
+    return Said(f"{partition}:{stream}", entry, envelope, fields[b"event"])
+
+
+async def write(connection: Connection, schema: str, said: Sequence[Said], recorded: Sequence[Recorded]) -> None:
+    """Archive events and effects, and write what they say to the read models; to those of a rebuild too, if one is
+    under way. Within a transaction, it is written whole."""
+    rebuilding = await connection.fetchval(query("begin_write"), schema, column=1)
+    await archive(connection, said, recorded)
+    await fold(connection, said)
+    if rebuilding:
+        await fold_shadow(connection, schema, said)
+
+
+async def archive(connection: Connection, said: Sequence[Said], recorded: Sequence[Recorded]) -> None:
+    """Write events and effects themselves."""
     if said:
-        columns = zip(
-            *((e.envelope.at, key(e.envelope.id), key(e.envelope.run), type(e.envelope.body).__name__) for e in said),
-            strict=True,
+        # Sorted, so that who writes the same at once never waits for one who waits for him.
+        events = sorted(
+            (e.at, key(e.id), key(e.run), type(e.body).__name__, stream, entry, *packed(data))
+            for stream, entry, e, data in said
         )
-        streams, entries, _, data = zip(*said, strict=True)
-        await connection.execute(query("project_events"), *columns, streams, entries, data)
+        await connection.execute(query("project_events"), *zip(*events, strict=True))
     if recorded:
-        table = [
-            (r.record.at, key(r.run), key(r.effect), r.record.kind, r.record.usage.model, r.record.seconds, r.data)
-            for r in recorded
-        ]
-        await connection.execute(query("project_effects"), *zip(*table, strict=True))
+        effects = sorted(
+            (r.at, key(run), key(effect), r.kind, r.usage.model, r.seconds, *packed(data))
+            for run, effect, r, data in recorded
+        )
+        await connection.execute(query("project_effects"), *zip(*effects, strict=True))
+
+
+async def fold(connection: Connection, said: Sequence[Said]) -> None:
+    """Write what events say to the read models."""
     for statement, found in sorted(rows(said).items()):
         await connection.execute(query(statement), storable(msgspec.json.encode(found)))
+
+
+async def fold_shadow(connection: Connection, schema: str, said: Sequence[Said]) -> None:
+    """Write what events say to the read models that are built anew, within a transaction."""
+    # One after the other: each takes its rows in an order of its own.
+    await connection.execute(query("hold_shadow"), schema)
+    await connection.execute(f"SET LOCAL search_path TO {path_of(shadow_of(schema), schema)}")
+    await fold(connection, said)
+    await connection.execute(f"SET LOCAL search_path TO {path_of(schema)}")
 
 
 async def move(connection: Connection, projection: str, last: Mapping[str, str]) -> None:

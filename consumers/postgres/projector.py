@@ -6,31 +6,33 @@ last one had read and not acknowledged is what the next one begins with; and wha
 it is out of office is found when all is looked through again.
 
 A batch, its effects and the positions of its streams are one transaction; only then is the batch acknowledged. Killed
-in between, it is written again, which changes nothing.
+in between, it is written again, which changes nothing. A database that never had anything written gets all that is on
+the streams, whatever was acknowledged to another one.
+
+Between batches old weeks of the archive go, but nothing that is on the streams as well.
 """
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import anyio
-import asyncpg
 import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
 from consumers.postgres.database import Connection, Database, reachable
-from consumers.postgres.projection import Partitions, Recorded, Said, move, write
+from consumers.postgres.journals import Journals
+from consumers.postgres.projection import REFUSALS, Partitions, move, said_of, write
 from consumers.postgres.queries import query
-from schemas.envelope import decode
-from schemas.errors import ErrorInfo, InvalidInput, NotReachable
+from schemas.errors import ErrorInfo, NotReachable
 from schemas.events import RunFinished
 from streams.connection import TROUBLE, Client
 from streams.groups import FOLLOWER, create_groups
-from streams.journal import decoded
 from streams.keys import Keys
 from streams.outcome import DeadLetter
+from streams.retention import Keep
 from streams.topology import Topology
 
 NAME = FOLLOWER
@@ -41,6 +43,12 @@ BLOCK = 2_000
 STAND_BY, PAUSE, LOOK_AGAIN = 0.5, 0.5, 60.0
 """Seconds between tries to become the one who projects; after trouble; and between looks at what was read before, which
 also comes whenever there is nothing new."""
+TEND, FORGET = 5.0, 3600.0
+"""Seconds between looks for journals that are due; and for weeks of the archive that may go."""
+KEEP_ARCHIVE = 31_536_000.0
+"""Seconds for which the archive is kept."""
+FAR = 253_402_300_799
+"""The last second that a date can have."""
 
 _log: Any = structlog.get_logger()
 
@@ -55,12 +63,22 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Projector:
-    """Writes what all streams of a topology say to a database that has its tables. `run` until `stop`."""
+    """Writes what all streams of a topology say to a database that has its tables. `run` until `stop`. `keep` is how
+    many seconds a run's keys stay after its end."""
 
-    def __init__(self, client: Client, keys: Keys, topology: Topology, database: Database) -> None:
+    def __init__(
+        self,
+        client: Client,
+        keys: Keys,
+        topology: Topology,
+        database: Database,
+        keep: float = Keep().seconds,
+        keep_archive: float = KEEP_ARCHIVE,
+    ) -> None:
         self._client, self._keys, self._topology, self._database = client, keys, topology, database
         self._stop = anyio.Event()
-        self._partitions = Partitions()
+        self._partitions, self._journals = Partitions(), Journals(client, keys, keep)
+        self._keep_archive = keep_archive
         self._largest = 4096
         self.written = 0
         """Entries written so far, those that were written before counted again."""
@@ -103,20 +121,68 @@ class Projector:
 
     async def _lead(self, connection: Connection) -> None:
         """Read, one reader for each partition, and write what they have read."""
+        if not await connection.fetchval(query("is_projected"), NAME):
+            await self._begin_anew()
         read: asyncio.Queue[list[Entry]] = asyncio.Queue(1)
-        partitions = {p for stream in self._topology.streams() for p in self._keys.of_stream(stream)}
         async with anyio.create_task_group() as tasks:
-            for partition in sorted(partitions):
+            for partition in sorted({partition for partition, _ in self._streams()}):
                 tasks.start_soon(self._read, partition, read)
             tasks.start_soon(self._write_all, connection, read)
             await self._stop.wait()
             tasks.cancel_scope.cancel()
 
+    def _streams(self) -> list[tuple[str, str]]:
+        """All streams by partition and name."""
+        return [(p, stream) for stream in self._topology.streams() for p in self._keys.of_stream(stream)]
+
+    async def _begin_anew(self) -> None:
+        """Have all that is on the streams delivered again."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for place in self._streams():
+            pipeline.xgroup_setid(self._keys.stream(*place), NAME, "0")
+        await pipeline.execute()
+
     async def _write_all(self, connection: Connection, read: "asyncio.Queue[list[Entry]]") -> None:
+        tended = forgot = anyio.current_time() - FORGET
         while True:
-            entries = await read.get()
+            entries: list[Entry] = []
+            with anyio.move_on_after(TEND):
+                entries = await read.get()
             with anyio.CancelScope(shield=True), reachable(self._database.url):
-                await self._write(connection, entries)
+                if entries:
+                    await self._write(connection, entries)
+                if anyio.current_time() - tended > TEND:
+                    tended = anyio.current_time()
+                    await self._tend_journals(connection)
+                if anyio.current_time() - forgot > FORGET:
+                    forgot = anyio.current_time()
+                    await self.forget(connection)
+
+    async def _tend_journals(self, connection: Connection) -> None:
+        """Archive what came late to journals, and let them go."""
+        while runs := await self._journals.due(connection):
+            recorded, sizes = await self._journals.read(runs)
+            await self._partitions.make(connection, [each.record.at for each in recorded])
+            async with connection.transaction():
+                await write(connection, self._database.schema, (), recorded)
+            await self._journals.let_go(connection, sizes)
+
+    async def forget(self, connection: Connection) -> int:
+        """Drop weeks of the archive that are too old and not on the streams any more; how many partitions that were."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for place in self._streams():
+            pipeline.xrange(self._keys.stream(*place), count=1)
+        firsts = cast("list[list[tuple[bytes, Any]]]", await pipeline.execute())
+        until = datetime.now(UTC) - timedelta(seconds=self._keep_archive)
+        for (entry, _), *_ in filter(None, firsts):
+            until = min(until, datetime.fromtimestamp(min(int(entry.partition(b"-")[0]) / 1000, FAR), UTC))
+        async with connection.transaction():
+            await connection.execute(query("begin_write"), self._database.schema)
+            dropped: int = await connection.fetchval(query("forget_until"), until)
+        if dropped:
+            _log.info("project.forgot", partitions=dropped, until=until.date().isoformat())
+            self._partitions = Partitions()
+        return dropped
 
     async def _read(self, partition: str, read: "asyncio.Queue[list[Entry]]") -> None:
         names = [name for name in self._topology.streams() if partition in self._keys.of_stream(name)]
@@ -154,15 +220,20 @@ class Projector:
 
     async def _write(self, connection: Connection, entries: Sequence[Entry]) -> None:
         """Write entries and acknowledge them. One the database can't take is a dead letter, the others are written."""
-        said = [each for entry in entries if (each := self._said(entry))]
-        recorded = await self._effects(said)
+        said = [
+            each for e in entries if (each := said_of(self._topology, e.partition, e.stream, e.id.decode(), e.fields))
+        ]
+        recorded, _ = await self._journals.read(
+            [s.envelope.run for s in said if isinstance(s.envelope.body, RunFinished)]
+        )
         moments = [each.envelope.at for each in said] + [each.record.at for each in recorded]
         try:
             await self._partitions.make(connection, moments)
             async with connection.transaction():
-                await write(connection, said, recorded)
+                await write(connection, self._database.schema, said, recorded)
+                await self._journals.expect(connection, sorted({each.envelope.run for each in said}))
                 await move(connection, NAME, {f"{e.partition}:{e.stream}": e.id.decode() for e in entries})
-        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.IntegrityConstraintViolationError) as no:
+        except REFUSALS as no:
             if len(entries) > 1:
                 for half in (entries[: len(entries) // 2], entries[len(entries) // 2 :]):
                     await self._write(connection, half)
@@ -171,39 +242,6 @@ class Projector:
             return
         await self._acknowledge(entries)
         self.written += len(entries)
-
-    def _said(self, entry: Entry) -> Said | None:
-        """An entry's event, where this is the first of the streams that it comes on. What is none, its stage tells."""
-        try:
-            envelope = decode(entry.fields[b"type"].decode(), entry.fields[b"event"])
-        except (InvalidInput, KeyError, UnicodeDecodeError):
-            return None
-        routes = self._topology.routes.get(type(envelope.body), ())
-        if entry.stream in routes and entry.stream != routes[0] and not entry.stream.startswith("infer."):
-            return None
-        return Said(f"{entry.partition}:{entry.stream}", entry.id.decode(), envelope, entry.fields[b"event"])
-
-    async def _effects(self, said: Sequence[Said]) -> list[Recorded]:
-        """The journals of runs that have ended."""
-        runs = [each.envelope.run for each in said if isinstance(each.envelope.body, RunFinished)]
-        if not runs:
-            return []
-        pipeline: Any = self._client.pipeline(transaction=False)
-        for run in runs:
-            pipeline.hgetall(self._keys.journal(run))
-        found: list[Recorded] = []
-        for run, journal in zip(runs, cast("list[dict[bytes, bytes]]", await pipeline.execute()), strict=True):
-            for effect, data in sorted(journal.items()):
-                if effect.endswith(b"!"):
-                    continue
-                try:
-                    record = decoded(data)
-                except msgspec.DecodeError as problem:
-                    _log.warning("project.unreadable", run=run, effect=effect, error=str(problem))
-                    continue
-                record = msgspec.structs.replace(record, at=record.at.replace(tzinfo=record.at.tzinfo or UTC))
-                found.append(Recorded(run, effect.decode(errors="replace"), record, data))
-        return found
 
     async def _acknowledge(self, entries: Sequence[Entry]) -> None:
         ids: dict[str, list[bytes]] = {}

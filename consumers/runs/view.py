@@ -1,7 +1,8 @@
 """What is known of a run right now, read from its keys."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -114,6 +115,19 @@ def _planned(step: Step, now: StepState) -> PlannedStep:
         seconds=round(now.seconds, 3),
         error=now.error,
     )
+
+
+async def ends(client: Client, keys: Keys, run_ids: Sequence[str]) -> dict[str, RunFinished | None]:
+    """The ends of those of these runs that are known, None for one that has not ended."""
+    pipeline: Any = client.pipeline(transaction=False)
+    for run_id in run_ids:
+        pipeline.hmget(keys.run(keys.of_run(run_id), run_id), ["submitted", STAGE])
+    found = cast("list[list[bytes | None]]", await pipeline.execute() if run_ids else [])
+    return {
+        run_id: msgspec.json.decode(state, type=RunState).finished if state else None
+        for run_id, (submitted, state) in zip(run_ids, found, strict=True)
+        if submitted
+    }
 
 
 async def goal_of(client: Client, keys: Keys, run_id: str) -> GoalSubmitted:

@@ -3,6 +3,7 @@
 What it needs to go on elsewhere, or after a person has answered, is its Progress: no worker is held meanwhile.
 """
 
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -11,11 +12,12 @@ from msgspec.structs import replace
 from consumers.experts.persona import Persona
 from consumers.questions import REFUSED, UNANSWERED, UNATTENDED, agrees, asked, unattended
 from consumers.runs.end import limited
-from consumers.steps.answering import CONTEXT_CHARACTERS, by_rules, inputs
+from consumers.steps.answering import CONTEXT_CHARACTERS, answered, by_rules, inputs
 from consumers.tools.finish import Finish
 from consumers.tools.registry import Registry
 from consumers.tools.tool import Asked, Missing, ToolArguments
 from llm.prompts import excerpt, prompt
+from schemas.advice import CUT, INVALID
 from schemas.errors import EffectFailed, ErrorInfo, ToolRefused
 from schemas.events import Event, StepFinished, StepHandedOff, StepReady
 from schemas.inference import Question
@@ -65,7 +67,7 @@ class Loop:
             try:
                 action = await ctx.ask(f"act-{progress.rounds}", self._question(progress))
             except EffectFailed as problem:
-                return self._without_model(progress, problem)
+                return await self._without_action(progress, problem, ctx)
             if isinstance(action, Finish):
                 if action.answer.strip():
                     return self._end(progress, action.answer, finished=True)
@@ -135,11 +137,16 @@ class Loop:
             observations="\n".join([*self._given, *progress.observations]),
         )
 
-    def _without_model(self, progress: Progress, problem: EffectFailed) -> StepFinished:
+    async def _without_action(self, progress: Progress, problem: EffectFailed, ctx: Context[None]) -> StepFinished:
+        """A model that can't say what to do may still have an answer in plain words."""
         if progress.best:
             return replace(self._end(progress, progress.best, finished=False), error=problem.info)
         if limited(problem.info):
             return self._failed(progress, problem.info)
+        if problem.code in (INVALID, CUT):
+            with suppress(EffectFailed):
+                said = await answered(self._event, self._persona, ctx)
+                return replace(said, status="partial", tools=progress.tools, error=problem.info)
         return by_rules(self._event, problem)
 
     def _end(self, progress: Progress, output: str, *, finished: bool) -> StepFinished:

@@ -1,33 +1,24 @@
-"""Dates and times as models and people write them, in three languages; the words are data, in dates.toml.
+"""Dates and times as models and people write them, in three languages: what their words say together.
 
 Each word must be understood: what is not is refused, never guessed. `now` says where the clocks are.
 """
 
-import re
-import tomllib
 import unicodedata
 from calendar import monthrange
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-from consumers.words.keywords import Keywords, spans_of, words
+from consumers.tools.date_words import DAY, UNKNOWN, YEARS, Item, Place, items_of, places
 from schemas.errors import ToolRefused
 
 Written = Annotated[str, Meta(max_length=60)]
 """A date or time as somebody wrote it."""
 FORM = "Write a date as 2026-11-23T15:00, or 2026-11-23 for the whole day; `tomorrow 15:00` will do too."
-YEARS = range(1970, 2200)
-_DAY = 24 * 60
 
-_Item = dict[str, float]
-"""What a word may be, by kinds as in dates.toml; and of what is written in digits `number`, `hour`, `year`, `date`, its
-ordinal, and `time`, minutes after midnight."""
-_UNKNOWN: _Item = {}
 _DATED = {"date", "time", "day", "weekday", "month", "days", "clock"}
 """Kinds of words that speak of a date or time whatever stands beside them."""
 _ANY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -74,8 +65,8 @@ def stretches(text: str) -> list[tuple[int, int]]:
     same = unicodedata.normalize("NFKC", text)
     text = same if len(same) == len(text) else text
     found: list[tuple[int, int]] = []
-    row: list[_Place] = []
-    for place in (*_places(text), _Place(_UNKNOWN, len(text), len(text))):
+    row: list[Place] = []
+    for place in (*places(text), Place(UNKNOWN, len(text), len(text))):
         if row and not (place.item and not text[row[-1].end : place.start].strip(" ,，")):
             found += _stretch(text, row)
             row = []
@@ -84,7 +75,7 @@ def stretches(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _stretch(text: str, row: list["_Place"]) -> Iterator[tuple[int, int]]:
+def _stretch(text: str, row: list["Place"]) -> Iterator[tuple[int, int]]:
     """From the first to the last of these words, if that is a date."""
     while "filler" in row[-1].item:
         row.pop()
@@ -106,11 +97,11 @@ def at(day: date, minutes: int, now: datetime) -> datetime:
 def duration(text: str) -> timedelta | None:
     """How long: `45 min`, `1.5 h`, `1 час 30 минут`, `半小时`; None if that is no duration."""
     try:
-        said = [values for _, values in _formed(_items(text), _LENGTHS)]
+        said = [values for _, values in _formed(items_of(text), _LENGTHS)]
     except _Unclear:
         return None
-    minutes = sum(values.get("number", 1) * values.get("unit", 7 * _DAY) for values in said)
-    return timedelta(minutes=minutes) if 0 < minutes <= 366 * _DAY else None
+    minutes = sum(values.get("number", 1) * values.get("unit", 7 * DAY) for values in said)
+    return timedelta(minutes=minutes) if 0 < minutes <= 366 * DAY else None
 
 
 def shown(when: datetime | date) -> str:
@@ -184,27 +175,27 @@ class _Reading:
         self.day_of_week = weekday
 
     def in_week(self, weeks: float = 0, weekday: float | None = None, days: float = 10) -> None:
-        """It is in the week so many weeks from this one: on a day, or on `days`, coded as in dates.toml."""
+        """It is in the week so many weeks from this one: on a day, or on `days`, coded as in date_words.toml."""
         first, count = (days % 10, days // 10) if weekday is None else (weekday, 1)
         start = self.today + timedelta(weeks=weeks, days=first - self.today.weekday())
         self._on(start, start + timedelta(days=count - 1))
 
-    def later(self, number: float = 1, unit: float = 7 * _DAY) -> None:
+    def later(self, number: float = 1, unit: float = 7 * DAY) -> None:
         """It is so much later than now; after whole days, at no time that was said."""
         minutes = number * unit
-        if minutes % _DAY:
+        if minutes % DAY:
             then = (self.now.astimezone(UTC) + timedelta(minutes=minutes)).astimezone(self.now.tzinfo)
             self._on(then.date())
             self.clock(then.hour, then.minute)
         else:
-            self.from_today(minutes // _DAY)
+            self.from_today(minutes // DAY)
 
     def clock(self, hours: float = 0, minutes: float = 0, half: float = 0, part: float | None = None) -> None:
         """It is at this time, by a clock of twelve hours where a part of the day is said."""
         at = hours * 60 + minutes + half
         if part is not None and at < 13 * 60:
             at = at % (12 * 60) + part * 60
-        if not 0 <= at < _DAY:
+        if not 0 <= at < DAY:
             raise _Unclear("names no time of a day")
         if self.minutes not in (None, at):
             raise _Unclear("names two times")
@@ -242,7 +233,7 @@ class _Form(NamedTuple):
     kinds: Sequence[str]
     arguments: Sequence[str]
 
-    def values(self, items: Sequence[_Item], place: int) -> dict[str, float] | None:
+    def values(self, items: Sequence[Item], place: int) -> dict[str, float] | None:
         """The arguments from the items at a place; None if something else stands there."""
         row = items[place : place + len(self.kinds)]
         if len(row) < len(self.kinds) or not all(kind in item for kind, item in zip(self.kinds, row, strict=True)):
@@ -316,14 +307,14 @@ _LENGTHS = _forms({"": ["number=number unit=unit", "number=number unit=oclock", 
 def _read(text: str, now: datetime, day: date | None = None) -> Span:
     reading = _Reading(now)
     try:
-        for form, values in _formed(_items(text), _FORMS):
+        for form, values in _formed(items_of(text), _FORMS):
             getattr(reading, form.says)(**values)
         return reading.span_and_time(day)
     except (_Unclear, ValueError, OverflowError) as problem:  # such as the 31st of November
         raise _unclear(text, str(problem) if isinstance(problem, _Unclear) else "is in no calendar") from problem
 
 
-def _formed(items: Sequence[_Item], forms: Sequence[_Form]) -> Iterator[tuple[_Form, dict[str, float]]]:
+def _formed(items: Sequence[Item], forms: Sequence[_Form]) -> Iterator[tuple[_Form, dict[str, float]]]:
     """The items as forms. Raises _Unclear where one belongs to none, or there are none."""
     if not items:
         raise _Unclear("is no date or time")
@@ -334,89 +325,6 @@ def _formed(items: Sequence[_Item], forms: Sequence[_Form]) -> Iterator[tuple[_F
             raise _Unclear("is no date or time that can be understood")
         yield found
         place += len(found[0].kinds)
-
-
-_NUMBERED = re.compile(
-    r"(?P<iso>(?<!\d)(\d{4})([-/.])(\d{1,2})\3(\d{1,2})(?!\d))"
-    r"|(?P<dmy>(?<!\d)(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\d))"
-    r"|(?P<time>(?<!\d)(\d{1,2}):(\d{2})(?::\d{2})?(?!\d))"
-    r"|(?P<number>\d{1,4}(?:[.,]\d{1,2})?(?!\d))"
-)
-
-
-class _Place(NamedTuple):
-    """A word or number in a text, and from where to where it stands."""
-
-    item: _Item
-    start: int
-    end: int
-
-
-def _items(text: str) -> list[_Item]:
-    """A text's words and numbers as what they may be; fillers are left out."""
-    places = _places(unicodedata.normalize("NFKC", text))
-    return [place.item for place in places if "filler" not in place.item]
-
-
-def _places(text: str) -> Iterator[_Place]:
-    """Each word and number of a text."""
-    at = 0
-    for found in _NUMBERED.finditer(text):
-        yield from _named(text, at, found.start())
-        yield _Place(_number(found), *found.span())
-        at = found.end()
-    yield from _named(text, at, len(text))
-
-
-def _number(found: "re.Match[str]") -> _Item:
-    """What is written in digits."""
-    try:
-        if found["iso"]:
-            return {"date": date(int(found[2]), int(found[4]), int(found[5])).toordinal()}
-        if found["dmy"]:
-            return {"date": date(int(found[9]), int(found[8]), int(found[7])).toordinal()}
-    except ValueError:
-        return _UNKNOWN
-    if found["time"]:
-        return {"time": int(found[11]) * 60 + int(found[12]) if int(found[12]) < 60 else _DAY}
-    number = float(found["number"].replace(",", "."))
-    kinds = {
-        "number": number,
-        "year": number if number in YEARS else -1.0,
-        "hour": number if 12 < number < 24 else -1.0,
-    }
-    return {kind: value for kind, value in kinds.items() if value >= 0}
-
-
-def _named(text: str, start: int, end: int) -> Iterator[_Place]:
-    """What the words between numbers may be."""
-    spans = [(start + a, start + b) for a, b in spans_of(text[start:end])]
-    said = ["".join(words(text[a:b])) for a, b in spans]
-    at = 0
-    for hit in _WORDS.find(said):
-        yield from (_Place(_UNKNOWN, a, b) for a, b in spans[at : hit.at])
-        at = hit.at + len(words(hit.keyword))
-        span = spans[hit.at][0], spans[at - 1][1]
-        meant = dict(hit.means)
-        if "evening" in meant:
-            yield _Place({"day": meant["evening"]}, *span)
-            yield _Place({"part": 12.0}, *span)
-        else:
-            yield _Place(meant, *span)
-    yield from (_Place(_UNKNOWN, a, b) for a, b in spans[at:])
-
-
-def _vocabulary() -> Keywords[tuple[str, float]]:
-    listed = cast("dict[str, dict[str, Any]]", tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")))
-    return Keywords(
-        (keyword, (kind, float(value)))
-        for kind, meanings in listed.items()
-        for value, keywords in meanings.items()
-        for keyword in keywords
-    )
-
-
-_WORDS = _vocabulary()
 
 
 def _unclear(text: str, what: str) -> ToolRefused:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from fnmatch import translate
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -35,6 +36,12 @@ MAX_BYTES = 256 * 1024
 MAX_ENTRIES = 1_000
 _SCANNED = 100_000
 _LONGEST_PATH = 4_096
+
+
+@lru_cache  # a workspace is made for every goal, always with the same names
+def _any_of(names: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile("|".join(translate(name.casefold()) for name in names)) if names else None
+
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that nobody writes to must not wait. O_NOCTTY: nor may a terminal become ours.
@@ -81,8 +88,7 @@ class Workspace:
         self.max_bytes = max_bytes
         self.max_entries = max_entries
         self.writable = writable
-        patterns = [translate(pattern.casefold()) for pattern in secrets]
-        self._secret = re.compile("|".join(patterns)) if patterns else None
+        self._secret = _any_of(tuple(secrets))
 
     def is_secret(self, name: str) -> bool:
         """Whether a file or folder of this name is not to be read."""

@@ -1,19 +1,17 @@
 """A conversation on a terminal: goals, commands and answers go in, turns are shown one after the other."""
 
-import re
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import anyio
-from msgspec.structs import replace
 
-from consumers.intake import goal_submitted, session_named
+from consumers.intake import goal_submitted
 from consumers.sessions import SessionView
+from gateway.chat import commands
 from gateway.chat.line import Ended, Line, Wish
 from gateway.chat.terminal import Rows, Terminal
 from gateway.chat.turn import Styled, Turn, facts
@@ -22,18 +20,6 @@ from gateway.progress import MARKS
 from gateway.screen import fit, line
 from schemas.errors import InvalidInput, VictoriaError
 
-COMMANDS = {
-    "/help": "what can be typed",
-    "/status": "where the run stands, and the server",
-    "/cancel": "end the run that is under way (Ctrl-C)",
-    "/experts": "who there is",
-    "/expert": "NAME: who does the next goals; without a name, whoever fits",
-    "/strategies": "the shapes that plans can have",
-    "/strategy": "NAME: the shape of the next plans; without a name, whatever fits",
-    "/session": "ID: go on with another conversation; without an id, which one this is",
-    "/clear": "forget what was said in this session",
-    "/quit": "leave (Ctrl-D); what is under way is kept",
-}
 KEYS = "Alt-Enter or a \\ at the end begins a new line; ↑ brings back what was typed; Tab completes commands."
 SILENCE = 3.0
 """Seconds without news after which it is asked what a run waits for."""
@@ -95,7 +81,11 @@ class Talk:
                 return [
                     (command + name, what) for name, what in names.items() if name.startswith(begun[len(command) :])
                 ]
-        return [(name, what) for name, what in COMMANDS.items() if name.startswith(begun)] if begun[:1] == "/" else []
+        return (
+            [(name, what) for name, what in commands.COMMANDS.items() if name.startswith(begun)]
+            if begun[:1] == "/"
+            else []
+        )
 
     # What is typed.
 
@@ -122,9 +112,8 @@ class Talk:
             await self._complain(problem)
 
     async def _take(self, text: str) -> None:
-        command = re.fullmatch(r"(/[a-z?]*)(?:\s+(.*?))?\s*", text, re.DOTALL)
-        if command:
-            await self._command(command[1], command[2] or "")
+        if command := commands.parsed(text):
+            await self._command(*command)
         elif question := self._question():
             await self._answer(question, text)
         elif text.strip():
@@ -150,7 +139,7 @@ class Talk:
     async def _command(self, name: str, given: str) -> None:
         match name:
             case "/help" | "/?" | "/":
-                await self._terminal.show(Rows(COMMANDS.items()), Styled(KEYS, "dim"))
+                await self._terminal.show(Rows(commands.COMMANDS.items()), Styled(KEYS, "dim"))
             case "/quit" | "/exit":
                 self._terminal.leave()
             case "/cancel" if self._turn:
@@ -164,11 +153,9 @@ class Talk:
             case "/strategies":
                 await self._terminal.show(_listed(self._strategies, self._wish.strategy))
             case "/expert":
-                self._wish = replace(self._wish, expert=_one_of("expert", given, self._experts))
-                await self._terminal.show(Styled(f"from now on {given or 'whoever fits'}", "dim"))
+                await self._wished(name, given, "whoever fits")
             case "/strategy" if given or self._wish.strategy:
-                self._wish = replace(self._wish, strategy=_one_of("strategy", given, self._strategies))
-                await self._terminal.show(Styled(f"from now on {given or 'whatever fits'}", "dim"))
+                await self._wished(name, given, "whatever fits")
             case "/strategy":
                 await self._terminal.show(_listed(self._strategies, ""))
             case "/session":
@@ -177,9 +164,11 @@ class Talk:
                 count = await self._line.clear(self._wish.session)
                 await self._terminal.show(Styled(f"{count} exchange{'' if count == 1 else 's'} forgotten", "dim"))
             case _:
-                near = get_close_matches(name, COMMANDS, 1, 0.5)
-                hint = f"Did you mean {near[0]}?" if near else "/help shows them."
-                raise InvalidInput("chat.command", f"There is no command {name[:40]}.", hint)
+                raise commands.unknown(name)
+
+    async def _wished(self, name: str, given: str, without: str) -> None:
+        self._wish = await commands.wished(self._line, self._wish, name, given) or self._wish
+        await self._terminal.show(Styled(f"from now on {given or without}", "dim"))
 
     async def _cancel(self, turn: Turn) -> None:
         turn.cancelled = True
@@ -209,7 +198,10 @@ class Talk:
         elif self._turn or self._waiting:
             raise InvalidInput("chat.busy", "A run is under way in this session.", "Wait for it, or /cancel it.")
         else:
-            self._wish, self._known = replace(self._wish, session=session_named(given)), True
+            self._wish, self._known = (
+                await commands.wished(self._line, self._wish, "/session", given) or self._wish,
+                True,
+            )
             await self._greet()
 
     async def _greet(self) -> None:
@@ -292,14 +284,6 @@ class Talk:
 
 def _listed(names: dict[str, str], wanted: str) -> Rows:
     return Rows([(f"{'•' if name == wanted else ' '} {name}", what) for name, what in names.items()])
-
-
-def _one_of(what: str, given: str, names: dict[str, str]) -> str:
-    if given and given not in names:
-        near = get_close_matches(given, names, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(names)}."
-        raise InvalidInput(f"{what}.unknown", f"No {what} is called {given[:80]!r}.", hint)
-    return given
 
 
 def _told(about: Status, at: str) -> list[Styled]:

@@ -81,9 +81,12 @@ class Turn:
                 self._said(piece, heard.at)
             case Away(why):
                 self.trouble = f"{why} It is tried again."
-            case Ended():
+            case Ended() as ended:
+                words = [part.words.strip() for part in self._parts.values()]
                 self.questions.clear()
                 self._parts.clear()
+                if ended.status != "completed":  # what was read already does not vanish
+                    return [line for said in words if said for line in (Styled(""), Styled(said.expandtabs(4), "dim"))]
         return []
 
     def close(self, question: Question) -> None:

@@ -37,8 +37,10 @@ def pages(door: Door) -> list[Page]:
 def app(door: Door) -> Starlette:
     """The application behind a door."""
     found = pages(door)
-    return Starlette(
+    served = Starlette(
         routes=routed(found),
         middleware=[Middleware(InOpenAIsShape), Middleware(Measured, metrics=door.metrics), *guards(door, found)],
         exception_handlers=handlers(door.victoria.url),
     )
+    served.router.redirect_slashes = False  # such a redirection would name whatever host the client said
+    return served

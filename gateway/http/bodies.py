@@ -158,11 +158,11 @@ class TaskView(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, found: Standing, agent: str) -> "TaskView":
-        """That of a run as it stands: it is waiting while no model can take its question."""
+        """That of a run as it stands."""
         run, end = found.run, found.run.finished
         return cls(
             task_id=run.run_id,
-            status="waiting" if found.error and not end else run.status,
+            status=found.status,
             output=end.output if end else None,
             knowledge=Knowledge.of(run.run_id, end, agent) if end else None,
             steps=run.steps,

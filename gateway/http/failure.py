@@ -24,6 +24,7 @@ STATUS = {
     "history.too_large": 413,
     "answer.too_large": 413,
     "http.too_large": 413,
+    "http.headers": 431,
     "http.slow": 408,
     "http.token": 401,
     "http.scope": 403,

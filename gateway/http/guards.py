@@ -13,6 +13,7 @@ from gateway.http.door import Door
 from gateway.http.foreign import NoForeigners, listed
 from gateway.http.logged import ID
 from gateway.http.pages import Page
+from gateway.http.patience import ShortHeads
 from gateway.http.rates import Rates
 from gateway.http.tokens import Tokens
 
@@ -35,7 +36,8 @@ def guards(door: Door, pages: Iterable[Page]) -> list[Middleware]:
     rate = settings.http_rate
     if rate == "auto":
         rate = "none" if door.local else USUAL_RATE
-    found = [Middleware(NoForeigners, host=settings.http_host, local=door.local, names=names, origins=origins)]
+    found = [Middleware(ShortHeads)]
+    found.append(Middleware(NoForeigners, host=settings.http_host, local=door.local, names=names, origins=origins))
     if origins:
         found.append(
             Middleware(

@@ -12,6 +12,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deploy.embedded import find
+from deploy.postgres import POSTGRES
 from deploy.wiring import Victoria, foreground, no_such_model
 from gateway.http.bodies import Json
 from gateway.http.door import Door
@@ -23,6 +25,7 @@ from llm.models import Offer
 from schemas.errors import VictoriaError
 from schemas.events import GoalSubmitted
 from streams.connection import TROUBLE, reachable, server_info, version_of
+from streams.groups import FOLLOWER
 from streams.lag import Lag
 
 FRESH = 1.0
@@ -47,7 +50,8 @@ class Dependency(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """Whether a goal that comes now is carried out; `missing` names what keeps it from that."""
+    """Whether a goal that comes now is carried out; `missing` names what keeps it from that. The `database` is named
+    where history is kept, and never missing: what is to be written there waits."""
 
     ready: bool
     missing: tuple[str, ...]
@@ -96,7 +100,8 @@ class Backlog(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True):
     """What this installation is, what works in it, and how much it has to do. `load` counts requests for runs that
-    this process has in hand."""
+    this process has in hand; `history` is how far behind it is what is written to the database, null where nobody ever
+    wrote there."""
 
     agent: str
     version: str
@@ -107,6 +112,7 @@ class Status(msgspec.Struct, frozen=True):
     models: tuple[ModelStatus, ...]
     load: int
     backlog: Backlog
+    history: Lag | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +196,15 @@ class Health:
         """`GET /readyz`: looks at each dependency now."""
         server = await self._server()
         needed = [server, await self._stages(), await self._model()] if server.ready else [server]
+        if not self._door.local:  # anybody may ask: where the server is, is nobody's business
+            needed = [
+                each if each.ready else Dependency(each.name, False, "It is not.", "Its log says why.")
+                for each in needed
+            ]
         missing = tuple(each.name for each in needed if not each.ready)
         headers = {"Retry-After": str(math.ceil(RETRY_AFTER))} if missing else None
-        return Json(Ready(not missing, missing, tuple(needed)), 503 if missing else 200, headers)
+        optional = [await self._database()] if self._keeps_history else []
+        return Json(Ready(not missing, missing, (*needed, *optional)), 503 if missing else 200, headers)
 
     async def metrics(self, _request: Request) -> Response:
         """`GET /metrics`: also while the server is away, then without what only that knows."""
@@ -211,6 +223,10 @@ class Health:
             told.delayed.labels(name).set(found.lags[name].delayed)
             if (lag := found.lags[name].undelivered) is not None:
                 told.lag.labels(name).set(lag)
+        if history := found.lags.get(FOLLOWER):
+            told.pending.labels(FOLLOWER).set(history.pending)
+            if history.undelivered is not None:
+                told.lag.labels(FOLLOWER).set(history.undelivered)
         return Response(told.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _server(self) -> Dependency:
@@ -230,6 +246,28 @@ class Health:
         if missing:
             return Dependency("stages", False, f"No worker for {', '.join(missing)}.", "Start them: victoria up.")
         return Dependency("stages", True, "Each has a worker.")
+
+    @property
+    def _keeps_history(self) -> bool:
+        settings = self._victoria.settings
+        return settings.history or bool(settings.database_url)
+
+    async def _database(self) -> Dependency:
+        settings, database = self._victoria.settings, self._victoria.database
+        if database is None:
+            there = await anyio.to_thread.run_sync(find, settings.state_dir / "postgres", POSTGRES)
+            if there:
+                return Dependency("database", True, "The embedded one answers.")
+            return Dependency("database", False, "The embedded one is not running.", "It starts with: victoria up.")
+        try:
+            with anyio.fail_after(WITHIN):
+                async with database.connection() as connection:
+                    await connection.fetchval("SELECT 1")
+        except TimeoutError:
+            return Dependency("database", False, "It takes too long to answer.", "See what else it is busy with.")
+        except VictoriaError as problem:
+            return _without("database", problem)
+        return Dependency("database", True, "It answers.")
 
     async def _model(self) -> Dependency:
         wish = self._victoria.engines.wish
@@ -269,6 +307,7 @@ def status_of(victoria: Victoria, found: Found, agent: str, load: int) -> Status
         models=tuple(map(_model, found.offers)),
         load=load,
         backlog=Backlog(waiting, settings.backlog),
+        history=found.lags.get(FOLLOWER),
     )
 
 

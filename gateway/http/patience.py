@@ -1,10 +1,16 @@
-"""HTTP as uvicorn speaks it. That waits for ever for the rest of a request's head: here it has to come in time."""
+"""HTTP as uvicorn speaks it. That waits for ever for the rest of a request's head, and bounds its size only where it
+comes in pieces: here it has to come in time, and to be short."""
 
 import asyncio
 
 import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gateway.http.failure import response
+from schemas.errors import InvalidInput
+
+HEAD_BYTES = 64 * 1024
 HEAD_WITHIN = 10.0
 """Seconds in which a request's head must arrive, however slowly; for its body see gateway.http.bodies."""
 
@@ -39,3 +45,19 @@ class Patience(H11Protocol):
         if self._late:
             self._late.cancel()
             self._late = None
+
+
+class ShortHeads:
+    """Refuses requests whose headers are longer than HEAD_BYTES, with 431."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        size = sum(len(name) + len(value) + 4 for name, value in scope.get("headers", ()))
+        if size + len(scope.get("raw_path", b"")) + len(scope.get("query_string", b"")) > HEAD_BYTES:
+            problem = InvalidInput("http.headers", f"The headers are longer than {HEAD_BYTES:,} bytes.", "Send fewer.")
+            await response(problem)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

@@ -86,7 +86,7 @@ class _Counts(Storage):
         return bool(await self._client.ping())
 
     async def reset(self) -> int | None:
-        raise NotImplementedError
+        raise RuntimeError("All counts at once are never forgotten.")
 
     async def clear(self, key: str) -> None:
         await self._client.delete(self._keys.rate(key))

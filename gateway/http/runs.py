@@ -143,20 +143,23 @@ class Runs:
 
     async def run_status(self, request: Request) -> Response:
         """`GET /run/status/{task_id}`: where the run stands."""
-        return await self._report(request.path_params["task_id"])
+        return Json(await self._view(request.path_params["task_id"]))
 
     async def run_cancel(self, request: Request) -> Response:
-        """`POST /run/{task_id}/cancel`: end it. Where it stands then; 202 if nobody has ended it yet."""
+        """`POST /run/{task_id}/cancel`: end it. Where it stands, its words for who may read; 202 if nobody has yet."""
         task_id, body = request.path_params["task_id"], await read(request, CancelRequest)
         ended = (await self._victoria.view(task_id)).finished
         if not ended:
             await self._victoria.cancel(task_id, body.reason)
             with anyio.move_on_after(CANCELLED_WITHIN):
                 ended = await self._door.live.of(task_id)
-        return await self._report(task_id, 200 if ended else 202)
+        view = await self._view(task_id)
+        if "read" not in caller_of(request).scopes:
+            view = msgspec.structs.replace(view, output=None, knowledge=None, steps=(), waits_for="", waiting=None)
+        return Json(view, 200 if ended else 202)
 
-    async def _report(self, task_id: str, status: int = 200) -> Response:
-        return Json(TaskView.of(await standing(self._victoria, task_id), self._door.agent), status)
+    async def _view(self, task_id: str) -> TaskView:
+        return TaskView.of(await standing(self._victoria, task_id), self._door.agent)
 
     def _order(self, request: Request, body: RunRequest, strategy: str, *, unattended: bool) -> Order:
         goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)

@@ -19,11 +19,10 @@ from gateway.http.door import Door
 from gateway.http.guards import register_of
 from gateway.http.live import Live
 from gateway.http.logged import Logged
-from gateway.http.patience import Patience
+from gateway.http.patience import HEAD_BYTES, Patience
 from gateway.screen import note
 from schemas.errors import CouldNotStart
 
-HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
 
 _log: Any = structlog.get_logger()
@@ -76,7 +75,7 @@ async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: a
         uvicorn.Config(
             Logged(app(Door(victoria, live, agent, local=is_local(listener)))),
             http=Patience,  # of h11, which unlike the others bounds the size of headers
-            h11_max_incomplete_event_size=HEADER_BYTES,
+            h11_max_incomplete_event_size=HEAD_BYTES,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -4,6 +4,7 @@
 -- KEYS[3]   the dead letters (stream)      KEYS[4+] output streams, then run hashes, journals and budgets
 -- ARGV[1]   the consumer group   ARGV[2]  ms for which the keys of an ended run stay
 -- ARGV[3]   how many of the keys are streams, KEYS[2] counted in
+-- ARGV[4]   the group of who follows all streams
 -- then for each entry:
 --   id, kind, key index of the run hash (its journal and budget follow) if this ends the run, else 0,
 --   number of outputs, number of records, the outputs as (key index, type, event),
@@ -23,7 +24,7 @@
 local call, pcall = redis.call, redis.pcall
 local source, group = KEYS[1], ARGV[1]
 local more = {ack = 0, state = 5, retry = 2, dead = 1}
-local results, at, size = {}, 4, #ARGV
+local results, at, size = {}, 5, #ARGV
 
 for i = 1, tonumber(ARGV[3]) do
   local kind = call('TYPE', KEYS[i]).ok
@@ -44,6 +45,18 @@ local function conflict(kind, records, journal, rest)
     local version = pcall('HGET', KEYS[tonumber(ARGV[rest])], ARGV[rest + 1] .. '.v') or '0'
     return version ~= ARGV[rest + 2] and -1
   end
+end
+
+-- Whether somebody follows a stream, and so all: whoever archives an ended run's journal is who lets it go.
+local function followed(stream)
+  for _, group in ipairs(call('XINFO', 'GROUPS', stream)) do
+    for i = 1, #group, 2 do
+      if group[i] == 'name' and group[i + 1] == ARGV[4] then
+        return true
+      end
+    end
+  end
+  return false
 end
 
 while at <= size do
@@ -77,7 +90,9 @@ while at <= size do
     end
     if ends > 0 then
       for i = ends, ends + 2 do
-        call('PEXPIRE', KEYS[i], ARGV[2])
+        if i ~= ends + 1 or not followed(KEYS[tonumber(ARGV[outputs])]) then
+          call('PEXPIRE', KEYS[i], ARGV[2])
+        end
       end
     end
   end

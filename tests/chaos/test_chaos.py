@@ -13,6 +13,7 @@ from tests.chaos.chaos import Plan, chaos
 from tests.chaos.server import Server
 
 
+@pytest.mark.heavy
 async def test_whatever_is_killed_every_run_ends_once_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     struck: list[str] = []
     report = await chaos(Plan(seed=11, runs=40, calamities=5, workers=3), tmp_path, struck.append)

@@ -1,4 +1,4 @@
-"""A thousand random plans on a real server all end, each step in its order, never more than three of a run at once."""
+"""Random plans on a real server all end, each step in its order, never more than three of a run at once."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,6 @@ from streams.topology import Topology
 from streams.worker import Worker
 from tests.workshop import TERMS, Workshop, eventually
 
-PLANS = 1_000
 AT_ONCE = 3
 WAYS = (*["ok"] * 9, *["partial", "failed", "skipped", "asks", "goes round"] * 3, "raises")
 """How a step goes, by its title."""
@@ -72,12 +72,12 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan("react", tuple(steps))
 
 
-def a_thousand() -> list[Plan]:
+def drawn(count: int) -> list[Plan]:
     """Plans as hypothesis draws them."""
-    drawn: list[Plan] = []
+    found: list[Plan] = []
 
     @settings(
-        max_examples=PLANS,
+        max_examples=count,
         deadline=None,
         phases=[Phase.generate],
         database=None,
@@ -85,10 +85,10 @@ def a_thousand() -> list[Plan]:
     )
     @given(plans())
     def draw(plan: Plan) -> None:
-        drawn.append(plan)
+        found.append(plan)
 
     draw()
-    return drawn
+    return found
 
 
 class Watch:
@@ -165,11 +165,12 @@ def person(questions: Questions) -> AnyStage:
     return Stage("person", (QuestionAsked,), (QuestionAnswered,), answer, "person")
 
 
-async def test_a_thousand_random_plans_all_end_in_order_and_never_more_than_three_steps_of_a_run_at_once(
-    workshop: Workshop, record_property: Any
+@pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.heavy)])
+async def test_random_plans_all_end_in_order_and_never_more_than_three_steps_of_a_run_at_once(
+    workshop: Workshop, record_property: Any, count: int
 ) -> None:
-    proposed, watch = a_thousand(), Watch()
-    assert len(proposed) == PLANS
+    proposed, watch = drawn(count), Watch()
+    assert len(proposed) == count
     questions = Questions(workshop.client, workshop.keys)
     stages = (aggregate.stage(questions.listed), watch.stage(), person(questions))
     outside = (PlanProposed, CancelRequested, DeadlinePassed, StageFailed)
@@ -185,7 +186,7 @@ async def test_a_thousand_random_plans_all_end_in_order_and_never_more_than_thre
             if entry.envelope and isinstance(entry.envelope.body, RunFinished):
                 ends.setdefault(entry.envelope.run, []).append(entry.envelope.body)
         await anyio.sleep(0.5)
-        return len(ends) >= PLANS
+        return len(ends) >= count
 
     began = monotonic()
     runs = [(f"run-{number}", PlanProposed(restated="x", plan=plan)) for number, plan in enumerate(proposed)]
@@ -194,7 +195,7 @@ async def test_a_thousand_random_plans_all_end_in_order_and_never_more_than_thre
         await workshop.publisher.publish(runs, "aggregate")
         await eventually(all_ended, within=120)
         worker.stop()
-    record_property("1,000 plans", f"{sum(map(len, watch.begun.values())):,} steps in {monotonic() - began:.1f} s")
+    record_property(f"{count:,} plans", f"{sum(map(len, watch.begun.values())):,} steps in {monotonic() - began:.1f} s")
 
     assert watch.wrong == []
     assert max(watch.most.values()) == AT_ONCE

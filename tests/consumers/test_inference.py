@@ -199,6 +199,14 @@ async def test_a_failure_of_the_engine_is_recorded_with_its_code_and_heard(works
     assert await workshop.entries("dead", INFERENCE) == []
 
 
+async def test_an_answer_that_could_not_be_used_costs_what_it_took(workshop: Workshop) -> None:
+    cost = Usage("scripted", 1, tokens_in=100, tokens_out=400)
+    async with desk(workshop, ScriptedEngine([ModelFailed("model.cut", "Cut.", usage=cost)])) as at:
+        await at.put(question())
+        usage = (await at.answered()).usage
+    assert (usage.model, usage.calls, usage.tokens_in, usage.tokens_out) == ("scripted", 1, 100, 400)
+
+
 async def test_an_engine_that_could_not_start_is_recorded_and_tried_again_by_itself(workshop: Workshop) -> None:
     missing = CouldNotStart("model.missing", "There is no model.", "Run `victoria doctor`.")
     async with desk(workshop, missing, ScriptedEngine(lambda _request: "here now")) as at:

@@ -396,4 +396,4 @@ WORDS = sorted(
 @given(st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join))
 def test_no_mixture_of_the_words_makes_a_call_that_its_tool_would_not_take(goal: str) -> None:
     for call in recognise(goal).calls:
-        BUILT_IN.parse(call)
+        assert BUILT_IN.parse(call)

@@ -234,6 +234,7 @@ async def test_a_waiting_run_leaves_word_for_whom_and_takes_it_back(workshop: Wo
     await ahead(kept, "two")
     key = workshop.keys.waiting("two")
     word = msgspec.json.decode(await workshop.client.get(key), type=Waiting)
+    assert word.error
     assert word.error.code == "session.turn"
     assert "run one" in word.error.message
     assert "victoria cancel one" in word.error.hint

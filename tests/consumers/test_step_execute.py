@@ -22,6 +22,9 @@ from streams.testing import ScriptedContext
 GONE = EffectFailed("model.timeout", "No model answered in time.", "Look at the doctor.")
 
 
+CUT = EffectFailed("model.cut", "It had not finished its JSON after 400 tokens.", "Allow more.")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A small project."""
@@ -280,3 +283,11 @@ async def test_a_step_that_is_given_up_fails_and_lets_its_run_go_on() -> None:
     )
     assert on_dead
     assert await on_dead(ready(), error, ScriptedContext()) == [StepFinished(step_id="s", status="failed", error=error)]
+
+
+async def test_a_model_that_can_not_say_what_to_do_still_says_what_it_knows(project: Path) -> None:
+    finished, _ = await carried_out(ready(), project, {"act-1": CUT, "answer": "There is a file."})
+    assert (finished.status, finished.output, finished.source) == ("partial", "There is a file.", "model")
+    assert finished.error == CUT.info
+    finished, _ = await carried_out(ready(), project, {"act-1": CUT, "answer": GONE})
+    assert (finished.status, finished.output, finished.error) == ("partial", BY_RULES, CUT.info)

@@ -18,6 +18,8 @@ from streams.ranges import EntryId
 from streams.scripts import Scripts
 from tests.workshop import Workshop, intake_stage, wipe
 
+LINES = (("intake", "understand"),)
+
 
 async def never(_event: GoalSubmitted, _ctx: object) -> list[GoalSubmitted]:
     raise AssertionError("nobody works here")
@@ -38,13 +40,13 @@ async def test_lag_counts_all_partitions_and_a_goal_knows_how_many_come_first(
 
     for partition in keys.of_stream("intake"):
         own = [run for run in runs if keys.of_run(run) == partition]
-        assert [await ahead(client, keys, "intake", "understand", run) for run in own] == list(range(len(own)))
+        assert [await ahead(client, keys, LINES, run) for run in own] == [("understand", n) for n in range(len(own))]
         stream = keys.stream(partition, "intake")
         await workshop.client.xreadgroup("understand", "somebody", {stream: ">"}, count=2)
-        places = [await ahead(client, keys, "intake", "understand", run) for run in own]
-        assert places == [None, None, *range(len(own) - 2)]
+        places = [await ahead(client, keys, LINES, run) for run in own]
+        assert places == [None, None, *(("understand", number) for number in range(len(own) - 2))]
     assert (await lags(client, keys, topology))["understand"] == Lag(24, 6, 0)
-    assert await ahead(client, keys, "intake", "understand", "no-such-run") is None
+    assert await ahead(client, keys, LINES, "no-such-run") is None
 
     stream = keys.stream("0", "intake")
     last = (await workshop.client.xrevrange(stream, count=2))[1][0]

@@ -165,7 +165,12 @@ async def test_who_waits_for_a_turn_says_so_and_goes_on_when_that_is_cancelled(
 
             async def said() -> bool:
                 waiting = await victoria.waiting("two")
-                return bool(waiting and waiting.error.code == "session.turn" and "run one" in waiting.error.message)
+                return bool(
+                    waiting
+                    and waiting.error
+                    and waiting.error.code == "session.turn"
+                    and "run one" in waiting.error.message
+                )
 
             await eventually(said)
         await victoria.cancel("one")

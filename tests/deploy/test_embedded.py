@@ -268,13 +268,15 @@ def test_odd_characters_in_the_path_reach_the_client(tmp_path: Path) -> None:
 def test_a_package_of_the_users_own_named_deploy_does_no_harm(state_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "__init__.py").write_text("raise SystemExit(1)")
-    subprocess.run(
+    user = subprocess.run(
         [sys.executable, "-P", "-c", USER, state_dir],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         check=True,
+        capture_output=True,
     )
+    assert user.stdout.startswith(b"unix://")
 
 
 def test_looking_for_a_server_starts_and_leaves_nothing(state_dir: Path) -> None:

@@ -108,6 +108,7 @@ async def test_a_run_completes_without_a_model(processes: Processes) -> None:
 
 
 @needs_ollama
+@pytest.mark.heavy
 async def test_a_run_completes_on_the_model_and_server_that_are_named(processes: Processes, ollama: RealOllama) -> None:
     await start(processes, "ollama:smol", "ollama", hosts=ollama.name)
     (run,) = await processes.workshop.publish(GOAL)

@@ -32,6 +32,7 @@ def share() -> int:
     return estimated(question.messages, LONGEST)
 
 
+@pytest.mark.heavy
 async def test_no_more_is_spent_than_one_answer_over_the_budget_whoever_dies(
     processes: Processes, ollama: FakeOllama
 ) -> None:

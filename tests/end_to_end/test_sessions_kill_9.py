@@ -25,7 +25,14 @@ async def all_handled(workshop: Workshop) -> bool:
     return not any(group["lag"] or group["pending"] for each in groups for group in each)
 
 
-@pytest.mark.parametrize("victim", ["understand", "aggregate", "memory-compress"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("understand", marks=pytest.mark.heavy),
+        pytest.param("aggregate", marks=pytest.mark.heavy),
+        "memory-compress",
+    ],
+)
 async def test_a_killed_stage_breaks_no_session(processes: Processes, victim: str) -> None:
     processes.environ["VICTORIA_MODEL"] = "none"
     workshop = processes.workshop

@@ -114,6 +114,23 @@ def test_a_token_is_good_for_its_scopes_only(doors: Doors) -> None:
     assert "--scope publish" in refused.json()["error"]["hint"]
 
 
+def test_who_may_only_publish_reads_nothing_by_cancelling_either(doors: Doors) -> None:
+    task_id = doors.ask("all", "POST", "/run?async_mode=0", json={"goal": GOAL}).json()["knowledge"]["task_id"]
+    whole, status = (doors.ask(token, "POST", f"/run/{task_id}/cancel").json() for token in ("all", "writer"))
+    assert whole["output"] == ANSWER
+    assert status["status"] == whole["status"] == "completed"
+    assert (status["output"], status["knowledge"], status["steps"]) == (None, None, [])
+
+
+def test_a_head_is_short_however_it_comes(doors: Doors) -> None:
+    assert doors.ask("all", headers={"X-A": "a" * 60_000}).status_code == 200
+    assert code_of(doors.ask("all", headers={"X-A": "a" * 66_000})) == (431, "http.headers")
+
+
+def test_nobody_is_sent_elsewhere(doors: Doors) -> None:
+    assert code_of(doors.ask("all", "POST", "/run/", headers={"Host": "evil.test"}, json={})) == (404, "http.no_page")
+
+
 def test_openais_clients_are_told_in_their_own_way(doors: Doors) -> None:
     chat = {"model": "strategy:simple", "messages": [{"role": "user", "content": GOAL}]}
     refused = [

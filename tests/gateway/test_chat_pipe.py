@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from schemas.plan import Plan, ToolCall
 from tests.gateway.conftest import Call, Cli
 from tests.gateway.door import DoorProcess, lasting
 from tests.gateway.test_callers import made
+from tests.rows.given import step, strategy_in
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,31 @@ def test_each_line_is_a_turn_of_one_session_and_has_one_answer(
     assert "\x1b" not in done.out + done.err
     said = call("sessions", "show", session, "--json").json()["said"]
     assert [each["user"] for each in said][::2] == ["Прочитай docs/alpha.txt", "Read what is \nthere"]
+
+
+def test_commands_say_how_the_next_goals_are_wanted_and_others_are_for_terminals(cli: Cli, call: Call) -> None:
+    lines = (
+        "/strategy simple\n/session pipe-two\nRead docs/alpha.txt\n/help\n/stratgy\n/clear\n/quit\nRead docs/beta.txt"
+    )
+    done = cli("chat", "--json", "--session", "pipe-one", stdin=lines)
+    answered, terminal, unknown = map(json.loads, done.out.splitlines())
+    assert answered["status"] == "completed"
+    assert (terminal["error"]["code"], unknown["error"]["code"]) == ("chat.terminal", "chat.command")
+    assert "Did you mean /strategy?" in unknown["error"]["hint"]
+    assert done.code == 1
+    assert call("sessions", "show", "pipe-two", "--json").json()["error"]["code"] == "session.unknown"
+
+
+def test_the_next_line_answers_what_a_step_asks_and_without_one_it_is_said(cli: Cli, tmp_path: Path) -> None:
+    asks = step("1", how="tool", call=ToolCall("ask_user", {"question": "Which page?", "choices": ["X", "Y"]}))
+    strategy_in(tmp_path)
+    (tmp_path / "plan.json").write_bytes(msgspec.json.encode(Plan("given", (asks,))))
+    own = ("chat", "--json", "--strategy", "given", "--set", f"strategies_dir={tmp_path}", "--set", "prefix=given")
+    done = cli(*own, stdin="Fix the page\n2\n")
+    assert (done.json()["output"], done.code) == ("Y", 0)
+    done = cli(*own, stdin="Fix the page")
+    assert (done.json()["error"]["code"], done.code) == ("chat.unanswered", 1)
+    assert "victoria answer" in done.json()["error"]["hint"]
 
 
 def test_json_is_an_object_for_each_answer_and_a_bad_line_stops_nothing(cli: Cli, door: DoorProcess) -> None:

@@ -53,6 +53,14 @@ def test_steps_are_shown_in_place_and_settle_into_finished_lines() -> None:
     assert shown(turn) == ["⠋ putting the answer together 9.0 s"]
 
 
+def test_what_was_said_of_an_answer_stays_when_it_is_cancelled() -> None:
+    turn = Turn("r", AT)
+    told(turn, event("task_start", "1", "Look"), words("One two"))
+    known = Knowledge("simple", "m", "model", None, "victoria", "r", 0, 0, 0, 0, 0.0, (), ())
+    end = Ended("r", "cancelled", "The user cancelled it.", known)
+    assert [line.text for line in turn.see(Heard(AT, end))] == ["", "One two"]
+
+
 def test_an_answer_that_begins_anew_voids_what_was_said() -> None:
     turn = Turn("r", AT)
     told(turn, event("task_start", "1", "Look"), words("One "), words("two", 4))

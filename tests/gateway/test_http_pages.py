@@ -18,6 +18,7 @@ from schemas.plan import Plan, ToolCall
 from streams.groups import create_groups
 from tests.gateway.indoors import ended, indoors
 from tests.rows.given import step, strategy_in
+from tests.rows.house import at_work as house
 from tests.servers import Node
 from tests.workshop import eventually
 
@@ -240,6 +241,42 @@ async def test_a_run_whose_model_is_not_there_names_it(open_: Open) -> None:
         await eventually(names_its_model)
         assert (found["status"], found["waiting"]["model"]) == ("waiting", "ollama:nobody-has-it")
         assert found["waiting"]["stage"] == "understand"
+
+
+async def test_a_question_in_the_line_of_a_model_knows_its_place_and_one_that_is_answered_the_model(
+    redis_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.answers.LOOK_AGAIN", 0.1)
+    folder, go = tmp_path / "house", anyio.Event()
+    async with house(redis_url, prefix, folder, {"answer": "Well."}) as home, indoors(home.victoria) as client:
+        home.model.engine.between = go.wait
+        pages = [
+            await sent(client, goal="Why?", strategy="simple") for _ in range(home.victoria.settings.local_slots + 2)
+        ]
+        waiting: list[Any] = []
+
+        async def all_wait() -> bool:
+            waiting[:] = [(await client.get(page)).json() for page in pages]
+            return sorted(found["waiting"]["place"] for found in waiting if in_line(found)) == [0, 1]
+
+        await eventually(all_wait)
+        assert {found["status"] for found in waiting} == {"running"}
+        assert {found["waits_for"] for found in waiting} == {
+            "",
+            "scripted, which is busy",
+            "scripted, which has 1 other question first",
+        }
+        go.set()
+        assert {(await ended(client, page))["status"] for page in pages} == {"completed"}
+
+
+def in_line(found: Any) -> bool:
+    """Whether a run waits in the line of a model."""
+    return (
+        found["waiting"] is not None
+        and found["waiting"]["model"] == "scripted"
+        and found["waiting"]["place"] is not None
+    )
 
 
 async def test_a_turn_of_a_session_knows_how_many_are_before_it(victoria: Victoria) -> None:

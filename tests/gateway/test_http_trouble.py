@@ -98,6 +98,7 @@ def test_after_kill_9_in_mid_run_the_same_request_again_is_the_same_run(cli: Cli
     assert entries(call, task_id, "intake") == 1
 
 
+@pytest.mark.heavy
 def test_many_runs_of_two_doors_of_which_one_is_killed_under_load_are_one_each(cli: Cli, call: Call) -> None:
     doors = [start(cli) for _ in range(2)]
 

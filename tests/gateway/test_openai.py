@@ -357,6 +357,11 @@ async def test_a_question_is_a_turn_and_the_next_message_its_answer_as_often_as_
         regenerated = await stream(client, said, REACT)
         assert await regenerated.rest() == "Another attempt."
         assert len(await runs(home)) == 2
+        again = (await home.victoria.goal_of(run_of(regenerated.all[0]))).goal
+        assert again == "Find what is wrong on the page and fix it\n\nWhich line?\n\nThe seventh"
+        async with httpx.AsyncClient() as plain:
+            figures = (await plain.get(f"{url}/metrics")).text
+        assert "victoria_runs_submitted_total 2.0" in figures
 
 
 async def waiting(home: House, run: str) -> RunView:

@@ -36,8 +36,18 @@ def test_open_webui(task: str) -> None:
         [Said("user", "How do I bake bread at home?"), Said("assistant", "Slowly."),
             Said("user", "Please generate a four to five word title summarizing our conversation without any lead-in, "
             "punctuation, quotation marks, periods, symbols, bold text, or additional text.")],
+        [Said("user", "How do I bake bread at home?"), Said("assistant", "Slowly."),
+            Said("user", "使用四到五个字直接返回这句话的简要主题，不要解释、不要标点、不要语气词、不要多余文本")],
+        [Said("user", "How do I bake bread at home?"), Said("assistant", "Slowly."),
+            Said("user", "Пожалуйста, создайте заголовок из четырех или пяти слов, который обобщит нашу беседу")],
+        [Said("user", "Based on the chat history, give this conversation a name.\nKeep it short.\n---\n"
+            "How do I bake bread at home?\n---")],
+        [Said("system", "Summarize the given session as a 10-word title in the user's language"),
+            Said("user", "user: How do I bake bread at home?")],
+        [Said("system", "You are a title generator. You output ONLY a thread title."),
+            Said("user", "How do I bake bread at home?")],
     ],
-    ids=["LibreChat", "LobeChat", "NextChat"],
+    ids=["LibreChat", "LobeChat", "NextChat", "NextChat zh", "NextChat ru", "Chatbox", "Cherry Studio", "opencode"],
 )  # fmt: skip
 def test_others(said: list[Said]) -> None:
     aside = recognised(said)

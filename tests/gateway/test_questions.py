@@ -128,6 +128,7 @@ def test_a_question_outlasts_kill_9_of_every_process_and_is_answered_afterwards(
     down(workers)
 
 
+@pytest.mark.heavy
 def test_a_question_whose_time_passes_while_everything_is_dead_is_done_without(own: Cli) -> None:
     workers = up(own, "--set", "question_timeout=5")
     run = published(own)

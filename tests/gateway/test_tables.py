@@ -83,6 +83,7 @@ def test_doctor_finds_all_well_and_starts_nothing(call: Call, tmp_path: Path) ->
         "model": "warning",
         "projects": "ok",
         "server": "ok",
+        "database": "ok",
     }
     assert not (tmp_path / "none").exists()
 
@@ -194,7 +195,20 @@ def test_a_broken_tool_of_the_users_own_is_named_with_its_line(call: Call, tmp_p
 
 
 @pytest.mark.parametrize(
-    "command", ["", *COMMANDS, "models", "models pull", "token", "token create", "token list", "token revoke"]
+    "command",
+    [
+        "",
+        *COMMANDS,
+        "models",
+        "models pull",
+        "token",
+        "token create",
+        "token list",
+        "token revoke",
+        "tasks",
+        "tasks add",
+        "tasks cycle",
+    ],
 )
 def test_every_help_has_an_example_that_fits(command: str) -> None:
     from typer.testing import CliRunner

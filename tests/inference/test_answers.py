@@ -24,7 +24,7 @@ Note = Callable[[str, str], None]
 COUNT = 3
 heavy = pytest.mark.heavy
 EACH = [
-    pytest.param("local", 5, id="local"),
+    pytest.param("local", 2, id="local"),
     pytest.param("local", 200, id="local-200", marks=heavy),
     pytest.param("ollama", 200, id="ollama-200", marks=[heavy, needs_ollama]),
     pytest.param("mlx", 12, id="mlx", marks=heavy),
@@ -89,7 +89,8 @@ class Learning(Heedless):
         return "<rejected>" in request.messages[1].content
 
 
-@pytest.mark.parametrize(("kind", "way"), [(Learning, "repaired"), pytest.param(Heedless, "fell back", marks=heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize(("kind", "way"), [(Learning, "repaired"), (Heedless, "fell back")])
 async def test_answers_of_an_engine_that_heeds_no_schema_are_repaired_or_done_without(
     room: Room, model_file: Path, kind: type[LocalEngine], way: str, record_property: Note
 ) -> None:

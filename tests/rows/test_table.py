@@ -43,6 +43,9 @@ ROWS = {
     "F3": "the answer comes with its method and with what it took",
     "F4": "tokens and deadline of a run hold, and at the limit it ends with what there is",
     "F5": "cancelling a run stops its steps, its questions and its model calls",
+    "I1": "a cycle under a lock gives tasks to the best experts; no two workers take the same one",
+    "I2": "tasks go through the same pipeline, and what comes of them is in their rows",
+    "I3": "cycles and workers of their own, by a timer or by hand",
     "N1": "turns of a session wait for each other, know what was said, are kept, and can be cleared",
     "O1": "an expert is one YAML file; notes and calendar work; ten specialists and two agents are there",
 }

@@ -44,7 +44,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /v1/chat/completions`.
 
     `tools` are ignored: Victoria has its own, and calls none of its caller's. So are `max_tokens`, which would bound an
-    answer and not the work that leads to it, and how a model is to be sampled.
+    answer and not the work that leads to it, and how a model is to be sampled; another `seed` is another attempt.
     """
 
     model: str
@@ -57,6 +57,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     response_format: Any = None
     user: str | None = None
     safety_identifier: str | None = None
+    seed: int | None = None
 
     def heard(self) -> tuple[Said, ...]:
         """The messages as they count. Raises InvalidInput where one can't be read."""

@@ -70,8 +70,11 @@ class Chat:
         turn = await self._conversations.turn(heard.asker, heard.said)
         unfit = await self._answer(heard, turn) if turn.question else None
         if not turn.question:
-            goal = replace(_goal(self._victoria.projects.main, heard.said), **wanted._asdict())
-            await self._victoria.submit([(turn.run_id, goal)])
+            goal = replace(await self._goal(heard, turn), **wanted._asdict())
+            with self._door.metrics.taking():
+                (published,) = await self._victoria.submit([(turn.run_id, goal)])
+            if published != "known":
+                self._door.metrics.submitted.inc()
         if body.stream:
             return self._sse(heard, turn, unfit)
         with self._door.at_work():
@@ -87,6 +90,18 @@ class Chat:
                 if end.status != "completed":
                     return _Handed(response(_failure(end), NO_RETRY), over)
                 return _Handed(_whole(heard, turn.run_id, end.output, _finish(end), _usage(end)), over)
+
+    async def _goal(self, heard: Heard, turn: Turn) -> GoalSubmitted:
+        """What is to be done. An answer to a question of a run that has ended is none by itself: it is that run's goal,
+        once more, with the answer. Raises InvalidInput."""
+        goal = _goal(self._victoria.projects.main, heard.said)
+        if not turn.after:
+            return goal
+        try:
+            first = await self._victoria.goal_of(turn.after)
+        except InvalidInput:
+            return goal  # it is too long ago
+        return replace(goal, goal=f"{first.goal}\n\n{heard.said[-2].text}\n\n{goal.goal}")
 
     def _aside(self, heard: Heard, replied: asides.Replied) -> Response:
         if not heard.body.stream:

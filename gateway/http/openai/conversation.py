@@ -39,17 +39,19 @@ class Asker(msgspec.Struct, frozen=True):
     def of(cls, request: Request, body: ChatRequest) -> "Asker":
         """That of a request."""
         caller: Any = request.scope.get("state", {}).get("caller")
-        said = (body.user, body.safety_identifier, *map(request.headers.get, HEADERS))
+        seed = None if body.seed is None else str(body.seed)
+        said = (body.user, body.safety_identifier, *map(request.headers.get, HEADERS), *([seed] if seed else ()))
         return cls(caller.name if caller else "", tuple(each or "" for each in said), body.model)
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a request is about: a run, the conversation that it is the answer to, and the question of it that the last
-    message answers, "" if it answers none."""
+    message answers, "" if it answers none. `after` is the run that asked, where that has ended: with another answer."""
 
     run_id: str
     conversation: str
     question: str = ""
+    after: str = ""
 
 
 class Conversations:
@@ -66,13 +68,14 @@ class Conversations:
         conversation = _id(asker, messages)
         await self._arrived(conversation)
         before: int = await self._client.scard(self._keys.delivered(conversation))
-        if not before and (asked := await self._asked(asker, messages[:-1])) and not await self._delivered(asked):
+        asked = await self._asked(asker, messages[:-1])
+        if asked and not before and not await self._delivered(asked):
             return asked
-        return self.fresh(conversation, before)
+        return self.fresh(conversation, before, asked.run_id if asked else "")
 
-    def fresh(self, conversation: str, before: int = 0) -> Turn:
+    def fresh(self, conversation: str, before: int = 0, after: str = "") -> Turn:
         """A conversation's run that is its own, after so many others."""
-        return Turn(derived_id("conversation", conversation, before), conversation)
+        return Turn(derived_id("conversation", conversation, before), conversation, after=after)
 
     def own(self, asker: Asker, messages: Sequence[Said]) -> Turn:
         """The first run of these messages themselves, whatever they answer."""

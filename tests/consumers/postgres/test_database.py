@@ -122,6 +122,7 @@ def test_a_server_that_is_killed_is_met_again(tmp_path: Path) -> None:
                 with suppress(NotReachable):
                     again = await answer()
                 await anyio.sleep(0.01)
+        assert again > first
         await database.close()
 
     with embedded(tmp_path, program=POSTGRES) as url:

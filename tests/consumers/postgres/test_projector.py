@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from consumers.postgres.database import Database
+from consumers.postgres.packing import unpacked
 from consumers.postgres.projector import NAME, Projector
 from schemas.envelope import Envelope, encode
 from schemas.errors import ErrorInfo
@@ -65,6 +66,7 @@ TABLES = {
 PROJECT = """
 import asyncio, sys
 from consumers.postgres.database import Database
+from consumers.postgres.packing import unpacked
 from consumers.postgres.projector import Projector
 from streams.connection import connect
 from streams.keys import Keys
@@ -95,9 +97,9 @@ def streams() -> Topology:
     )
 
 
-async def say(client: Client, keys: Keys, runs: int, first: int = 0) -> None:
+async def say(client: Client, keys: Keys, runs: int, first: int = 0, at: datetime = NOW) -> None:
     """Put the events of some runs on their streams, and an effect of each into its journal."""
-    record = msgspec.json.encode(Record("ask", "hash", NOW, msgspec.Raw(b'"yes"'), seconds=0.5))
+    record = msgspec.json.encode(Record("ask", "hash", at, msgspec.Raw(b'"yes"'), seconds=0.5))
     pipeline: Any = client.pipeline(transaction=False)
     for number in range(first, first + runs):
         run = f"run-{number}"
@@ -105,7 +107,7 @@ async def say(client: Client, keys: Keys, runs: int, first: int = 0) -> None:
             keys.journal(run), mapping={"e/ask": record, "e/ask!": b"intent"} | ({} if number else {"e/bad": b"{"})
         )
         for place, (stream, event) in enumerate(SAID):
-            data = encode(Envelope(f"{run}-{place}", run, event.version, NOW, "user", event))
+            data = encode(Envelope(f"{run}-{place}", run, event.version, at, "user", event))
             pipeline.xadd(keys.stream(keys.of_run(run), stream), {"type": type(event).__name__, "event": data})
     await pipeline.execute()
 
@@ -175,7 +177,8 @@ async def test_a_runs_events_become_its_row_its_steps_its_answer_and_its_history
     assert (answer["output"], answer["metadata"]["tokens_out"]) == ("done \ufffd", 4)
     assert (effect["effect"], effect["seconds"]) == ("e/ask", 0.5)
     assert [event["type"] for event in found["events"]] == [type(event).__name__ for _, event in SAID]
-    assert b"a \\u0000 goal" in found["events"][0]["data"], "as it was said"
+    first = found["events"][0]
+    assert b"a \\u0000 goal" in unpacked(first["packing"], first["data"]), "as it was said"
 
 
 async def test_in_whatever_order_and_however_often_it_comes_to_the_same(
@@ -277,3 +280,68 @@ async def test_what_is_not_projected_yet_is_not_trimmed(client: Client, keys: Ke
     for partition in ("0", "1"):
         await retention.trim(partition)
     assert sum([await raw.xlen(keys.stream(p, "results")) for p in ("0", "1")]) == 0
+
+
+async def test_a_journal_goes_only_once_it_is_archived_with_what_came_late(
+    client: Client, keys: Keys, database: Database
+) -> None:
+    raw: Any = client
+    late = msgspec.json.encode(Record("ask", "late", NOW, msgspec.Raw(b'"late"')))
+    runs = [f"run-{number}" for number in range(3)]
+    await say(client, keys, 3)
+    await raw.hset(keys.run(keys.of_run("run-2"), "run-2"), "submitted", "it goes on")
+    for run in runs:
+        await raw.pexpire(keys.journal(run), 60_000)
+    projector = Projector(client, keys, streams(), database, keep=0.2)
+    async with projecting(projector):
+        await until_settled(client, keys)
+        assert [await raw.pttl(keys.journal(run)) for run in runs] == [-1] * 3, "nothing goes by itself"
+    await raw.hset(keys.journal("run-1"), "e/late", late)
+    await anyio.sleep(0.2)
+    async with projecting(Projector(client, keys, streams(), database, keep=0.2)):
+        with anyio.fail_after(30):
+            while await raw.exists(keys.journal("run-0")) or await raw.exists(keys.journal("run-1")):
+                await anyio.sleep(0.01)
+    assert [each["effect"] for each in (await contents(database))["effects"] if each["run"] == "run-1"] == [
+        "e/ask",
+        "e/late",
+    ]
+    assert await raw.hlen(keys.journal("run-2")) == 2, "it goes on"
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT array_agg(run) FROM journals") == [b"run-2"]
+
+
+async def test_the_archive_forgets_whole_weeks_but_nothing_that_is_on_the_streams(
+    client: Client, keys: Keys, database: Database
+) -> None:
+    old, raw = NOW - timedelta(days=30), client
+    await say(client, keys, 2)
+    await say(client, keys, 2, first=2, at=old)
+    projector = Projector(client, keys, streams(), database, keep_archive=86_400 * 10)
+    async with projecting(projector):
+        await until_settled(client, keys)
+    async with database.connection() as connection:
+        await projector.forget(connection)
+    assert await count(database, "runs") == 2
+    assert await count(database, "events") == 2 * len(SAID)
+    eager = Projector(client, keys, streams(), database, keep_archive=-86_400 * 30)
+    async with database.connection() as connection:
+        assert await eager.forget(connection) == 0, "it is on the streams"
+        for stream in streams().streams():
+            for partition in keys.of_stream(stream):
+                await raw.delete(keys.stream(partition, stream))
+        assert await eager.forget(connection) > 0
+    assert await count(database, "runs") == await count(database, "events") == 0
+
+
+async def test_a_new_database_gets_all_that_is_on_the_streams(client: Client, keys: Keys, database: Database) -> None:
+    await say(client, keys, 3)
+    async with projecting(Projector(client, keys, streams(), database)):
+        await until_settled(client, keys)
+    async with database.connection() as connection:
+        await connection.execute("TRUNCATE runs, steps, answers, events, effects, journals, positions")
+    async with projecting(Projector(client, keys, streams(), database)):
+        with anyio.fail_after(30):
+            while await count(database, "events") < 3 * len(SAID):
+                await anyio.sleep(0.01)
+    assert await count(database, "runs") == 3

@@ -92,7 +92,7 @@ def test_every_program_of_the_default_is_known_where_it_is_installed(name: str, 
     ],
 )
 def test_usual_options_are_allowed(argv: tuple[str, ...], project: Path) -> None:
-    allowed_program(argv, BOUNDED, project)
+    assert allowed_program(argv, BOUNDED, project).bounded
 
 
 def test_a_program_may_be_allowed_by_its_path_but_never_one_of_the_project(project: Path) -> None:
