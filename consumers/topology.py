@@ -8,13 +8,15 @@ intake -> understand -> plan -> aggregate <-> step-execute
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumers import aggregate, clock, delegate, memory_compress, plan, step_execute, understand
+from consumers import aggregate, clock, delegate, memory_compress, plan, remember, step_execute, understand
 from consumers.clock import Left
 from consumers.delegate import Delegation
 from consumers.experts.roster import Folders
 from consumers.experts.staff import Office
 from consumers.inference import Inference
+from consumers.memory import Recall
 from consumers.questions import Questions
+from consumers.remember import Keeper
 from consumers.sessions import Sessions
 from consumers.step_execute import Executor, Workspaces, no_experts
 from consumers.store import Stores
@@ -27,6 +29,7 @@ from consumers.words.routes import Routes
 from schemas.events import (
     CancelRequested,
     GoalSubmitted,
+    MemoryKept,
     QuestionAnswered,
     QuestionAsked,
     RunFinished,
@@ -34,15 +37,15 @@ from schemas.events import (
 )
 from streams.topology import Topology
 
-AFTERWARDS = (memory_compress.NAME, clock.NAME)
+AFTERWARDS = (memory_compress.NAME, remember.NAME, clock.NAME)
 """Stages that no run waits for: what they do can be done later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
-    sessions, limits, tools, experts (None: there are none), strategies, other agents, and what
-    projects keep."""
+    sessions, limits, tools, experts (None: there are none), strategies, other agents, what projects
+    keep, and what is remembered, by whom and for whom."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
@@ -56,6 +59,8 @@ class Parts:
     experts: Folders | None = None
     strategies: Strategies = STRATEGIES
     stores: Stores | None = None
+    keeper: Keeper | None = None
+    recall: Recall | None = None
 
 
 def topology(parts: Parts) -> Topology:
@@ -64,7 +69,12 @@ def topology(parts: Parts) -> Topology:
     agents = tuple(parts.delegation.agents.urls) if parts.experts else ()
     office = Office(experts, parts.delegation.load.loads)
     reader = understand.Reader(
-        Names(parts.workspaces), Routes(experts) if parts.experts else None, parts.strategies, agents, parts.sessions
+        Names(parts.workspaces),
+        Routes(experts) if parts.experts else None,
+        parts.strategies,
+        agents,
+        parts.sessions,
+        parts.recall,
     )
     executor = Executor(
         parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
@@ -77,9 +87,15 @@ def topology(parts: Parts) -> Topology:
             aggregate.stage(parts.questions.listed),
             delegate.stage(parts.delegation),
             memory_compress.stage(parts.sessions),
+            remember.stage(parts.keeper),
             clock.stage(parts.left),
             *(stage for consumer in parts.inference for stage in consumer.stages()),
         ),
-        entries={GoalSubmitted: "intake", CancelRequested: "aggregate", QuestionAnswered: "aggregate"},
+        entries={
+            GoalSubmitted: "intake",
+            CancelRequested: "aggregate",
+            QuestionAnswered: "aggregate",
+            MemoryKept: remember.NAME,
+        },
         results=frozenset({RunProgressed, RunFinished, QuestionAsked}),
     )

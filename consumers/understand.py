@@ -14,6 +14,7 @@ import msgspec
 
 from consumers.failure import stage_failed
 from consumers.intake import HISTORY_PAIRS, goal_submitted
+from consumers.memory import Memory, Recall, trust_of
 from consumers.sessions import Sessions, Turn
 from consumers.strategies.registry import BUILT_IN, Strategies
 from consumers.strategies.strategy import Brief
@@ -94,6 +95,7 @@ class Reader:
     strategies: Strategies = BUILT_IN
     agents: Collection[str] = ()
     sessions: Sessions | None = None
+    recall: Recall | None = None
 
     async def handle(self, event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
         """One goal in, its understanding out, or its plan at once."""
@@ -121,9 +123,11 @@ class Reader:
             raise InvalidInput(
                 "expert.unknown", f"There is no expert {event.expert[:80]!r}.", "`victoria experts` lists them."
             )
-        said = context(event.history, event.project, event.setting)
         rules, routed = looked.rules, looked.routed
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
+        # Where rules are sure of all that is to be done, no model will read what is remembered.
+        memories = () if rules.calls and not rules.rest else await self._recalled(event, ctx)
+        said = context(event.history, event.project, event.setting, memories)
         if routed and looked.sure >= SURE and not by_rules:
             goal = normalised(event.goal, (routed.expert,))
             understood = GoalUnderstood(
@@ -165,6 +169,21 @@ class Reader:
             if not turn.history:
                 ctx.trust = trust  # nothing came of it that could be less trusted than the goal
         return turn if turn.history else msgspec.structs.replace(turn, history=event.history[-HISTORY_PAIRS:])
+
+    async def _recalled(self, event: GoalSubmitted, ctx: Context[None]) -> tuple[Memory, ...]:
+        """What earlier runs left that has to do with this goal, as it was when it was first looked for."""
+        if self.recall is None:
+            return ()
+        recall = self.recall
+
+        async def look(asked: tuple[str, str, str], _key: str) -> tuple[Memory, ...]:
+            return await recall(*asked)
+
+        trust = ctx.trust
+        asked = event.project, event.session, normalised(event.goal)
+        found = await ctx.call("recall", look, asked, returns=tuple[Memory, ...])
+        ctx.trust = trust_of(found, trust)
+        return found
 
     async def _look(self, asked: Asked, _key: str) -> Looked:
         """What rules and router see in a goal now. Files and experts change; what was seen once is recorded."""

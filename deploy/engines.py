@@ -74,7 +74,7 @@ class Engines:
             found.append("mlx")
         if wish.model in ("", display_name(settings.local_model) or bundled):
             found.append("local")
-        if settings.ollama_hosts or not found or await _knocked(*OLLAMA):
+        if not found or await has_ollama(settings):
             found.append("ollama")
         return tuple(engine for engine in BACKENDS if engine in found)
 
@@ -169,6 +169,11 @@ def ollama_hosts(settings: Settings) -> list[str]:
     """The addresses of the Ollama servers, in their order."""
     hosts = [host.strip() for host in settings.ollama_hosts.split(",") if host.strip()]
     return hosts or ["{}:{}".format(*OLLAMA)]
+
+
+async def has_ollama(settings: Settings) -> bool:
+    """Whether one is named, or listens on this machine."""
+    return bool(settings.ollama_hosts) or await _knocked(*OLLAMA)
 
 
 def ollama_limits(settings: Settings) -> "Limits":

@@ -366,6 +366,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(description="Seconds that history stays in the database, to a week.", ge=86_400, le=3_153_600_000),
     ] = 31_536_000
+    embedder: Annotated[
+        str,
+        Meta(
+            description="Which model finds memories by their meaning: auto (one on Ollama, else the bundled one), "
+            "bundled, none, or a model on Ollama.",
+            min_length=1,
+        ),
+        More(expects="auto, bundled, none, or a model's name"),
+    ] = "auto"
     use_victoria_enhanced: Annotated[
         bool,
         Meta(description="Whether there are experts, strategies and other agents, beside the one who answers."),

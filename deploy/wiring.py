@@ -17,17 +17,21 @@ from consumers.clock import seconds_left
 from consumers.inference import Desk
 from consumers.offers import Board, OfferRouter, backend_of
 from consumers.postgres.database import Database
+from consumers.postgres.memories import Memories
 from consumers.postgres.store import PostgresStore
 from consumers.questions import OpenQuestion, Questions
 from consumers.redis_store import RedisStore
+from consumers.remember import NAME as REMEMBER
 from consumers.runs.state import STAGE as AGGREGATE
 from consumers.runs.view import PlanView, RunView, goal_of, plan_view, view
 from consumers.sessions import Sessions
 from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
+from consumers.understand import NAME as UNDERSTAND
 from deploy.agents import delegation
 from deploy.embedded import embedded
+from deploy.embedders import Embedders
 from deploy.engines import Engines
 from deploy.people import experts, strategies
 from deploy.projects import Projects
@@ -78,6 +82,9 @@ class Victoria:
     """The server's maxmemory-policy, if by that whole streams may go when its memory is full."""
     database: Database | None = None
     """The one that is configured, if one is; connected to when first used."""
+    memories: Memories | None = None
+    """What runs left behind, where there is a database."""
+    embedders: Embedders | None = None
 
     async def needed(self) -> tuple[str, ...]:
         """The stages these settings need, of the inference consumers those that may have the model."""
@@ -129,6 +136,10 @@ class Victoria:
         companions: list[Companion] = [self.engines.consumers[engine].attend for engine in backends_of(stages)]
         if AGGREGATE in stages:  # it ends what nobody waits for
             companions.append(self.waited.watch)
+        if self.memories and self.embedders and {UNDERSTAND, REMEMBER} & {*stages}:
+            companions.append(self.embedders.attend)
+        if self.memories and REMEMBER in stages:
+            companions.append(self.memories.attend)
         return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions)
 
     @property
@@ -302,6 +313,7 @@ def wired(
     keys: Keys,
     url: str = "",
     database: Database | None = None,
+    memories: Memories | None = None,
 ) -> Topology:
     """The topology of these settings, on the server at `url` and, where one is configured, the database."""
 
@@ -334,6 +346,8 @@ def wired(
             strategies=plans,
             experts=folders if settings.use_victoria_enhanced else None,
             stores=stores_of(projects, client, keys, url, database),
+            keeper=memories,
+            recall=memories.recall if memories else None,
         )
     )
 
@@ -367,10 +381,12 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     engines = engines_of(settings, client, keys, board)
     sessions = Sessions(client, keys, settings.keep_sessions)
     database = Database(settings.database_url, settings.prefix) if settings.database_url else None
+    embedders = Embedders(settings) if database else None
+    memories = Memories(database, lambda: embedders.present, projects.resolve) if database and embedders else None
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines, sessions, client, keys, url, database)
+        stages = wired(settings, projects, engines, sessions, client, keys, url, database, memories)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -385,10 +401,14 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             engines=engines,
             evicts=next((policy for info in infos if (policy := evicting(info))), ""),
             database=database,
+            memories=memories,
+            embedders=embedders,
         )
     finally:
         with anyio.CancelScope(shield=True):
             await engines.close()
             await client.aclose()
+            if embedders:
+                await embedders.close()
             if database:
                 await database.close()

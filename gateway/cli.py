@@ -19,6 +19,7 @@ try:
         events,
         experts,
         lag,
+        memory,
         migrate,
         models,
         plan,
@@ -73,6 +74,7 @@ app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
 app.add_typer(dead.app)
 app.add_typer(sessions.app)
+app.add_typer(memory.app)
 app.add_typer(token.app)
 app.add_typer(project.app)
 app.add_typer(tasks.app)

@@ -5,7 +5,7 @@ a stream that ends without its last line. All three become ModelFailed with a co
 """
 
 import re
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -74,6 +74,15 @@ class _Shown(msgspec.Struct):
         """Whether it is no embedding or image model."""
         return self.capabilities is None or "completion" in self.capabilities
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it gives vectors."""
+        return "embedding" in (self.capabilities or ())
+
+
+class _Embedded(msgspec.Struct):
+    embeddings: list[list[float]]
+
 
 class _Loaded(msgspec.Struct):
     done: bool
@@ -129,6 +138,22 @@ class Node:
         for model in await self.models(full):
             return model
         raise ModelFailed("model.missing", f"{self.name} has no model {name} to chat with.", f"ollama pull {name}")
+
+    async def embedders(self) -> tuple[str, ...]:
+        """The names of the models this server can embed texts with. Raises ModelFailed, see `lines`."""
+        tags = _decoded(self.name, await self._get("/api/tags"), _Tags).models
+        return tuple(
+            sorted([tag.name for tag in tags if not tag.remote_host and (s := await self._show(tag)) and s.embeds])
+        )
+
+    async def embed(self, model: str, texts: Sequence[str]) -> list[Sequence[float]]:
+        """A vector for each text; what a model can't take of one is left out. Raises ModelFailed, see `lines`."""
+        body: dict[str, Any] = {"model": model, "input": list(texts), "truncate": True}
+        said = await self._once("POST", "/api/embed", body, self.limits.first, f"embedding by {model}")
+        found = _decoded(self.name, said, _Embedded).embeddings
+        if len(found) != len(texts) or not all(found):
+            raise _garbage(self.name, said)
+        return [*found]
 
     async def pull(self, model: str, progress: Callable[[int, int], None] | None = None) -> None:
         """Have the server fetch a model. `progress` is told bytes done and bytes in all, as far as they are known.

@@ -23,6 +23,7 @@ from schemas.plan import (
     StepStatus,
     TaskKind,
     ToolCall,
+    Trust,
     Usage,
 )
 
@@ -354,6 +355,18 @@ class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
     output: str
     status: Literal["completed", "failed", "cancelled"]
     expert: str = ""
+
+
+class MemoryKept(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Something is worth knowing in later runs of a project, or, where it has a `session`, of that session. `trust` is
+    where its text comes from, and `source` what it was learnt by: `run:ID`, `hypothesis:ID`."""
+
+    text: str
+    project: str = ""
+    session: str = ""
+    tag: str = ""
+    trust: Trust = "user"
+    source: str = ""
 
 
 class InferenceRequested(Event, frozen=True, kw_only=True, omit_defaults=True):

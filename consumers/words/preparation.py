@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from consumers.memory import Memory, told
 from llm.prompts import excerpt
 from schemas.events import Exchange
 
@@ -25,9 +26,9 @@ def normalised(goal: str, experts: Sequence[str] = ()) -> str:
     return _SPACES.sub(" ", goal).strip()
 
 
-def context(history: Sequence[Exchange], project: str, setting: str = "") -> str:
-    """What a goal is said in, for prompts: the project, the setting, and the last turns. Data: no order of anybody's
-    stands in it.
+def context(history: Sequence[Exchange], project: str, setting: str = "", memories: Sequence[Memory] = ()) -> str:
+    """What a goal is said in, for prompts: the project, the setting, what is remembered, and the last turns. Data: no
+    order of anybody's stands in it.
 
     Without these there is nothing to be told: the project's name alone would only distract.
     """
@@ -36,8 +37,9 @@ def context(history: Sequence[Exchange], project: str, setting: str = "") -> str
         f"User: {excerpt(turn.user, TURN_CHARACTERS)}\nVictoria: {excerpt(turn.assistant, TURN_CHARACTERS)}"
         for turn in history[-TURNS:]
     ]
-    if not (turns or setting):
+    if not (turns or setting or memories):
         return ""
     about = [f"Project: {project}"] if project else []
     about += [f"Setting: {setting}"] if setting else []
+    about += map(told, memories)
     return excerpt("\n".join([*about, *turns]), CONTEXT_CHARACTERS)

@@ -4,6 +4,7 @@ from statistics import median
 
 from tests.bench.age import age
 from tests.bench.programs import Figures, draft, drain, runs, version, victoria
+from tests.bench.recall import recall
 from tests.bench.report import Promise, Section, number, ratios
 from tests.bench.valkey import client_of, valkey
 
@@ -195,4 +196,13 @@ def plan(quick: bool) -> Section:
     return section
 
 
-SECTIONS = {"hop": hop, "run": run, "plan": plan, "infer": infer, "age": age, "fsync": fsync, "batch": batch}
+SECTIONS = {
+    "hop": hop,
+    "run": run,
+    "plan": plan,
+    "infer": infer,
+    "recall": recall,
+    "age": age,
+    "fsync": fsync,
+    "batch": batch,
+}

@@ -1,0 +1,63 @@
+"""`victoria memory` from the command line."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumers.postgres.database import Database
+from consumers.postgres.memories import Memories
+from consumers.postgres.migrate import migrate
+from deploy.database import database_server
+from deploy.settings import Settings
+from schemas.events import MemoryKept
+from tests.gateway.conftest import Call, Cli
+from tests.memories import AT
+
+MINE = {"VICTORIA_PREFIX": "remembering", "VICTORIA_EMBEDDER": "none", "ALLOWED_PROJECTS": "garden"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _remembered(shared: Cli) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] - pytest uses it
+    """Three memories in the command line's embedded database."""
+
+    async def keep(url: str) -> None:
+        database = Database(url, MINE["VICTORIA_PREFIX"])
+        await migrate(database)
+        memories = Memories(database)
+        for number, (project, session) in enumerate((("garden", ""), ("garden", "s"), ("garden", "other"))):
+            text = f"The roses of {session or 'all'} bloom in June.\x1b[31m"
+            await memories.keep(f"m{number}", MemoryKept(text=text, project=project, session=session, tag="fact"), AT)
+        await database.close()
+
+    with database_server(Settings(state_dir=Path(shared.environ["VICTORIA_STATE_DIR"]))) as url:
+        asyncio.run(keep(url))
+        yield
+
+
+def test_memories_are_found_listed_and_forgotten(call: Call) -> None:
+    found = call("memory", "search", "when do roses bloom?", "--project", "garden", "--json", **MINE).json()
+    assert [each["id"] for each in found] == ["m0"]
+    found = call("memory", "search", "roses", "--project", "garden", "--session", "s", "--json", **MINE).json()
+    assert {each["id"] for each in found} == {"m0", "m1"}
+    listed = call("memory", "list", "--project", "garden", **MINE)
+    assert all(f"m{number}" in listed.out for number in range(3))
+    assert "\x1b[31m" not in listed.out
+    assert "trust user" in listed.out
+    assert call("memory", "forget", "m2", "--json", **MINE).json() == {"id": "m2", "forgotten": True}
+    assert "m2" not in call("memory", "list", "--project", "garden", **MINE).out
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("forget", "nobody"), "memory.unknown"),
+        (("search", " "), "memory.query"),
+        (("list", "--project", "nowhere"), "project.unknown"),
+    ],
+)
+def test_what_can_not_be_is_said(call: Call, command: tuple[str, ...], code: str) -> None:
+    done = call("memory", *command, "--json", **MINE)
+    assert done.code == 2
+    assert done.json()["error"]["code"] == code
