@@ -14,11 +14,13 @@ try:
         bench,
         cancel,
         config,
+        dead,
         doctor,
         events,
         experts,
         fork,
         hypotheses,
+        lag,
         memory,
         migrate,
         models,
@@ -26,6 +28,7 @@ try:
         project,
         publish,
         questions,
+        redeliver,
         replay,
         run,
         serve_http,
@@ -62,8 +65,10 @@ app.command("answer")(questions.reply)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
 app.command("tail")(tail.tail)
+app.command("lag")(lag.lag)
 app.command("replay")(replay.replay)
 app.command("fork")(fork.fork)
+app.command("redeliver", context_settings={"ignore_unknown_options": True})(redeliver.redeliver)
 app.command("events")(events.events)
 app.command("tools")(tools.tools)
 app.command("experts")(experts.experts)
@@ -72,6 +77,7 @@ app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 app.add_typer(models.app)
+app.add_typer(dead.app)
 app.add_typer(sessions.app)
 app.add_typer(memory.app)
 app.add_typer(hypotheses.app)

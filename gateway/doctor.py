@@ -25,7 +25,6 @@ from llm.models import Backend
 from schemas.errors import VictoriaError
 from streams.connection import evicting, masked, server_info, version_of
 from streams.groups import FOLLOWER
-from streams.keys import INFERENCE
 
 Verdict = Literal["ok", "warning", "failed"]
 MARKS: dict[Verdict, tuple[str, str]] = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
@@ -268,7 +267,7 @@ async def _server(victoria: Victoria) -> AsyncIterator[Check]:
         late = behind.undelivered is None or behind.undelivered > AT_ONCE
         hint = "What is not written to the database stays on the streams: victoria worker project."
         yield Check("history", "warning" if late else "ok", f"{known} entries wait to be written", hint if late else "")
-    letters = {victoria.keys.dead(p) for p in (*partitions, INFERENCE)}.difference(misused)
+    letters = {victoria.keys.dead(p) for p in victoria.keys.everywhere()}.difference(misused)
     dead = sum([await victoria.client.xlen(stream) for stream in letters])
     if dead:
-        yield Check("dead", "warning", f"{dead} dead letters", "Look at them: victoria tail dead")
+        yield Check("dead", "warning", f"{dead} dead letters", "Look at them: victoria dead list")

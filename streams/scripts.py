@@ -6,6 +6,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
 
+import msgspec
 from redis.exceptions import NoScriptError
 
 from schemas.plan import Limits
@@ -49,6 +50,34 @@ class Place(NamedTuple):
     first_wait: float
 
 
+class Counted(NamedTuple):
+    """Entries on one side of a group's place, and whether these are all: 1 or 0."""
+
+    counted: int
+    all: int
+
+
+class Looked(NamedTuple):
+    """What lag.lua finds, by the server's clock in ms; `server` is -1 where it has no count, `idle` and `due` where
+    there is no such entry."""
+
+    now: int
+    length: int
+    added: int
+    server: int
+    behind: Counted
+    before: Counted
+    first: str
+    pending: int
+    first_pending: str
+    idle: int
+    place: str
+    delayed: int
+    due: int
+    consumers: int
+    abandoned: int
+
+
 class Script:
     """One script. The server is given its digest, and its text where it doesn't know that (yet, or any more).
 
@@ -89,7 +118,8 @@ class Scripts:
         self._reserve, self._spend, self._ahead = load("reserve"), load("spend"), load("ahead")
         self._keep_memory = load("keep_memory")
         self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
-        self._move_letters = load("move_letters")
+        self._move_letters, self._count_letters, self._lag = load("move_letters"), load("count_letters"), load("lag")
+        self._redeliver = load("redeliver")
 
     async def settle(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Settle a batch; for each entry 1 settled, 0 not pending any more, -1 its state has changed, -2 one of its
@@ -226,3 +256,18 @@ class Scripts:
     async def move_letters(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
         """Take dead letters away, with entries in their place or none; for each 1, or 0 where it was gone."""
         return cast("list[int]", await self._move_letters(keys=keys, args=args))
+
+    async def lag(self, keys: Sequence[str], group: str, most: int, size: int) -> Looked:
+        """What is known of a stage's (stream, delayed entries, leases), counting `most` entries, of `size` bytes."""
+        found: list[Any] = await self._lag(keys=keys, args=[group, most, size])
+        text = [each.decode() if isinstance(each, bytes) else each for each in found]
+        return msgspec.convert(text, Looked)
+
+    async def count_letters(self, dead: str, most: int, size: int) -> tuple[int, int, dict[str, int]]:
+        """How many dead letters there are, how many were looked at, and these by stage."""
+        letters, looked, *rest = await self._count_letters(keys=[dead], args=[most, size])
+        return letters, looked, {stage.decode(): count for stage, count in zip(rest[::2], rest[1::2], strict=True)}
+
+    async def redeliver(self, keys: Sequence[str], args: Sequence[Arg]) -> list[int]:
+        """Put entries on a stream once more; for each 1, or 0 where it was put there once more before."""
+        return cast("list[int]", await self._redeliver(keys=keys, args=args))
