@@ -162,6 +162,7 @@ def test_status_says_what_this_is_and_livez_that_it_lives(door: DoorProcess) -> 
         "models": [],
         "load": 0,
         "backlog": {"waiting": 0, "limit": 100_000},
+        "history": None,
     }
 
 
