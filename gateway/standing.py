@@ -61,7 +61,7 @@ class Standing(msgspec.Struct, omit_defaults=True):
         status = self.run.status
         if self.error and not self.run.finished:
             return "waiting"
-        if status == "queued" and not (self.waiting and self.waiting.stage == FIRST and self.waiting.place is not None):
+        if status == "queued" and not (self.waiting and self.waiting.stage == FIRST and not self.waiting.model):
             return "running"
         return status
 
@@ -99,7 +99,7 @@ async def _waits(victoria: Victoria, view: RunView, waiting: Waiting | None, mis
     if line := await victoria.in_line((FIRST, *BEHIND) if view.status == "queued" else BEHIND, view.run_id):
         return Waits(line[0], place=line[1])
     # In no line, it is in some stage's hands: perhaps in those of one where nobody is any more.
-    behind = [stage for stage in missing if stage != FIRST]
+    behind = [stage for stage in missing if stage != FIRST or view.status == "queued"]
     return Waits(behind[0]) if behind else None
 
 

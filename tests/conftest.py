@@ -23,6 +23,7 @@ from tests.llm.real_ollama import real_ollama
 from tests.servers import docker_answers
 from tests.workshop import wipe
 
+pytest.register_assert_rewrite("tests.contract.store")
 logs.configure("info")  # as in production: the library's own way to show a traceback takes longer than most tests
 
 

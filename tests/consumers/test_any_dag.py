@@ -32,6 +32,7 @@ from schemas.events import (
     StepFinished,
     StepHandedOff,
     StepReady,
+    ValidationFinished,
 )
 from schemas.plan import Plan, Progress, Step, StepStatus
 from streams.asking import NoModels
@@ -174,7 +175,10 @@ async def test_random_plans_all_end_in_order_and_never_more_than_three_steps_of_
     questions = Questions(workshop.client, workshop.keys)
     stages = (aggregate.stage(questions.listed), watch.stage(), person(questions))
     outside = (PlanProposed, CancelRequested, DeadlinePassed, StageFailed)
-    away = (RunProgressed, RunFinished, DelegationRequested, ReplanRequested, DeadlineSet, ExchangeCompleted)
+    away = (
+        *(RunProgressed, RunFinished, DelegationRequested, ReplanRequested, DeadlineSet, ExchangeCompleted),
+        ValidationFinished,
+    )
     topology = Topology(stages, dict.fromkeys(outside, "aggregate"), frozenset(away))
     names = [stage.name for stage in stages]
     worker = Worker(names, topology, workshop.client, workshop.keys, NoModels(), TERMS)

@@ -13,8 +13,6 @@ from tests.end_to_end.conftest import processes as processes
 from tests.servers import Server, cluster, container, docker_answers, redis_binary, standalone
 from tests.workshop import Workshop
 
-pytest.register_assert_rewrite("tests.contract.store")
-
 IMAGES = {"valkey in docker": "valkey/valkey:9", "redis in docker": "redis:8"} if docker_answers() else {}
 GIVEN = {"given": url} if (url := os.environ.get("VICTORIA_REDIS_URL")) else {}
 

@@ -166,7 +166,7 @@ SAMPLES: tuple[Event, ...] = (
         error=ERROR,
     ),
     ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo", project="p"),
-    MemoryKept(project="p", session="s", tag="fact", text="t", trust="user", source="run:r"),
+    MemoryKept(project="p", session="s", tag="fact", text="t", trust="tool", source="run:r"),
     HypothesisRaised(statement="it is so", project="p", session="s", evidence=("e",), source="run:r"),
     ValidationFinished(
         hypothesis="h", validation="v", status="failed", output="o", source="tool", error=ErrorInfo("c", "m", "h")
