@@ -97,7 +97,7 @@ def test_the_commands_work_on_any_node_of_a_cluster(cli: Cli, call: Call) -> Non
     up.until("ready")
     published = cli("publish", "--stdin", "--wait", "--json", stdin='{"goal": "List the files here"}\n' * 20)
     assert (published.code, published.out.count('"completed"')) == (0, 20)
-    assert call("tail", "results", "--json", "-n", "100").out.count('"RunFinished"') == 21
+    assert call("tail", "results", "--json", "-n", "1000").out.count('"RunFinished"') == 21
     assert call("status", report["run_id"], "--json").json()["run"]["status"] == "completed"
     checks = call("doctor", "--json").json()
     assert {check["verdict"] for check in checks} == {"ok", "warning"}
