@@ -46,7 +46,7 @@ PUBLISH_AT_ONCE = 1_000
 WARM_UP = 20
 LATENCIES = 300
 """Runs that go one at a time, at most, for the latency."""
-CLEAN_UP_WITHIN = 60.0
+CLEAN_UP_WITHIN, SETTLED = 60.0, 0.2
 PATIENCE = 10.0
 """Seconds without any progress after which a measurement gives up."""
 
@@ -117,12 +117,19 @@ async def own_keys(client: Client, prefix: str) -> AsyncGenerator[Keys]:
     finally:
         with suppress(*TROUBLE), anyio.move_on_after(CLEAN_UP_WITHIN, shield=True):
             for server in await client.masters():
-                removal = server.pipeline(transaction=False)
-                async for name in server.scan_iter(match=f"{{{keys.prefix}:*", count=1_000):
-                    removal.unlink(name)
-                    if len(removal) == PUBLISH_AT_ONCE:
-                        await removal.execute()
-                await removal.execute()
+                await _remove(server, keys)
+                await anyio.sleep(SETTLED)  # what was under way when it was cancelled may come behind
+                await _remove(server, keys)
+
+
+async def _remove(server: Any, keys: Keys) -> None:
+    """Remove the keys of a server."""
+    removal = server.pipeline(transaction=False)
+    async for name in server.scan_iter(match=f"{{{keys.prefix}:*", count=1_000):
+        removal.unlink(name)
+        if len(removal) == PUBLISH_AT_ONCE:
+            await removal.execute()
+    await removal.execute()
 
 
 @asynccontextmanager

@@ -27,6 +27,11 @@ pytest.register_assert_rewrite("tests.contract.store")
 logs.configure("info")  # as in production: the library's own way to show a traceback takes longer than most tests
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are processors: tests of processes wait for these a good part of their time."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_report_header() -> list[str]:
     """Say what is tested and what can't be: here, since of what runs in parallel only this is heard."""
     mlx = "mlx" if find_spec("mlx_lm") else "no mlx"

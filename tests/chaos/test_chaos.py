@@ -28,9 +28,9 @@ async def test_whatever_is_killed_every_run_ends_once_and_nothing_is_lost_or_dou
     ("stage", "boundary"),
     [
         ("understand", Boundary("settle", 1, "after")),
-        ("plan", Boundary("question", 1, "after")),
-        ("step-execute", Boundary("record", 2, "before")),
-        ("aggregate", Boundary("settle", 2, "before")),
+        pytest.param("plan", Boundary("question", 1, "after"), marks=pytest.mark.heavy),
+        pytest.param("step-execute", Boundary("record", 2, "before"), marks=pytest.mark.heavy),
+        pytest.param("aggregate", Boundary("settle", 2, "before"), marks=pytest.mark.heavy),
         ("infer.local", Boundary("action", 4, "after")),
     ],
 )

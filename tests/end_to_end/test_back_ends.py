@@ -91,7 +91,7 @@ def assert_answered_once(asked: dict[str, list[Record]]) -> None:
 SMOL = "SmolLM2-135M-Instruct"
 
 
-@pytest.mark.parametrize("model", ["local", pytest.param("mlx", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("model", [pytest.param(each, marks=pytest.mark.heavy) for each in ("local", "mlx")])
 async def test_a_run_completes_on_the_engine_that_is_named(processes: Processes, model: str) -> None:
     await start(processes, model, model)
     (run,) = await processes.workshop.publish(GOAL)

@@ -167,6 +167,7 @@ async def test_what_was_delegated_is_not_delegated_back(victoria: Victoria, vero
     assert third.asked == []
 
 
+@pytest.mark.heavy
 async def test_a_killed_delegate_is_replaced_and_the_work_done_once(victoria: Victoria, veronica: Veronica) -> None:
     await veronica.open()
     await victoria.work(veronica.url, apart=True)
@@ -193,6 +194,7 @@ async def test_cancelling_the_run_cancels_the_work_there(victoria: Victoria, ver
     assert [end.status for end in await veronica.ended()] == ["cancelled"]
 
 
+@pytest.mark.heavy
 async def test_when_it_takes_too_long_it_is_stopped_there_and_the_run_goes_on_here(
     victoria: Victoria, veronica: Veronica
 ) -> None:
@@ -231,6 +233,7 @@ BAD: dict[str, tuple[Script, str]] = {
 }
 
 
+@pytest.mark.heavy
 async def test_whatever_an_agent_does_instead_the_run_ends_here(victoria: Victoria) -> None:
     async with fake_agent() as agent:
         await victoria.work(agent.url, VICTORIA_DELEGATE_TIMEOUT="4")

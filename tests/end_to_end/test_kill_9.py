@@ -36,7 +36,9 @@ async def doubled_events(workshop: Workshop, streams: Iterable[str] = (*STAGES.v
     return twice
 
 
-@pytest.mark.parametrize("victim", STAGES)
+@pytest.mark.parametrize(
+    "victim", [each if each == "aggregate" else pytest.param(each, marks=pytest.mark.heavy) for each in STAGES]
+)
 async def test_a_killed_stage_is_replaced_and_every_run_ends_exactly_once(processes: Processes, victim: str) -> None:
     processes.environ["VICTORIA_MODEL"] = "none"
     workshop = processes.workshop

@@ -61,6 +61,7 @@ def test_workers_stop_cleanly(cli: Cli, command: list[str], number: signal.Signa
     assert said.splitlines()[-1].startswith("stopped: ")
 
 
+@pytest.mark.heavy
 def test_a_server_that_vanishes_in_mid_run_is_exit_code_5(cli: Cli, tmp_path: Path) -> None:
     with embedded(tmp_path):
         url = find(tmp_path) or ""

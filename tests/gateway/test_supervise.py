@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.gateway.conftest import WITHIN, Call, Cli, Running
 
 STAGES = {
@@ -57,6 +59,7 @@ def test_a_killed_stage_is_started_again_the_work_goes_on_and_all_end_together(c
     assert all(gone(pid) for pid in {**first, **again}.values())
 
 
+@pytest.mark.heavy
 def test_a_stage_that_cannot_start_is_named_tried_again_and_keeps_nobody_else(cli: Cli) -> None:
     up = cli.start("up", "--processes", VICTORIA_MODEL="auto", VICTORIA_LOCAL_MODEL="/nowhere.gguf")
     awaited, seen = {"again in 0.5 s", "again in 1 s", "ready: plan", "ready: aggregate"}, set[str]()

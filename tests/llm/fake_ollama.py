@@ -80,12 +80,30 @@ class FakeOllama:
         self.asked: list[tuple[str, Body]] = []
         self.left = 0
         self.at_once = self.most_at_once = 0
+        self.at_work = set[asyncio.Future[None]]()
 
     @property
     def chats(self) -> list[Body]:
         return [body for path, body in self.asked if path == "/api/chat" and body["messages"]]
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._answer(reader, writer))
+        self.at_work.add(task)
+        task.add_done_callback(self.at_work.discard)
+
+    async def die(self) -> None:
+        """Leave all who wait."""
+        for task in (tasks := list(self.at_work)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._heard(reader, writer)
+        finally:
+            writer.close()
+
+    async def _heard(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         except asyncio.IncompleteReadError:  # who connected was killed before it asked
@@ -99,13 +117,14 @@ class FakeOllama:
         self.most_at_once = max(self.most_at_once, self.at_once)
         work = asyncio.ensure_future(self.scripts.get(kind, self.listing)(Reply(writer), {"path": path, **body}))
         gone = asyncio.ensure_future(reader.read())
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        self.at_once -= 1
-        self.left += not work.done()
-        for task in (work, gone):
-            task.cancel()
-        await asyncio.gather(work, gone, return_exceptions=True)
-        writer.close()
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.at_once -= 1
+            self.left += not work.done()
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
 
     async def listing(self, reply: Reply, body: Body) -> None:
         match body["path"]:
@@ -137,10 +156,11 @@ def shown(*capabilities: str, context: int = 2048, format: str = "gguf", **more:
 @asynccontextmanager
 async def fake_ollama() -> AsyncGenerator[FakeOllama]:
     fake = FakeOllama()
-    server = await asyncio.start_server(fake.answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(fake.connected, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     fake.url = f"http://{host}:{port}"
     try:
         yield fake
     finally:
         server.close()
+        await fake.die()

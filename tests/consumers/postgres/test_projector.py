@@ -282,6 +282,7 @@ async def test_what_is_not_projected_yet_is_not_trimmed(client: Client, keys: Ke
     assert sum([await raw.xlen(keys.stream(p, "results")) for p in ("0", "1")]) == 0
 
 
+@pytest.mark.heavy
 async def test_a_journal_goes_only_once_it_is_archived_with_what_came_late(
     client: Client, keys: Keys, database: Database
 ) -> None:
