@@ -398,7 +398,7 @@ async def test_titles_and_the_like_start_no_run(house: Build) -> None:
         answer = await client.chat.completions.create(model=SIMPLE, messages=[user(TITLE)])
         assert answer.choices[0].message.content == '{"title":"🌇 Небо"}'
         assert answer.usage
-        home.model.engine.script = lambda _request: ModelFailed("model.refused", "Not that.")
+        home.model.engine.script = ["for the first question", ModelFailed("model.refused", "Not that.")]
         by_rule = await stream(client, [user(TITLE)])
         assert await by_rule.rest() == '{"title":"Почему небо голубое, а закат красный?"}'
         assert await runs(home) == []
