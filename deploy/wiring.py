@@ -34,9 +34,10 @@ from deploy.agents import delegation
 from deploy.embedded import embedded
 from deploy.embedders import Embedders
 from deploy.engines import Engines
+from deploy.loading import Loaded
 from deploy.people import experts, strategies
 from deploy.projects import Projects
-from deploy.settings import Loaded, Settings
+from deploy.settings import Settings
 from deploy.tools import items, registry
 from llm.models import BACKENDS, Backend, Model, Wish
 from schemas.errors import (

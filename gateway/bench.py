@@ -16,7 +16,7 @@ from consumers.bench_replay import replays as bench_replays
 from consumers.postgres.bench import ProjectFigures
 from consumers.postgres.bench import project as bench_project
 from deploy.database import database_server
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria, still_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

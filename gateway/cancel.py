@@ -5,7 +5,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.report import RunReport

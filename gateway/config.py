@@ -2,7 +2,8 @@
 
 from rich.padding import Padding
 
-from deploy.settings import Loaded, describe
+from deploy.loading import Loaded
+from deploy.settings import describe
 from gateway.options import Json, configured
 from gateway.screen import OUT, emit, styled
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, answer, emit, line, note, styled

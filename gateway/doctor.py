@@ -12,9 +12,10 @@ from consumers.postgres.migrate import standing
 from consumers.postgres.projector import AT_ONCE
 from deploy.embedded import find
 from deploy.engines import Engines
+from deploy.loading import Loaded
 from deploy.postgres import POSTGRES
 from deploy.projects import Projects
-from deploy.settings import Loaded, Settings
+from deploy.settings import Settings
 from deploy.valkey import server_binary
 from deploy.wiring import Victoria, engines_alone, foreground, no_such_model
 from gateway.complain import leaves

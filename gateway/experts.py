@@ -9,9 +9,9 @@ from rich.table import Table
 
 from consumers.experts.expert import FOLDER, Expert
 from consumers.experts.roster import Folders, Roster
+from deploy.loading import Loaded
 from deploy.people import experts as folders
 from deploy.people import strategies
-from deploy.settings import Loaded
 from deploy.tools import registry
 from gateway.options import Json, configured
 from gateway.screen import OUT, emit, note, styled

@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from consumers.runs.fork import Fork, forked, publish
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

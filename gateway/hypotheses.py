@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from consumers.hypotheses import HypothesisView
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, answer, emit, line, note, styled

@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.live import Live
 
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

@@ -10,8 +10,8 @@ from consumers.memory import MOST, TEXT, Memory
 from consumers.postgres.memories import Memories
 from deploy.database import database_server, opened_database
 from deploy.embedders import Embedders
+from deploy.loading import Loaded
 from deploy.projects import Projects
-from deploy.settings import Loaded
 from gateway.options import Json, configured, event_loop
 from gateway.screen import OUT, answer, emit, line, note, styled
 from schemas.errors import InvalidInput

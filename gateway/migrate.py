@@ -10,7 +10,7 @@ from consumers.postgres.database import Database
 from consumers.postgres.migrate import Standing, standing
 from consumers.postgres.migrate import migrate as apply
 from deploy.database import database_server
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.options import Json, configured, event_loop, with_victoria
 from gateway.screen import OUT, emit, styled

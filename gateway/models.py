@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from consumers.offers import Announcement, stream_of
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria, no_such_model
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

@@ -11,7 +11,7 @@ import anyio
 import typer
 from redis.exceptions import RedisError
 
-from deploy.settings import Loaded, load
+from deploy.loading import Loaded, load
 from deploy.wiring import Victoria, opened, server
 from gateway import logs
 from gateway.complain import leaves

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from consumers.runs.view import PlanView
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.drawing import mermaid, tree
 from gateway.options import Json, configured, with_victoria

@@ -14,7 +14,7 @@ from consumers.postgres.projector import NAME
 from consumers.postgres.rebuild import Rebuild
 from consumers.postgres.rebuild import rebuild as rebuild_all
 from deploy.database import database_server, opened_database
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.history import projector

@@ -10,7 +10,7 @@ import anyio
 import typer
 
 from consumers.intake import goal_submitted
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.bodies import Body, body, is_goal, publishable
 from gateway.complain import Interrupted

@@ -8,7 +8,8 @@ import msgspec
 import typer
 
 from deploy.engines import ollama_hosts, ollama_limits
-from deploy.settings import Loaded, Settings
+from deploy.loading import Loaded
+from deploy.settings import Settings
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, event_loop

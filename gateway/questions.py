@@ -6,7 +6,7 @@ import anyio
 import typer
 
 from consumers.questions import OpenQuestion, checked_answer
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import answer, emit, line, note

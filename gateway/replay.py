@@ -12,8 +12,9 @@ import msgspec
 import typer
 
 from consumers.postgres.taped import add_archived
+from deploy.loading import Loaded, load
 from deploy.projects import Projects
-from deploy.settings import Loaded, Settings, load
+from deploy.settings import Settings
 from deploy.wiring import Victoria, still_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

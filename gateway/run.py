@@ -8,7 +8,7 @@ import anyio
 import typer
 
 from consumers.intake import goal_submitted
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

@@ -8,7 +8,7 @@ import typer
 
 from consumers.experts.expert import FOLDER
 from consumers.experts.roster import Folders
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.experts import one_of
 from gateway.history import kept

@@ -8,7 +8,7 @@ from rich.table import Table
 from consumers.intake import session_named
 from consumers.session_memory.stored import ProjectMemory
 from consumers.sessions import SessionRow, SessionView
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, answer, emit, line, note, styled

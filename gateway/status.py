@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from gateway.options import Json, configured, with_victoria
 from gateway.progress import MARKS
 from gateway.report import RunReport

@@ -6,8 +6,8 @@ from rich.table import Table
 
 from consumers.plugins import source
 from consumers.strategies.strategy import Strategy
+from deploy.loading import Loaded
 from deploy.people import strategies as registry
-from deploy.settings import Loaded
 from gateway.options import Json, configured
 from gateway.screen import OUT, emit, note, styled
 

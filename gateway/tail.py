@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria, catalogue_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

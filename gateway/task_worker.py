@@ -8,7 +8,7 @@ import anyio
 
 from consumers.tasks.worker import NAME
 from deploy.database import database_server, opened_database
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.tasks import task_parts
 from deploy.wiring import Victoria
 from gateway.interrupt import stopping_on_signals, unless

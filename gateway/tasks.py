@@ -14,9 +14,9 @@ from consumers.tasks.cycle import Cycled
 from consumers.tasks.table import Tasks
 from consumers.tasks.task import ATTEMPTS, PRIORITIES, STATUSES, NewTask, Priority, Task
 from deploy.database import database_server, opened_database
+from deploy.loading import Loaded
 from deploy.people import experts, require, strategies
 from deploy.projects import Projects
-from deploy.settings import Loaded
 from deploy.tasks import task_parts
 from deploy.tools import registry
 from deploy.wiring import Victoria

@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.http.tokens import SCOPES, Scope, Token, Tokens, minted
 from gateway.options import Json, configured, with_victoria

@@ -6,7 +6,7 @@ import msgspec
 from rich.table import Table
 
 from consumers.tools.registry import Tool
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.tools import registry
 from gateway.options import Json, configured
 from gateway.screen import OUT, emit, styled

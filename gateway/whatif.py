@@ -20,7 +20,7 @@ import msgspec
 from consumers import delegate, step_execute
 from consumers.topology import AFTERWARDS
 from deploy.embedded import embedded, find
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria, opened
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

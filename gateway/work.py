@@ -6,7 +6,7 @@ import typer
 
 from consumers.postgres.projector import NAME as PROJECT
 from consumers.tasks.worker import NAME as TASKS
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria, catalogue_topology, foreground
 from gateway.history import kept
 from gateway.options import configured, given_environment, with_victoria

@@ -13,7 +13,7 @@ import typer
 
 from consumers.intake import session_named
 from deploy.fields import is_http_url
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

@@ -10,7 +10,7 @@ import msgspec
 
 from consumers.intake import goal_submitted
 from consumers.sessions import Said, Turn
-from deploy.settings import load
+from deploy.loading import load
 from deploy.wiring import Victoria, opened
 from gateway.submit import Results
 from schemas.events import Exchange, RunFinished

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 
 from consumers.intake import goal_submitted
-from deploy.settings import load
+from deploy.loading import load
 from deploy.wiring import opened
 from gateway.submit import Results
 from schemas.events import RunFinished

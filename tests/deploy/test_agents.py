@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from deploy.agents import agents
-from deploy.settings import Settings, load
+from deploy.loading import load
+from deploy.settings import Settings
 from schemas.errors import InvalidInput
 
 

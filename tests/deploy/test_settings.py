@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from deploy.settings import Loaded, Settings, default_state_dir, describe, load, project_root
+from deploy.folders import default_state_dir, project_root
+from deploy.loading import Loaded, load
+from deploy.settings import Settings, describe
 from schemas.errors import InvalidInput
 
 

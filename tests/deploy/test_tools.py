@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from consumers.tools.allowed import Host
-from deploy.settings import Settings, load
+from deploy.loading import load
+from deploy.settings import Settings
 from deploy.tools import allowed, registry
 from schemas.errors import InvalidInput
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from consumers.intake import goal_submitted
-from deploy.settings import load
+from deploy.loading import load
 from deploy.wiring import Victoria, opened
 from llm.scripted import ScriptedEngine
 from schemas.envelope import Envelope

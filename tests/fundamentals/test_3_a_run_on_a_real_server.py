@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from consumers.intake import goal_submitted
-from deploy.settings import load
+from deploy.loading import load
 from deploy.wiring import Victoria, opened
 from schemas.events import Event, RunFinished
 from streams.asking import NoModels

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from deploy.settings import load
+from deploy.loading import load
 from deploy.valkey import server_binary
 from deploy.wiring import Victoria, opened
 from gateway.http.health import Found, look

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.settings import Loaded
+from deploy.loading import Loaded
 from deploy.wiring import Victoria, opened
 from gateway import whatif
 from tests.gateway.conftest import Call, Cli, server_of

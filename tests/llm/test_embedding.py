@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedders import Embedders
-from deploy.settings import load
+from deploy.loading import load
 from llm.embedding import CHARACTERS, Bundled, OnOllama, Vector
 from llm.ollama_node import Node
 from schemas.errors import ModelFailed

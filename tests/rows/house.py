@@ -16,7 +16,7 @@ import msgspec
 from consumers.experts.expert import FOLDER, Expert
 from consumers.experts.roster import Folders
 from consumers.intake import goal_submitted
-from deploy.settings import load
+from deploy.loading import load
 from deploy.wiring import Victoria, opened
 from llm.engine import Generation
 from llm.prompts import names, prompt

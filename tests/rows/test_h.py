@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from consumers.hypotheses import HypothesisView, validation_ids
-from deploy.settings import load
+from deploy.loading import load
 from deploy.wiring import opened
 from schemas.errors import ModelFailed
 from schemas.events import (
