@@ -70,6 +70,7 @@ class Place:
             raise self._missing()
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_heard)
         return await asyncio.shield(self._opening)
 
     async def discard(self, engine: Engine | None) -> None:
@@ -107,6 +108,11 @@ class Place:
 
     def _missing(self) -> ModelFailed:
         return ModelFailed("model.missing", f"{self.model.name} has gone.", "`victoria models` shows what there is.")
+
+
+def _heard(opening: "asyncio.Task[Engine]") -> None:
+    if not opening.cancelled():
+        opening.exception()  # those who wait have it, if there are any left
 
 
 @contextmanager
