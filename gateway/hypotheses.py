@@ -9,7 +9,7 @@ from consumers.hypotheses import HypothesisView
 from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.options import Json, configured, with_victoria
-from gateway.screen import OUT, answer, emit, line, note, styled
+from gateway.screen import answer, emit, line, listed, styled
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `victoria publish` printed.")]
 
@@ -35,12 +35,7 @@ def hypotheses(
         return await victoria.hypotheses.newest(limit)
 
     found = with_victoria(loaded, work)
-    if as_json:
-        emit(found)
-    elif found:
-        OUT.print(_table(found))
-    else:
-        note("no hypotheses")
+    listed(found, _table, as_json=as_json, without="no hypotheses")
 
 
 @app.command("show")

@@ -5,13 +5,16 @@ Rich looks after terminals, their width and NO_COLOR; elsewhere the text is plai
 
 import re
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import typer
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
+
+R = TypeVar("R")
 
 OUT = Console(highlight=False, markup=False, emoji=False)
 ERR = Console(highlight=False, markup=False, emoji=False, stderr=True)
@@ -35,6 +38,16 @@ def answer(text: str) -> None:
 def note(text: str, style: str = "") -> None:
     """Print a line about what happens, on standard error."""
     ERR.print(harmless(text), style=style, soft_wrap=True)
+
+
+def listed(found: list[R], table: Callable[[list[R]], Any], *, as_json: bool, without: str) -> None:
+    """Print what was found: as JSON, as a table for people, or as a note where there is nothing."""
+    if as_json:
+        emit(found)
+    elif found:
+        OUT.print(table(found))
+    else:
+        note(without)
 
 
 def harmless(text: str) -> str:

@@ -11,7 +11,7 @@ from consumers.sessions import SessionRow, SessionView
 from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.options import Json, configured, with_victoria
-from gateway.screen import OUT, answer, emit, line, note, styled
+from gateway.screen import OUT, answer, emit, line, listed, note, styled
 from schemas.errors import InvalidInput
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id, as given by --session.")]
@@ -35,12 +35,7 @@ def sessions(
         return await victoria.sessions.newest(limit)
 
     found = with_victoria(loaded, work)
-    if as_json:
-        emit(found)
-    elif found:
-        OUT.print(_table(found))
-    else:
-        note('no sessions; `victoria run --session ID "..."` begins one')
+    listed(found, _table, as_json=as_json, without='no sessions; `victoria run --session ID "..."` begins one')
 
 
 @app.command("show")

@@ -23,7 +23,7 @@ from deploy.wiring import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Expert, Json, configured, event_loop, with_victoria
-from gateway.screen import OUT, answer, emit, line, note, styled
+from gateway.screen import OUT, answer, emit, line, listed, note, styled
 from schemas.errors import InvalidInput
 
 R = TypeVar("R")
@@ -113,12 +113,7 @@ def listing(
     if status:
         _one_of("status", status, STATUSES)
     found = _with_tasks(loaded, lambda tasks: tasks.newest(status, limit))
-    if as_json:
-        emit(found)
-    elif found:
-        OUT.print(_table(found))
-    else:
-        note('no such tasks; `victoria tasks add "..."` adds one')
+    listed(found, _table, as_json=as_json, without='no such tasks; `victoria tasks add "..."` adds one')
 
 
 @app.command("show")

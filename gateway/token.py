@@ -12,7 +12,7 @@ from deploy.loading import Loaded
 from deploy.wiring import Victoria
 from gateway.http.tokens import SCOPES, Scope, Token, Tokens, minted
 from gateway.options import Json, configured, with_victoria
-from gateway.screen import OUT, answer, emit, note, styled
+from gateway.screen import answer, emit, listed, note, styled
 from schemas.errors import InvalidInput
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -91,12 +91,7 @@ def listing(loaded: Loaded, as_json: Json = False) -> None:
         return [Row.of(token) for token in (await _tokens(victoria).all()).values()]
 
     found = with_victoria(loaded, work)
-    if as_json:
-        emit(found)
-    elif found:
-        OUT.print(_table(found))
-    else:
-        note("no tokens; `victoria token create NAME` makes one")
+    listed(found, _table, as_json=as_json, without="no tokens; `victoria token create NAME` makes one")
 
 
 @app.command("revoke")
