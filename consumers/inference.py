@@ -86,7 +86,7 @@ class Inference:
     def stages(self) -> tuple[Stage[InferenceRequested, None], ...]:
         """Its stages: each takes as many questions as the engines have slots."""
         names = [stream_of(self.engine, priority) for priority in PRIORITIES]
-        policy = Policy(attempts=5, deliveries=3, timeout=3600, concurrency=self._slots)
+        policy = Policy(attempts=5, deliveries=5, timeout=3600, concurrency=self._slots)
         return tuple(
             Stage(
                 name=name,

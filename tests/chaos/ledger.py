@@ -1,7 +1,8 @@
 """What was really done outside, written where no server can forget it: a file that every process appends to.
 
 One JSON line for each fact. A line is one write with O_APPEND, so the order of the lines is the order of the facts,
-over all processes; an action's line is forced to the disk before the action counts as done.
+over all processes; an action's line is forced to the disk before the action counts as done. Who is killed in the midst
+of a write leaves half a line, on a line of its own: that fact has not come to pass.
 """
 
 import os
@@ -36,7 +37,7 @@ class Ledger:
 
     def write(self, line: Line) -> None:
         """Append one fact; on the disk already when it is an action."""
-        os.write(self._file, msgspec.json.encode(line) + b"\n")
+        os.write(self._file, b"\n" + msgspec.json.encode(line) + b"\n")
         if line.fact == "done":
             os.fsync(self._file)
 
@@ -49,4 +50,5 @@ def read(path: Path) -> list[Line]:
     """All facts in order; none if the file was never made."""
     if not path.exists():
         return []
-    return [msgspec.json.decode(line, type=Line) for line in path.read_bytes().splitlines()]
+    whole = (line for line in path.read_bytes().split(b"\n") if line.endswith(b"]"))
+    return [msgspec.json.decode(line, type=Line) for line in whole]
