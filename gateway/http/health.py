@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from time import monotonic
+from typing import Any
 
 import anyio
 import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,6 +34,9 @@ FRESH = 1.0
 """Seconds for which what was found is good: however many ask, the server is asked once."""
 WITHIN = 2.0
 """Seconds in which the server must answer to count as ready."""
+
+
+_log: Any = structlog.get_logger()
 
 
 class Alive(msgspec.Struct, frozen=True):
@@ -196,11 +201,8 @@ class Health:
         """`GET /readyz`: looks at each dependency now."""
         server = await self._server()
         needed = [server, await self._stages(), await self._model()] if server.ready else [server]
-        if not self._door.local:  # anybody may ask: where the server is, is nobody's business
-            needed = [
-                each if each.ready else Dependency(each.name, False, "It is not.", "Its log says why.")
-                for each in needed
-            ]
+        if not self._door.local:
+            needed = [_told_anybody(each) for each in needed]
         missing = tuple(each.name for each in needed if not each.ready)
         headers = {"Retry-After": str(math.ceil(RETRY_AFTER))} if missing else None
         optional = [await self._database()] if self._keeps_history else []
@@ -286,6 +288,14 @@ class Health:
             return Dependency("model", False, broken.message, broken.hint)
         faults = [fault.error for each in said for fault in each.faults]
         return _without("model", no_such_model(wish, [offer.model for offer in offers], faults))
+
+
+def _told_anybody(found: Dependency) -> Dependency:
+    """Where the server is, and what else is wrong with it, is for the log: whoever reaches a door may ask."""
+    if found.ready:
+        return found
+    _log.warning("readyz.missing", dependency=found.name, problem=found.message)
+    return Dependency(found.name, False, "It is not there.", "The log of the door says why.")
 
 
 def _without(name: str, problem: VictoriaError) -> Dependency:

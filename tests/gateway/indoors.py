@@ -15,10 +15,10 @@ from tests.workshop import eventually
 
 
 @asynccontextmanager
-async def indoors(victoria: Victoria) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client of a door."""
+async def indoors(victoria: Victoria, *, local: bool = True) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of a door, which only this machine reaches if it is `local`."""
     live = Live(victoria)
-    served: Any = app(Door(victoria, live, "victoria"))
+    served: Any = app(Door(victoria, live, "victoria", local=local))
     async with anyio.create_task_group() as tasks:
         await tasks.start(live.follow)
         transport = httpx.ASGITransport(served, raise_app_exceptions=False)

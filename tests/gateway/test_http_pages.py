@@ -16,6 +16,7 @@ from deploy.loading import load
 from deploy.valkey import server_binary
 from deploy.wiring import Victoria, opened
 from gateway.http.health import Found, look
+from gateway.http.tokens import Tokens, minted
 from schemas.plan import Plan, ToolCall
 from streams.groups import create_groups
 from tests.gateway.indoors import ended, indoors
@@ -142,6 +143,31 @@ async def test_readyz_names_what_is_missing_and_is_200_once_nothing_is(open_: Op
     async with open_() as victoria, indoors(victoria) as client, at_work(victoria, *STAGES, "delegate"):
         told = await client.get("/readyz")
         assert (told.status_code, told.json()["missing"]) == (200, [])
+
+
+async def test_a_door_for_others_tells_its_figures_by_the_tokens_of_before_and_nobody_where_its_server_is(
+    open_: Open, tmp_path: Path
+) -> None:
+    server = Node(server_binary(), tmp_path / "server")
+    server.start()
+    try:
+        async with open_(redis_url=server.url) as victoria, indoors(victoria, local=False) as client:
+            text, token = minted("prometheus", ("read",))
+            await Tokens(victoria.client, victoria.keys, server.url).add(token)
+            by = {"Authorization": f"Bearer {text}"}
+            assert "victoria_server_up 1.0" in (await client.get("/metrics", headers=by)).text
+            server.kill()
+            await anyio.sleep(1.1)  # what was found is good for a second
+            assert "victoria_server_up 0.0" in (await client.get("/metrics", headers=by)).text
+            assert (
+                await client.get("/metrics", headers={"Authorization": f"{by['Authorization']}x"})
+            ).status_code == 401
+            assert (await client.get("/status", headers=by)).status_code == 503
+            told = await client.get("/readyz")
+            assert (told.status_code, told.json()["missing"]) == (503, ["server"])
+            assert server.url.rpartition("/")[2] not in told.text
+    finally:
+        server.kill()
 
 
 async def test_without_its_server_it_lives_is_not_ready_and_says_so_in_its_figures(open_: Open, tmp_path: Path) -> None:
