@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from consumers.agents.token import PREFIX
 from gateway.http import callers, rates
 from gateway.http.callers import ANYBODY, Register
 from gateway.http.rates import Rates
@@ -47,7 +48,7 @@ async def test_a_token_lets_in_who_has_it_and_is_kept_as_a_hash(tokens: Tokens, 
             await register.caller(wrong)
         assert refused.value.code == "http.token"
     kept = b"".join((await client.hgetall(Keys(prefix).tokens())).values())
-    assert text.rpartition("_")[2].encode() not in kept
+    assert text.removeprefix(f"{PREFIX}ci_").encode() not in kept
 
 
 async def test_a_new_one_is_known_at_once_and_a_revoked_one_for_a_moment(
