@@ -13,6 +13,7 @@ import structlog
 
 from consumers.admission import admit
 from consumers.agents.waited import Waited
+from consumers.answer_cache import AnswerCache
 from consumers.clock import seconds_left
 from consumers.hypotheses import Hypotheses
 from consumers.inference import Desk
@@ -35,7 +36,7 @@ from deploy.embedded import embedded
 from deploy.embedders import Embedders
 from deploy.engines import Engines
 from deploy.loading import Loaded
-from deploy.people import experts, strategies
+from deploy.people import experts, staff_now, strategies
 from deploy.projects import Projects
 from deploy.settings import Settings
 from deploy.tools import items, registry
@@ -346,7 +347,8 @@ def wired(
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
     tools = registry(settings)
     plans = strategies(settings)
-    folders = experts(settings, tools, plans)
+    folders = experts(settings, tools, plans) if settings.use_victoria_enhanced else None
+    staff = staff_now(folders, plans, tools, settings.model, settings.model_priority, str(settings.max_iterations))
     return topology(
         Parts(
             workspaces=workspaces,
@@ -361,10 +363,11 @@ def wired(
             question_seconds=settings.question_timeout,
             tools=tools,
             strategies=plans,
-            experts=folders if settings.use_victoria_enhanced else None,
+            experts=folders,
             stores=stores_of(projects, client, keys, url, database),
             keeper=memories,
             recall=memories.recall if memories else None,
+            answers=AnswerCache(client, keys, settings.answer_cache, staff, workspaces, tools, projects.resolve),
         )
     )
 
