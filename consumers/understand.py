@@ -200,15 +200,13 @@ class Reader:
     ) -> Found:
         """Whether the answer is known from an earlier run, looked up once; and where a new one may be kept.
 
-        It is not where rules or another program decide what is done, something is to be carried out, or this is a part
-        of something larger, which wants an answer of its own.
+        It is not where rules do all, something is to be carried out, or this is a part of something larger, which wants
+        an answer of its own.
         """
-        rules, routed, limits = looked.rules, looked.routed, ctx.limits
-        kinds = (rules.kind, routed.category if routed else "")
+        rules, limits = looked.rules, ctx.limits
         part = event.delegated_by or (limits and limits.validates)
-        if self.answers is None or event.cache == "off" or part or "execution" in kinds:
-            return NOTHING
-        if rules.calls and not rules.rest:
+        decided = rules.kind == "execution" or (rules.calls and not rules.rest)
+        if self.answers is None or event.cache == "off" or part or decided:
             return NOTHING
         answers = self.answers
 
