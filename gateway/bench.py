@@ -17,7 +17,8 @@ from consumers.postgres.bench import ProjectFigures
 from consumers.postgres.bench import project as bench_project
 from deploy.database import database_server
 from deploy.loading import Loaded
-from deploy.wiring import Victoria, still_topology
+from deploy.victoria import Victoria
+from deploy.wiring import still_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria

@@ -9,7 +9,7 @@ import structlog
 from consumers.postgres.database import Database
 from consumers.postgres.projector import Projector
 from deploy.database import database_server, opened_database
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.screen import note
 from schemas.errors import NotReachable, VictoriaError
 from streams.connection import TROUBLE

@@ -12,7 +12,8 @@ import typer
 from redis.exceptions import RedisError
 
 from deploy.loading import Loaded, load
-from deploy.wiring import Victoria, opened, server
+from deploy.victoria import Victoria
+from deploy.wiring import opened, server
 from gateway import logs
 from gateway.complain import leaves
 from schemas.errors import InvalidInput

@@ -15,7 +15,7 @@ from consumers.postgres.rebuild import Rebuild
 from consumers.postgres.rebuild import rebuild as rebuild_all
 from deploy.database import database_server, opened_database
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.complain import Interrupted
 from gateway.history import projector
 from gateway.interrupt import interruptible, stopping_on_signals, unless

@@ -9,7 +9,7 @@ import typer
 from consumers.experts.expert import FOLDER
 from consumers.experts.roster import Folders
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.experts import one_of
 from gateway.history import kept
 from gateway.interrupt import stopping_on_signals, unless

@@ -10,7 +10,7 @@ from consumers.tasks.worker import NAME
 from deploy.database import database_server, opened_database
 from deploy.loading import Loaded
 from deploy.tasks import task_parts
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.interrupt import stopping_on_signals, unless
 from gateway.options import with_victoria
 from gateway.screen import note

@@ -7,7 +7,8 @@ import typer
 from consumers.postgres.projector import NAME as PROJECT
 from consumers.tasks.worker import NAME as TASKS
 from deploy.loading import Loaded
-from deploy.wiring import Victoria, catalogue_topology, foreground
+from deploy.victoria import Victoria, foreground
+from deploy.wiring import catalogue_topology
 from gateway.history import kept
 from gateway.options import configured, given_environment, with_victoria
 from gateway.project import project

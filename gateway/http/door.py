@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.live import Live
 from gateway.http.metrics import Metrics
 

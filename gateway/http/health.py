@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from deploy.embedded import find
 from deploy.postgres import POSTGRES
-from deploy.wiring import Victoria, foreground, no_such_model
+from deploy.victoria import Victoria, foreground, no_such_model
 from gateway.http.bodies import Json
 from gateway.http.door import Door
 from gateway.http.failure import RETRY_AFTER

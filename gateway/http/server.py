@@ -13,7 +13,7 @@ import anyio
 import structlog
 import uvicorn
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.app import app
 from gateway.http.door import Door
 from gateway.http.guards import register_of

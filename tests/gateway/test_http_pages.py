@@ -14,7 +14,8 @@ import pytest
 
 from deploy.loading import load
 from deploy.valkey import server_binary
-from deploy.wiring import Victoria, opened
+from deploy.victoria import Victoria
+from deploy.wiring import opened
 from gateway.http.health import Found, look
 from gateway.http.tokens import Tokens, minted
 from schemas.plan import Plan, ToolCall
