@@ -185,6 +185,7 @@ class Victoria:
         seconds: float | None = None,
         *,
         unattended: bool = False,
+        background: bool = False,
     ) -> Limits:
         """What a run may cost that is submitted now: what is given, else what the settings say. `seconds` are those in
         which it must end. 0 is no limit. Raises InvalidInput."""
@@ -195,6 +196,7 @@ class Victoria:
                 calls=settings.run_calls if calls is None else calls,
                 ends=datetime.now(UTC) + timedelta(seconds=seconds) if seconds else None,
                 unattended=unattended,
+                background=background,
             )
         except (ValueError, OverflowError) as cause:
             raise InvalidInput(
