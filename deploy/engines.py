@@ -110,6 +110,10 @@ class Engines:
             if name != "ollama" or self.wish.engine == "ollama":
                 consumer.warm = warm
 
+    def offers(self) -> list[Offer]:
+        """What the engines have that are in use in this process."""
+        return [offer for consumer in self.consumers.values() for offer in consumer.offers()]
+
     async def close(self) -> None:
         """Free all engines."""
         for consumer in self.consumers.values():

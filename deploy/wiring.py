@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
@@ -35,6 +35,8 @@ from deploy.embedded import embedded
 from deploy.embedders import Embedders
 from deploy.engines import Engines
 from deploy.loading import Loaded
+from deploy.observed.figures import Figures
+from deploy.observed.many import together
 from deploy.people import experts, strategies
 from deploy.projects import Projects
 from deploy.settings import Settings
@@ -57,8 +59,12 @@ from streams.connection import Client, connect, evicting, reachable, server_info
 from streams.journal import Journal
 from streams.keys import Keys
 from streams.lag import Lag, ahead, lags
+from streams.observer import SILENT, Observer
 from streams.topology import Topology
 from streams.worker import Companion, Terms, Worker, is_gone
+
+if TYPE_CHECKING:
+    from deploy.observed.traces import Traces
 
 LOOK_FOR_MODEL = 20.0
 """Seconds in which consumers that were started must say what they offer."""
@@ -87,6 +93,10 @@ class Victoria:
     memories: Memories | None = None
     """What runs left behind, where there is a database."""
     embedders: Embedders | None = None
+    figures: Figures | None = None
+    """What Prometheus is told of this process's work, where it is."""
+    traces: "Traces | None" = None
+    """The spans of this process's work, where they are exported."""
 
     async def needed(self) -> tuple[str, ...]:
         """The stages these settings need, of the inference consumers those that may have the model."""
@@ -142,7 +152,8 @@ class Victoria:
             companions.append(self.embedders.attend)
         if self.memories and REMEMBER in stages:
             companions.append(self.memories.attend)
-        return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions)
+        observer = together(self.figures, self.traces)
+        return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions, observer)
 
     @property
     def router(self) -> OfferRouter:
@@ -329,6 +340,7 @@ def wired(
     url: str = "",
     database: Database | None = None,
     memories: Memories | None = None,
+    observer: Observer = SILENT,
 ) -> Topology:
     """The topology of these settings, on the server at `url` and, where one is configured, the database."""
 
@@ -355,7 +367,7 @@ def wired(
             left=partial(seconds_left, client, keys),
             sessions=sessions,
             delegation=delegation(settings, client, keys),
-            hypotheses=Hypotheses(client, keys, Publisher(client, keys)),
+            hypotheses=Hypotheses(client, keys, Publisher(client, keys, observer=observer)),
             hypothesis_seconds=settings.hypothesis_timeout,
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
@@ -365,13 +377,16 @@ def wired(
             stores=stores_of(projects, client, keys, url, database),
             keeper=memories,
             recall=memories.recall if memories else None,
+            observer=observer,
         )
     )
 
 
-def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
+def engines_of(
+    settings: Settings, client: Client, keys: Keys, board: Board, observer: Observer = SILENT
+) -> Engines:
     """The inference consumers of these settings."""
-    return Engines(settings, Desk(client, keys, Journal(client, keys), board, settings.lease))
+    return Engines(settings, Desk(client, keys, Journal(client, keys), board, settings.lease, observer))
 
 
 def catalogue_topology() -> Topology:
@@ -387,15 +402,35 @@ def engines_alone(settings: Settings) -> Engines:
     return engines_of(settings, client, keys, Board(client, keys))
 
 
+def traces_of(settings: Settings) -> "Traces | None":
+    """The traces that these settings want, for the caller to close. Raises CouldNotStart `otel.missing`."""
+    if not settings.otel:
+        return None
+    try:
+        from deploy.observed.traces import Traces  # late: it takes a fifth of a second, and an extra
+    except ModuleNotFoundError as problem:
+        raise CouldNotStart(
+            "otel.missing",
+            f"Traces need what is not installed: {problem.name}.",
+            "Install it: pip install victoria-streams[otel]; or unset VICTORIA_OTEL.",
+        ) from None
+    return Traces(content=settings.otel_content)
+
+
 @asynccontextmanager
-async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
-    """Connect to the server at `url` and wire everything. Raises NotReachable, CouldNotStart, InvalidInput."""
+async def opened(loaded: Loaded, url: str, *, measured: bool = False) -> AsyncGenerator[Victoria]:
+    """Connect to the server at `url` and wire everything, with figures for Prometheus where it is to be `measured`.
+    Raises NotReachable, CouldNotStart, InvalidInput."""
     settings = loaded.settings
     projects = Projects.from_settings(settings, loaded.root)
     client = connect(url)
     keys = Keys(settings.prefix, settings.partitions)
     board = Board(client, keys)
-    engines = engines_of(settings, client, keys, board)
+    figures, traces = Figures() if measured else None, traces_of(settings)
+    observer = together(figures, traces)
+    engines = engines_of(settings, client, keys, board, observer)
+    if figures:
+        figures.offers = engines.offers
     sessions = Sessions(client, keys, settings.keep_sessions, limit=settings.memory_bytes)
     database = Database(settings.database_url, settings.prefix) if settings.database_url else None
     embedders = Embedders(settings) if database else None
@@ -403,7 +438,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines, sessions, client, keys, url, database, memories)
+        stages = wired(settings, projects, engines, sessions, client, keys, url, database, memories, observer)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -412,7 +447,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             client=client,
             keys=keys,
             topology=stages,
-            publisher=Publisher(client, keys, groups, settings.backlog),
+            publisher=Publisher(client, keys, groups, settings.backlog, observer),
             sessions=sessions,
             board=board,
             engines=engines,
@@ -420,10 +455,14 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             database=database,
             memories=memories,
             embedders=embedders,
+            figures=figures,
+            traces=traces,
         )
     finally:
         with anyio.CancelScope(shield=True):
             await engines.close()
+            if traces:
+                await anyio.to_thread.run_sync(traces.close)
             await client.aclose()
             if embedders:
                 await embedders.close()
