@@ -16,7 +16,7 @@ from deploy.settings import Settings
 from deploy.tools import registry
 from llm.engine import Engine, Generation
 from llm.fetch import SMOLLM2, check_gguf, ensure_model
-from llm.models import BACKENDS, Backend, Wish, display_name
+from llm.models import BACKENDS, Backend, Offer, Wish, display_name
 from llm.place import Source
 from llm.pool import Pool
 from llm.sources import FileSource, Ready

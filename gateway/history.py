@@ -9,7 +9,7 @@ import structlog
 from consumers.postgres.database import Database
 from consumers.postgres.projector import Projector
 from deploy.database import database_server, opened_database
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.screen import note
 from schemas.errors import NotReachable, VictoriaError
 from streams.connection import TROUBLE
@@ -22,8 +22,11 @@ _log = structlog.get_logger()
 
 def projector(victoria: Victoria, database: Database) -> Projector:
     """Who writes it, as the settings say."""
-    settings = victoria.settings
-    return Projector(victoria.client, victoria.keys, victoria.topology, database, settings.keep, settings.keep_archive)
+    s = victoria.settings
+    writing = Projector(victoria.client, victoria.keys, victoria.topology, database, s.keep, s.keep_archive)
+    if victoria.figures:
+        victoria.figures.written = lambda: writing.written
+    return writing
 
 
 @asynccontextmanager

@@ -152,9 +152,7 @@ class Publisher:
         with self._observer.publishing(stream, events) as traceparents:
 
             async def append(partition: str, some: Sequence[int]) -> None:
-                entries = [
-                    self._entry(partition, *events[place], trust, limits, traceparents[place]) for place in some
-                ]
+                entries = [self._entry(partition, *events[place], trust, limits, traceparents[place]) for place in some]
                 for place, reply in zip(some, await self._queue(partition, stream).put(entries), strict=True):
                     replies[place] = reply
 

@@ -23,7 +23,7 @@ UNSETTLED_AT_MOST = 4 * SETTLE_AT_MOST
 
 
 class Settler:
-    """Settles one partition's entries. `settled` hears of each batch and the seconds it took; `trouble` waits after an error."""
+    """Settles one partition's entries. `settled` hears of each batch and its seconds; `trouble` waits after one."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ into Prometheus' form only when somebody asks.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from time import perf_counter, time
@@ -15,7 +15,6 @@ from typing import Literal
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from llm.models import Offer
 from schemas.events import InferenceRequested
@@ -31,9 +30,12 @@ SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SPEEDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Tokens per second."""
+TIMED = 16
+"""Entries of a batch whose handling is timed."""
 MOST_LABELS = 500
 """Combinations of labels of one family, of those that come from outside; what comes then is `other`."""
 OTHER = "other"
+Labels = tuple[str, ...]
 
 
 class Tally:
@@ -59,7 +61,7 @@ class Tally:
     @property
     def buckets(self) -> list[tuple[str, float]]:
         """As Prometheus takes them: up to each bound, and +Inf."""
-        bounds = [*map(floatToGoString, self.bounds), "+Inf"]
+        bounds = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
 
 
@@ -103,17 +105,17 @@ class Figures(Observer, Collector):
         self.offers: Callable[[], Iterable[Offer]] = tuple
         self.written: Callable[[], int | None] = lambda: None
         self._stages: dict[str, _Stage] = {}
-        self._effects = Counter[tuple[str, str]]()
-        self._asked = Counter[tuple[str, str, str]]()
-        self._tokens = Counter[tuple[str, str, str]]()
-        self._answers: dict[tuple[str, str], Tally] = {}
-        self._firsts: dict[tuple[str, str], Tally] = {}
-        self._speeds: dict[tuple[str, str], Tally] = {}
-        self._tools = Counter[tuple[str, str]]()
-        self._tool_seconds: dict[tuple[str], Tally] = {}
+        self._effects = Counter[Labels]()
+        self._asked = Counter[Labels]()
+        self._tokens = Counter[Labels]()
+        self._answers: dict[Labels, Tally] = {}
+        self._firsts: dict[Labels, Tally] = {}
+        self._speeds: dict[Labels, Tally] = {}
+        self._tools = Counter[Labels]()
+        self._tool_seconds: dict[Labels, Tally] = {}
 
     def handling(self, stage: AnyStage, handle: Handle) -> Handle:
-        """Time it."""
+        """Time it; while many are handled between two settlements, only some."""
         took = self._of(stage.name).took
 
         async def timed(entry: Entry) -> Handled:
@@ -122,12 +124,14 @@ class Figures(Observer, Collector):
             took.append(perf_counter() - began)
             return handled
 
-        return timed
+        def some_timed(entry: Entry) -> Awaitable[Handled]:
+            return timed(entry) if len(took) < TIMED else handle(entry)
+
+        return some_timed
 
     def taken(self, stage: str, ids: Sequence[bytes]) -> None:
-        """Count how long they waited, by the server's clock and this machine's."""
-        now = time()
-        self._of(stage).waits.add_all([max(0.0, now - int(each.partition(b"-")[0]) / 1000) for each in ids])
+        """Count how long the first, which waited longest, did so, by the server's clock and this machine's."""
+        self._of(stage).waits.add(max(0.0, time() - int(ids[0].partition(b"-")[0]) / 1000))
 
     def settled(self, stage: AnyStage, batch: Sequence[Handled], results: Sequence[int], seconds: float) -> None:
         """Count what became of them."""
@@ -220,8 +224,8 @@ class Figures(Observer, Collector):
         yield _counter("victoria_stage_server_errors", "Calls of the event server that failed, and were tried again.",
                        label, {(name,): of.troubles for name, of in stages.items()})  # fmt: skip
         for name, text, tallies in (
-            ("victoria_stage_handling_seconds", "Seconds from an entry's turn to its outcome.", _handling),
-            ("victoria_stage_wait_seconds", "Seconds from an entry's arrival until a worker took it.", _waits),
+            ("victoria_stage_handling_seconds", "Seconds from an entry's turn to its outcome, of some under load.", _handling),
+            ("victoria_stage_wait_seconds", "Seconds from arrival until a worker took it, of the first of a read.", _waits),
             ("victoria_stage_settle_seconds", "Seconds to settle a batch, with all tries.", _settling),
             ("victoria_stage_batch_entries", "Entries settled in one call.", _batches),
         ):
@@ -258,20 +262,18 @@ def _outcome(handled: Handled, result: int) -> str:
     return "dead"
 
 
-def _room(found: Counter[tuple[str, ...]], labels: tuple[str, ...]) -> tuple[str, ...]:
+def _room(found: Counter[Labels], labels: Labels) -> Labels:
     """The labels, or `other` for each where there are too many already."""
     return labels if labels in found or len(found) < MOST_LABELS else (OTHER,) * len(labels)
 
 
-def _tally(found: dict[tuple[str, ...], Tally], labels: tuple[str, ...], bounds: Sequence[float]) -> Tally:
+def _tally(found: dict[Labels, Tally], labels: Labels, bounds: Sequence[float]) -> Tally:
     if labels not in found and len(found) >= MOST_LABELS:
         labels = (OTHER,) * len(labels)
     return found.setdefault(labels, Tally(bounds))
 
 
-def _counter(
-    name: str, text: str, labels: Sequence[str], counts: dict[tuple[str, ...], int]
-) -> CounterMetricFamily:
+def _counter(name: str, text: str, labels: Sequence[str], counts: Mapping[Labels, int]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=labels)
     for values, count in counts.items():
         family.add_metric(values, count)
@@ -279,7 +281,7 @@ def _counter(
 
 
 def _histogram(
-    name: str, text: str, labels: Sequence[str], tallies: dict[tuple[str, ...], Tally]
+    name: str, text: str, labels: Sequence[str], tallies: dict[Labels, Tally]
 ) -> HistogramMetricFamily:
     family = HistogramMetricFamily(name, text, labels=labels)
     for values, tally in tallies.items():

@@ -43,7 +43,7 @@ class Many(Observer):
     def publishing(self, stream: str, events: Sequence[tuple[str, Event]]) -> Generator[Sequence[str]]:
         """The first context that one of them gives to each event."""
         with ExitStack() as inside:
-            given = [inside.enter_context(one.publishing(stream, events)) for one in self._each]
+            given: list[Sequence[str]] = [inside.enter_context(one.publishing(stream, events)) for one in self._each]
             yield [next(filter(None, contexts), "") for contexts in zip(*given, strict=True)]
 
     def handling(self, stage: AnyStage, handle: Handle) -> Handle:

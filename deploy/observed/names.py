@@ -49,7 +49,6 @@ EVENT_TYPE: Final = "victoria.event.type"
 OUTCOME: Final = "victoria.outcome"
 ATTEMPT: Final = "victoria.attempt"
 GOAL: Final = "victoria.goal"
-ANSWER: Final = "victoria.answer"
 
 # Values
 SYSTEM: Final = "redis_streams"

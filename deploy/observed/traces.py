@@ -36,7 +36,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from deploy.observed import names as n
 from schemas.envelope import Envelope
 from schemas.errors import VictoriaError
-from schemas.events import Event, GoalSubmitted, InferenceRequested, RunFinished
+from schemas.events import Event, GoalSubmitted, InferenceRequested
 from schemas.plan import Usage
 from streams.entry import Entry
 from streams.observer import TRACEPARENT, Asked, Handle, Observer, Used
@@ -83,13 +83,15 @@ class Traces(Observer):
         given = {SERVICE_VERSION: version("victoria-streams"), SERVICE_INSTANCE_ID: process_name()}
         if not os.environ.get("OTEL_SERVICE_NAME"):
             given[SERVICE_NAME] = n.SCOPE
-        self._provider = TracerProvider(
-            sampler, Resource.create(given), shutdown_on_exit=False, id_generator=self._ids
-        )
+        self._provider = TracerProvider(sampler, Resource.create(given), shutdown_on_exit=False, id_generator=self._ids)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
         self._tracer = self._provider.get_tracer(n.SCOPE, version("victoria-streams"))
         self._in_hand: dict[tuple[str, str, bytes], SpanContext] = {}
         self._causes: OrderedDict[tuple[str, str], list[SpanContext]] = OrderedDict()
+
+    def flush(self) -> None:
+        """Export what there is; call it outside of the event loop."""
+        self._provider.force_flush()
 
     def close(self) -> None:
         """Export what is left, for a while; call it outside of the event loop."""
@@ -98,20 +100,19 @@ class Traces(Observer):
         closing.join(CLOSE_WITHIN)
 
     @contextmanager
-    def request(self, method: str, route: str, headers: Mapping[str, str]) -> Generator[Callable[[int], None]]:
-        """Inside, a request is answered; in the caller's trace, if `headers` have one. Tell it route and status."""
+    def request(self, method: str, headers: Mapping[str, str]) -> Generator[Callable[[int, str], None]]:
+        """Inside, a request is answered, in the caller's trace if `headers` have one; tell it status and route."""
         attributes = {n.HTTP_METHOD: method}
         with self._current(method, SpanKind.SERVER, attributes, _remote(headers.get("traceparent", ""))) as span:
 
-            def answered(status: int) -> None:
+            def answered(status: int, route: str) -> None:
+                span.update_name(f"{method} {route}")
+                span.set_attribute(n.HTTP_ROUTE, route)
                 span.set_attribute(n.HTTP_STATUS, status)
                 if status >= 500:
                     span.set_attribute(n.ERROR_TYPE, str(status))
                     span.set_status(StatusCode.ERROR)
 
-            if route:
-                span.update_name(f"{method} {route}")
-                span.set_attribute(n.HTTP_ROUTE, route)
             yield answered
 
     @contextmanager
@@ -166,8 +167,6 @@ class Traces(Observer):
             n.EVENT_TYPE: type(envelope.body).__name__,
             n.ATTEMPT: entry.attempt,
         }
-        if self._content and isinstance(envelope.body, RunFinished):
-            attributes[n.ANSWER] = envelope.body.output[:CONTENT]
         causes = self._causes_of(stage, envelope.run) if stage.state else []
         span = self._begun(
             f"{n.PROCESS} {stage.reads}",
