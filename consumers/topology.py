@@ -49,6 +49,7 @@ from schemas.events import (
     RunFinished,
     RunProgressed,
 )
+from streams.observer import SILENT, Observer
 from streams.topology import Topology
 
 AFTERWARDS = (memory_compress.NAME, remember.NAME, hypothesis_validation.NAME, clock.NAME)
@@ -59,7 +60,7 @@ AFTERWARDS = (memory_compress.NAME, remember.NAME, hypothesis_validation.NAME, c
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
     sessions, hypotheses, limits, tools, experts (None: there are none), strategies, other agents, what projects
-    keep, what is remembered, by whom and for whom, and answers that are known."""
+    keep, what is remembered, by whom and for whom, answers that are known, and who hears of tools at work."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
@@ -78,6 +79,7 @@ class Parts:
     keeper: Keeper | None = None
     recall: Recall | None = None
     answers: AnswerCache | None = None
+    observer: Observer = SILENT
 
 
 def topology(parts: Parts) -> Topology:
@@ -95,7 +97,13 @@ def topology(parts: Parts) -> Topology:
         parts.answers,
     )
     executor = Executor(
-        parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
+        parts.workspaces,
+        parts.max_iterations,
+        parts.tools,
+        experts,
+        parts.question_seconds,
+        parts.stores,
+        parts.observer,
     )
     return Topology(
         stages=(

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from consumers.intake import goal_submitted
 from deploy.people import require
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from schemas.errors import NotReachable, VictoriaError
 from schemas.events import AnswerProgressed, GoalSubmitted, RunFinished, RunProgressed
 from schemas.plan import Caching

@@ -17,7 +17,8 @@ from consumers.experts.expert import FOLDER, Expert
 from consumers.experts.roster import Folders
 from consumers.intake import goal_submitted
 from deploy.loading import load
-from deploy.wiring import Victoria, opened
+from deploy.victoria import Victoria
+from deploy.wiring import opened
 from llm.engine import Generation
 from llm.prompts import names, prompt
 from llm.scripted import ScriptedEngine
