@@ -6,14 +6,14 @@ from typing import get_args
 
 from msgspec.structs import replace
 
+from consumers.answer_cache import AnswerCache
 from consumers.runs.end import concatenated, finish, limited, output
 from consumers.runs.moves import AggregateEvent, move
-from consumers.runs.reuse import reusable
+from consumers.runs.reuse import Reusable, reusable
 from consumers.runs.state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
-    AnswerKept,
     AnswersCollected,
     DeadlineSet,
     DelegationRequested,
@@ -42,7 +42,9 @@ Listed = Callable[[Asking, str], Awaitable[None]]
 """Puts a question on the list of those that wait; again and again changes nothing."""
 
 
-async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) -> list[Event]:
+async def handle(
+    event: AggregateEvent, ctx: Context[RunState], listed: Listed, answers: AnswerCache | None = None
+) -> list[Event]:
     """One event of a run in; released steps, progress, or the run's end out."""
     before, now = ctx.state, ctx.now()
     state, events = move(before, event, now)
@@ -53,7 +55,7 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
         for _, asking in waiting(state):
             if asking.id == event.question_id:
                 await ctx.call("listed", listed, asking, returns=type(None), effects="repeat")
-    ctx.trust, kept = trust, None
+    ctx.trust = trust
     if state.plan and not state.finished and is_over(state):
         if (count := _to_fuse(state)) and not isinstance(event, AnswersCollected):
             events.append(
@@ -63,16 +65,28 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
             said, problem = await _output(state, ctx)
             limit = problem if problem and limited(problem) else None
             state = finish(replace(state, limit=state.limit or limit), said, ctx.usage(), now)
-            kept = None if problem else reusable(state)
+            if answers and not problem:
+                await _kept(state, ctx, answers)
     if state.finished:
         events.append(state.finished)
         if ended := exchange(state):
             events.append(ended)
         if ctx.limits and ctx.limits.validates:
             events.append(_validated(state.finished, ctx.run_id, ctx.limits.validates))
-        events += [kept] if kept else []
     ctx.state = replace(state, trust=ctx.trust)
     return events
+
+
+async def _kept(state: RunState, ctx: Context[RunState], answers: AnswerCache) -> None:
+    """Keep a run's answer before its end is known, if it may be given again: who asks the same next is given it."""
+    trust = ctx.trust
+
+    async def keep(answer: Reusable, _key: str) -> bool:
+        return await answers.keep(answer, ctx.run_id, ctx.now(), least_trusted(trust, "model"))
+
+    if answer := reusable(state):
+        await ctx.call("keep_answer", keep, answer, bool, effects="repeat")
+        ctx.trust = trust
 
 
 def _validated(end: RunFinished, run_id: str, hypothesis: str) -> ValidationFinished:
@@ -113,7 +127,7 @@ async def _given_up(event: AggregateEvent | None, error: ErrorInfo, _ctx: Contex
     return [] if isinstance(event, StageFailed) else [StageFailed(stage=NAME, error=error)]
 
 
-def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
+def stage(listed: Listed, answers: AnswerCache | None = None) -> Stage[AggregateEvent, RunState]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
@@ -127,12 +141,11 @@ def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
             DeadlineSet,
             RunProgressed,
             RunFinished,
-            AnswerKept,
             ExchangeCompleted,
             ValidationFinished,
             StageFailed,
         ),
-        handle=partial(handle, listed=listed),
+        handle=partial(handle, listed=listed, answers=answers),
         policy=Policy(concurrency=CONCURRENCY),
         state=RunState,
         on_dead=_given_up,

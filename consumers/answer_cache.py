@@ -22,6 +22,7 @@ import structlog
 from consumers.experts.roster import Roster
 from consumers.memory import Memory
 from consumers.plugins import source
+from consumers.runs.reuse import Reusable
 from consumers.session_memory.items import Items
 from consumers.strategies.registry import Strategies
 from consumers.tools.registry import Registry
@@ -30,7 +31,7 @@ from consumers.tools.tool import Site
 from consumers.tools.workspace import Workspace
 from llm.prompts import names, prompt
 from schemas.errors import ToolRefused
-from schemas.events import AnswerKept, Exchange
+from schemas.events import Exchange
 from schemas.plan import Known, Moment, Seen, Trust
 from streams.connection import TROUBLE, Client
 from streams.keys import Keys
@@ -144,7 +145,7 @@ class AnswerCache:
         answer = _read(data) if data else None
         return Found(key, answer if answer and await self._holds(project, answer.sources) else None)
 
-    async def keep(self, kept: AnswerKept, run: str, at: Moment, trust: Trust) -> bool:
+    async def keep(self, kept: Reusable, run: str, at: Moment, trust: Trust) -> bool:
         """Keep a run's answer from `at` on; doing it again changes nothing. False where the server would not: then it
         is only unknown."""
         project, expires = self._resolved(kept.project), int((at + timedelta(seconds=self._seconds)).timestamp() * 1000)

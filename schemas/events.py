@@ -398,19 +398,6 @@ class MemoryKept(Event, frozen=True, kw_only=True, omit_defaults=True):
     source: str = ""
 
 
-class AnswerKept(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A run's answer may be given again, to who asks the same in its project while its `sources` say the same. `key` is
-    the hash of what was asked and by whom it was answered; `method`, `model` and `expert` are how it came about."""
-
-    key: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
-    output: str
-    method: str
-    model: str
-    expert: str = ""
-    project: str = ""
-    sources: tuple[Seen, ...] = ()
-
-
 class HypothesisRaised(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Something may be so: it is to be found out. `evidence` is what spoke for it or against it so far, `source` who or
     what raised it. In a run of its own it begins that; elsewhere it is given one."""

@@ -7,7 +7,7 @@ from consumers.answer_cache import clear
 from consumers.postgres.database import Database
 from consumers.postgres.memories import Memories
 from schemas.errors import ModelFailed
-from schemas.events import AnswerFound, AnswerKept, Exchange, MemoryKept, RunFinished
+from schemas.events import AnswerFound, Exchange, MemoryKept, RunFinished
 from schemas.plan import Limits
 from streams.connection import Client
 from streams.replay import replay
@@ -26,16 +26,16 @@ SAYS: Mapping[str, Says] = {
 
 
 async def kept(home: House, goal: str, **fields: Any) -> tuple[str, RunFinished]:
-    """A run that is done, and its answer kept."""
+    """A run that is done anew, and its answer kept."""
     run = await home.submit(goal, **fields)
     end = await home.end(run)
     assert end.known is None
-    await home.said(run, AnswerKept)
-    await eventually(lambda: is_known(home, run))
+    assert await is_kept(home, run)
     return run, end
 
 
-async def is_known(home: House, run: str) -> bool:
+async def is_kept(home: House, run: str) -> bool:
+    """Whether a run that has ended has left its answer."""
     client: Any = home.victoria.client
     return any(effect.endswith(b"/keep_answer") for effect in await client.hkeys(home.victoria.keys.journal(run)))
 
@@ -67,7 +67,7 @@ async def test_G4_the_second_run_of_a_goal_asks_no_model_and_says_whose_answer_i
             if each.envelope and type(each.envelope.body) is AnswerFound
         ]
         assert entry.trust in ("model", "tool")
-        assert not await home.events(again, AnswerKept), "what is given again is not as new"
+        assert not await is_kept(home, again), "what is given again is not as new"
         view = await home.victoria.view(again)
         assert (view.status, view.finished) == ("completed", second)
         for run in (first, again):
@@ -158,17 +158,17 @@ async def test_G4_what_a_loop_looked_at_is_looked_at_again_and_what_acts_or_fail
         path[0] = "nowhere"
         run = await home.submit(goal, strategy="react", cache="renew")
         assert (await home.end(run)).output == "There is alpha."
-        assert not await home.events(run, AnswerKept), "a failed look is nothing to rest on"
+        assert not await is_kept(home, run), "a failed look is nothing to rest on"
 
 
 async def test_G4_what_is_not_whole_is_not_kept(house: Build) -> None:
     async with house({**SAYS, "answer": ModelFailed("model.refused", "No.")}, answer_cache=ON) as home:
         run = await home.submit(QUESTION)
         assert (await home.end(run)).known is None
-        assert not await home.events(run, AnswerKept)
+        assert not await is_kept(home, run)
         listed = await home.submit("List the files in the folder docs")
         assert (await home.end(listed)).metadata.source == "tool"
-        assert not await home.events(listed, AnswerKept)
+        assert not await is_kept(home, listed)
 
 
 async def test_G4_in_a_session_the_same_words_later_are_another_goal(house: Build) -> None:
@@ -203,5 +203,4 @@ async def test_G4_what_somebody_else_put_in_its_place_is_no_answer(house: Build,
             await client.set(key, garbage)
             run = await home.submit(QUESTION)
             assert (await home.end(run)).known is None
-            await home.said(run, AnswerKept)
-            await eventually(lambda run=run: is_known(home, run))
+            assert await is_kept(home, run)

@@ -15,7 +15,6 @@ from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import (
     CATALOGUE,
     AnswerFound,
-    AnswerKept,
     AnswerProgressed,
     AnswersCollected,
     CancelRequested,
@@ -195,7 +194,6 @@ SAMPLES: tuple[Event, ...] = (
     ),
     ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo", project="p"),
     MemoryKept(project="p", session="s", tag="fact", text="t", trust="tool", source="run:r"),
-    AnswerKept(key="0" * 64, output="o", method="simple", model="tiny", expert="memo", project="p", sources=(SEEN,)),
     HypothesisRaised(statement="it is so", project="p", session="s", evidence=("e",), source="run:r"),
     ValidationFinished(
         hypothesis="h", validation="v", status="failed", output="o", source="tool", error=ErrorInfo("c", "m", "h")
