@@ -19,9 +19,10 @@ from consumers.tools.registry import BUILT_IN, Registry, carried_out
 from consumers.tools.tool import Asked, Missing, Site, ToolArguments
 from consumers.tools.workspace import Workspace
 from consumers.words.routes import Routes
-from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused
+from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused, VictoriaError
 from schemas.events import Event, QuestionAsked, StageFailed, StepFinished, StepHandedOff, StepReady
 from schemas.plan import Progress, Spent
+from streams.observer import SILENT, Observer
 from streams.stage import Context, Policy, Stage
 
 NAME = "step-execute"
@@ -87,6 +88,7 @@ class Executor:
     experts: Experts = no_experts
     question_seconds: float = 86_400
     stores: Stores | None = None
+    observer: Observer = SILENT
 
     async def handle(self, event: StepReady, ctx: Context[None]) -> list[Event]:
         """One ready step in; its end, or what it waits for, or to whom it goes."""
@@ -108,10 +110,17 @@ class Executor:
             workspace, allowed = self.workspaces(event.project), self.tools.allowed
             store = self.stores(event.project) if self.stores else None
             site = Site(workspace, allowed, key, ctx.now().astimezone(allowed.zone), store)
-            try:
-                return await carried_out(request, site)
-            except (Asked, Missing) as raised:
-                return Signal.of(raised)
+            with self.observer.using(request.name, key, lambda: msgspec.json.encode(request).decode()) as used:
+                try:
+                    said = await carried_out(request, site)
+                except (Asked, Missing) as raised:
+                    used.ended("")
+                    return Signal.of(raised)
+                except VictoriaError as problem:
+                    used.ended("", problem.code)
+                    raise
+                used.ended(said)
+                return said
 
         said = await ctx.call(name, act, call, returns=SAID, effects=call.policy())
         if isinstance(said, Signal):

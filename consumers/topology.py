@@ -48,6 +48,7 @@ from schemas.events import (
     RunFinished,
     RunProgressed,
 )
+from streams.observer import SILENT, Observer
 from streams.topology import Topology
 
 AFTERWARDS = (memory_compress.NAME, remember.NAME, hypothesis_validation.NAME, clock.NAME)
@@ -58,7 +59,7 @@ AFTERWARDS = (memory_compress.NAME, remember.NAME, hypothesis_validation.NAME, c
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
     sessions, hypotheses, limits, tools, experts (None: there are none), strategies, other agents, what projects
-    keep, and what is remembered, by whom and for whom."""
+    keep, what is remembered, by whom and for whom, and who hears of tools at work."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
@@ -76,6 +77,7 @@ class Parts:
     stores: Stores | None = None
     keeper: Keeper | None = None
     recall: Recall | None = None
+    observer: Observer = SILENT
 
 
 def topology(parts: Parts) -> Topology:
@@ -92,7 +94,13 @@ def topology(parts: Parts) -> Topology:
         parts.recall,
     )
     executor = Executor(
-        parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
+        parts.workspaces,
+        parts.max_iterations,
+        parts.tools,
+        experts,
+        parts.question_seconds,
+        parts.stores,
+        parts.observer,
     )
     return Topology(
         stages=(

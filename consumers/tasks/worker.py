@@ -19,7 +19,7 @@ from uuid import uuid4
 import anyio
 import structlog
 from anyio.abc import TaskStatus
-from asyncpg import TransactionRollbackError
+from asyncpg import PostgresError
 from msgspec.structs import replace
 
 from consumers.intake import goal_submitted
@@ -141,7 +141,7 @@ class TaskWorker:
                 # A statement is not left in its midst, nor a connection: each work ends when it sees that all is to.
                 with anyio.CancelScope(shield=True):
                     await work(*given)
-            except* (NotReachable, Overloaded, LeaseLost, TransactionRollbackError, *TROUBLE) as problems:
+            except* (NotReachable, Overloaded, LeaseLost, PostgresError, *TROUBLE) as problems:
                 if (problem := str(problems.exceptions[0])) != told:
                     _log.warning("tasks.trouble", doing=work.__name__.strip("_"), error=problem)
                 told = problem
