@@ -1,4 +1,4 @@
-"""Where on a timeline a moment is. Long spans in which a run only waited are cut short, so that its work can be seen."""
+"""Where on a timeline a moment is. Where a run mostly waited, long waits are cut short, so that its work is seen."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from consumers.runs.timeline import Timeline, union
 
-IDLE = 0.25
-"""Of a run's time, what a span in which nothing was at work has to be to be cut short."""
+IDLE, LONG = 0.6, 0.1
+"""Of a run's time, what long spans in which nothing was at work have to be together to be cut short, and each."""
 GAP = 0.06
 """Of a timeline's width, what such a span gets."""
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000)
@@ -72,9 +72,11 @@ def _stretches(timeline: Timeline) -> list[Stretch]:
         if row.start is None or row.kind in ("step", "question"):
             continue
         if row.end is not None or row.kind in ("model", "tool", "delegation"):
-            busy += _without(row.start, until if row.end is None else row.end, row.waits)
+            busy += _without(max(0, row.start), until if row.end is None else min(row.end, until), row.waits)
     edges = [0, *(at for span in union(busy) for at in span), until]
-    idle = [(a, b) for a, b in list(pairwise(edges))[::2] if b - a > IDLE * until]
+    idle = [(a, b) for a, b in list(pairwise(edges))[::2] if b - a > LONG * until]
+    if not busy or sum(b - a for a, b in idle) < IDLE * until:
+        idle = []
     room = 1 - GAP * len(idle)
     shown = max(1, until - sum(b - a for a, b in idle))
     found, left, at = list[Stretch](), 0.0, 0

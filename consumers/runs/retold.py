@@ -346,7 +346,7 @@ class _Telling:
         """A question to a person, from when the run heard of it."""
         asked: QuestionAsked = heard.body
         first = next(iter(self._of_questions[asked.question_id]), None)
-        said = cut(f" → {first.body.answer}") if first and isinstance(first.body, QuestionAnswered) else ""
+        said = f" → {cut(first.body.answer)}" if first and isinstance(first.body, QuestionAnswered) else ""
         start = self._ms(heard.came[0])
         end = self._ms(first.came[0]) if first else self._end
         return Row(
