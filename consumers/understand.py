@@ -126,7 +126,7 @@ class Reader:
         rules, routed = looked.rules, looked.routed
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
         # Where rules are sure of all that is to be done, no model will read what is remembered.
-        memories = () if rules.calls and not rules.rest else await self._recalled(event, ctx)
+        memories = () if by_rules and not rules.rest else await self._recalled(event, ctx)
         said = context(event.history, event.project, event.setting, turn.memory, memories)
         if routed and looked.sure >= SURE and not by_rules:
             goal = normalised(event.goal, (routed.expert,))

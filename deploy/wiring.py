@@ -31,6 +31,7 @@ from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from consumers.understand import NAME as UNDERSTAND
 from deploy.agents import delegation
+from deploy.database import Nearby
 from deploy.embedded import embedded
 from deploy.embedders import Embedders
 from deploy.engines import Engines
@@ -85,7 +86,7 @@ class Victoria:
     database: Database | None = None
     """The one that is configured, if one is; connected to when first used."""
     memories: Memories | None = None
-    """What runs left behind, where there is a database."""
+    """What runs left behind, in that database or the embedded one; none where neither keeps history."""
     embedders: Embedders | None = None
 
     async def needed(self) -> tuple[str, ...]:
@@ -398,8 +399,10 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     engines = engines_of(settings, client, keys, board)
     sessions = Sessions(client, keys, settings.keep_sessions, limit=settings.memory_bytes)
     database = Database(settings.database_url, settings.prefix) if settings.database_url else None
-    embedders = Embedders(settings) if database else None
-    memories = Memories(database, lambda: embedders.present, projects.resolve) if database and embedders else None
+    nearby = Nearby(settings) if settings.history and not database else None
+    embedders = Embedders(settings, lambda: nearby is None or nearby.awake) if database or nearby else None
+    kept = database or nearby
+    memories = Memories(kept, lambda: embedders.present, projects.resolve) if kept and embedders else None
     try:
         with reachable(url):
             infos = await server_info(client)
@@ -427,8 +430,8 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             await client.aclose()
             if embedders:
                 await embedders.close()
-            if database:
-                await database.close()
+            if kept:
+                await kept.close()
 
 
 def still_topology(settings: Settings, projects: Projects) -> Topology:

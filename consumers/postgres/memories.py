@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
-from consumers.memory import MOST, TEXT, Memory, fused, searchable
+from consumers.memory import ASLEEP, MOST, NOWHERE, TEXT, Memory, fused, searchable
 from consumers.postgres.database import Connection, Database, key
 from consumers.postgres.queries import query
 from llm.embedding import Embedder, Vector
@@ -86,6 +86,8 @@ class Memories:
             try:
                 return tuple(await self.search(project, session, said, embed_within=self.patience / 2))
             except VictoriaError as cause:
+                if cause.code in (ASLEEP, NOWHERE):
+                    return ()  # known at once, and no trouble
                 problem = str(cause)
         _log.warning("memory.not_recalled", error=problem)
         self._rests_until = anyio.current_time() + REST
@@ -167,7 +169,8 @@ class Memories:
             try:
                 await self.fill()
             except (NotReachable, ModelFailed) as problem:
-                _log.warning("memory.without_vector", error=str(problem))
+                if problem.code not in (ASLEEP, NOWHERE):
+                    _log.warning("memory.without_vector", error=str(problem))
                 await anyio.sleep(REST)
             with anyio.move_on_after(LOOK):
                 await self._behind.wait()
