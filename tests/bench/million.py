@@ -6,6 +6,7 @@ differ from each other. Their other words are such that the n-th most frequent o
 
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -99,7 +100,7 @@ async def fill(database: Database, embedder: Embedder, many: int) -> None:
     ):
         async with anyio.create_task_group() as at_once:  # as there are two processors
             for statement in pair:
-                at_once.start_soon(_done, database, *statement)
+                at_once.start_soon(partial(_done, database, *statement))
 
 
 async def _done(database: Database, text: str, *given: Any) -> None:
