@@ -17,7 +17,8 @@ from deploy.postgres import POSTGRES
 from deploy.projects import Projects
 from deploy.settings import Settings
 from deploy.valkey import server_binary
-from deploy.wiring import Victoria, engines_alone, foreground, no_such_model
+from deploy.victoria import Victoria, foreground, no_such_model
+from deploy.wiring import engines_alone
 from gateway.complain import leaves
 from gateway.options import Json, configured, connected, event_loop
 from gateway.screen import OUT, emit, styled

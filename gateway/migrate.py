@@ -11,7 +11,7 @@ from consumers.postgres.migrate import Standing, standing
 from consumers.postgres.migrate import migrate as apply
 from deploy.database import database_server
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.options import Json, configured, event_loop, with_victoria
 from gateway.screen import OUT, emit, styled
 from schemas.errors import InvalidInput
