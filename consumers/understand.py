@@ -131,7 +131,7 @@ class Reader:
         rules, routed = looked.rules, looked.routed
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
         # Where rules are sure of all that is to be done, no model will read what is remembered.
-        memories = () if rules.calls and not rules.rest else await self._recalled(event, ctx)
+        memories = () if by_rules and not rules.rest else await self._recalled(event, ctx)
         found = await self._known(event, turn, looked, memories, ctx)
         if found.answer:
             return self._again(event, found.answer, ctx)

@@ -74,7 +74,7 @@ class Victoria:
     database: Database | None = None
     """The one that is configured, if one is; connected to when first used."""
     memories: Memories | None = None
-    """What runs left behind, where there is a database."""
+    """What runs left behind, in that database or the embedded one; none where neither keeps history."""
     embedders: Embedders | None = None
     figures: Figures | None = None
     """What Prometheus is told of this process's work, where it is."""

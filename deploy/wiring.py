@@ -22,6 +22,7 @@ from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.agents import delegation
+from deploy.database import Nearby
 from deploy.embedded import embedded
 from deploy.embedders import Embedders
 from deploy.engines import Engines
@@ -168,8 +169,10 @@ async def opened(loaded: Loaded, url: str, *, measured: bool = False) -> AsyncGe
         figures.offers = engines.offers
     sessions = Sessions(client, keys, settings.keep_sessions, limit=settings.memory_bytes)
     database = Database(settings.database_url, settings.prefix) if settings.database_url else None
-    embedders = Embedders(settings) if database else None
-    memories = Memories(database, lambda: embedders.present, projects.resolve) if database and embedders else None
+    nearby = Nearby(settings) if settings.history and not database else None
+    embedders = Embedders(settings, lambda: nearby is None or nearby.awake) if database or nearby else None
+    kept = database or nearby
+    memories = Memories(kept, lambda: embedders.present, projects.resolve) if kept and embedders else None
     try:
         with reachable(url):
             infos = await server_info(client)
@@ -201,8 +204,8 @@ async def opened(loaded: Loaded, url: str, *, measured: bool = False) -> AsyncGe
             await client.aclose()
             if embedders:
                 await embedders.close()
-            if database:
-                await database.close()
+            if kept:
+                await kept.close()
 
 
 def still_topology(settings: Settings, projects: Projects) -> Topology:

@@ -30,7 +30,7 @@ from tests.workshop import eventually
 
 E = TypeVar("E", bound=Event)
 FILES = {"README.md": "# A small project\n", "docs/alpha.txt": "This is alpha.\n", "docs/beta.txt": "This is beta.\n"}
-FOLDERS = ("experts_dir", "strategies_dir", "tools_dir")
+FOLDERS = ("experts_dir", "strategies_dir", "tools_dir", "state_dir")
 PROMPTS = tuple(prompt(name) for name in names())
 
 
