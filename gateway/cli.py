@@ -31,6 +31,7 @@ try:
         redeliver,
         replay,
         run,
+        runs,
         serve_http,
         sessions,
         status,
@@ -63,6 +64,7 @@ app.command("cancel")(cancel.cancel)
 app.command("questions")(questions.questions)
 app.command("answer")(questions.reply)
 app.command("status")(status.status)
+app.command("runs")(runs.runs)
 app.command("plan")(plan.plan)
 app.command("tail")(tail.tail)
 app.command("lag")(lag.lag)

@@ -69,8 +69,8 @@ class Letter(_Line, frozen=True, tag="letter"):
 
 
 class Tape(msgspec.Struct):
-    """A whole run. `missing` says what is known to have been there, and is not any more; `perhaps`, where there may have
-    been something of it."""
+    """A whole run. `missing` says what is known to have been there, and is not any more; `perhaps`, where else
+    there may have been something of it."""
 
     run: str
     entries: list[Entry] = []
