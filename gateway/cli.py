@@ -31,6 +31,7 @@ try:
         redeliver,
         replay,
         run,
+        runs,
         serve_http,
         sessions,
         show,
@@ -64,6 +65,7 @@ app.command("cancel")(cancel.cancel)
 app.command("questions")(questions.questions)
 app.command("answer")(questions.reply)
 app.command("status")(status.status)
+app.command("runs")(runs.runs)
 app.command("plan")(plan.plan)
 app.command("show")(show.show)
 app.command("tail")(tail.tail)

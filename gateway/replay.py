@@ -104,14 +104,15 @@ def replay(
 async def taped(victoria: Victoria, run_id: str) -> Tape:
     """A run's tape, from the streams, and where they do not hold it any more, from the archive. Raises InvalidInput
     `run.unknown`."""
-    tape = await History(victoria.client, victoria.keys, victoria.topology).tape(run_id)
+    history = History(victoria.client, victoria.keys, victoria.topology)
+    tape = await history.tape(run_id)
     if tape.missing:
         gone = tape.missing
         if victoria.database:
             held = len(tape.entries)
             await add_archived(victoria.database, tape)
             if len(tape.entries) > held:
-                tape.missing = ()
+                tape.missing, tape.perhaps = (), await history.letters_gone(tape)
         else:
             tape.missing = (*gone, "the archive: DATABASE_URL is not set")
     if not tape.entries:

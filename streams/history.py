@@ -85,7 +85,8 @@ class History:
                 break
         order = {name: number for number, name in enumerate(("intake", *self._topology.streams()))}
         tape.entries.sort(key=lambda entry: (int(entry.id.partition("-")[0]), order.get(entry.stream, 0)))
-        tape.missing = await self._trimmed(partition, began)
+        streams = [stream for stream in self._topology.streams() if not stream.startswith("infer.")]
+        tape.missing = await self._trimmed([(partition, stream) for stream in streams], began)
         if not (tape.missing or _has_begin(tape)):
             tape.missing = ("its first event",)
         return tape
@@ -225,14 +226,18 @@ class History:
                 if stage.state and name in run and run.get(name + b".v", b"").isdigit():
                     tape.states[stage.name] = State(stage.name, int(run[name + b".v"]), msgspec.Raw(run[name]))
 
-    async def _trimmed(self, partition: str, began: int) -> tuple[str, ...]:
-        """What is known to be gone of a run that began then."""
-        streams = [stream for stream in self._topology.streams() if not stream.startswith("infer.")]
+    async def letters_gone(self, tape: Tape) -> tuple[str, ...]:
+        """Which dead letters that may be the run's are not kept any more: no archive has them."""
+        began = min((int(entry.id.partition("-")[0]) for entry in tape.entries), default=0)
+        return await self._trimmed([(p, "dead") for p in (self._keys.of_run(tape.run), INFERENCE)], began)
+
+    async def _trimmed(self, places: Sequence[tuple[str, str]], began: int) -> tuple[str, ...]:
+        """What is known to be gone of a run that began then, of these partitions' streams."""
         pipeline = self._client.pipeline(transaction=False)
-        for stream in streams:
-            pipeline.xinfo_stream(self._keys.stream(partition, stream))
+        for place in places:
+            pipeline.xinfo_stream(self._keys.stream(*place))
         gone: list[str] = []
-        for stream, info in zip(streams, await pipeline.execute(raise_on_error=False), strict=True):
+        for (_, stream), info in zip(places, await pipeline.execute(raise_on_error=False), strict=True):
             if isinstance(info, Exception) or info["entries-added"] <= info["length"]:
                 continue
             since = info["first-entry"][0] if info["first-entry"] else info["last-generated-id"]

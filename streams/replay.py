@@ -226,6 +226,8 @@ class Replay:
         found = await self._first()
         count = self._count
         missing = tuple(dict.fromkeys(count.missing))
+        if found or missing:  # else it was not needed
+            missing += self._tape.perhaps
         return Verdict(
             run=self._tape.run,
             verdict="different" if found else "incomplete" if missing else "identical",

@@ -25,13 +25,15 @@ class _Line(msgspec.Struct, frozen=True, tag_field="line", omit_defaults=True):
 
 
 class Head(_Line, frozen=True, tag="run"):
-    """Whose tape it is. `settings` are those that its stages were made with, `missing` what was not there any more."""
+    """Whose tape it is. `settings` are those that its stages were made with, `missing` what was not there any more, and
+    `perhaps` what may have been."""
 
     format: Literal["victoria run"]
     version: int
     run: str
     settings: dict[str, str] = {}
     missing: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
 
 
 class Entry(_Line, frozen=True, tag="event"):
@@ -70,7 +72,8 @@ class Letter(_Line, frozen=True, tag="letter"):
 
 
 class Tape(msgspec.Struct):
-    """A whole run. `missing` says what is known to have been there, and is not any more."""
+    """A whole run. `missing` says what is known to have been there, and is not any more; `perhaps`, where else
+    there may have been something of it."""
 
     run: str
     entries: list[Entry] = []
@@ -78,11 +81,12 @@ class Tape(msgspec.Struct):
     states: dict[str, State] = {}
     letters: list[DeadLetter] = []
     missing: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
     settings: dict[str, str] = {}
 
     def lines(self) -> Iterator[bytes]:
         """The lines of its file."""
-        yield _line(Head("victoria run", VERSION, self.run, self.settings, self.missing))
+        yield _line(Head("victoria run", VERSION, self.run, self.settings, self.missing, self.perhaps))
         yield from map(_line, self.entries)
         for effect, record in self.effects.items():
             yield _line(Effect(effect, msgspec.Raw(record)))
@@ -131,7 +135,7 @@ class Tape(msgspec.Struct):
             raise InvalidInput(
                 "tape.newer", f"The file has version {head.version}; this program knows up to {VERSION}.", "Upgrade it."
             )
-        return cls(head.run, missing=head.missing, settings=head.settings)
+        return cls(head.run, missing=head.missing, perhaps=head.perhaps, settings=head.settings)
 
     def add(self, said: Any) -> None:
         """Add what one line says. Raises InvalidInput where that is no part of a run."""

@@ -225,6 +225,16 @@ async def test_a_run_whose_streams_are_trimmed_is_read_from_the_archive_and_what
         again = await replay(tape, v.topology)
         assert (again.verdict, again.difference) == ("identical", None)
         assert again.asks == whole.asks
+        # Dead letters are in no archive: that some went which may be the run's is said.
+        history, dead = History(v.client, v.keys, v.topology), v.keys.dead("0")
+        await raw.xadd(dead, {"type": "DeadLetter", "event": "{}"})
+        assert await history.letters_gone(tape) == ()
+        await raw.xtrim(dead, maxlen=0)
+        tape.perhaps = await history.letters_gone(tape)
+        assert "on the stream dead" in tape.perhaps[0]
+        assert (await replay(tape, v.topology)).missing == (), "it was not needed"
+        tape.entries = [each for each in tape.entries if each.type != "PlanProposed"]
+        assert tape.perhaps[0] in (await replay(tape, v.topology)).missing
 
 
 def lost_intake(tape: Tape) -> bool:
