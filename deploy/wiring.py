@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from consumers.answer_cache import AnswerCache
 from consumers.clock import seconds_left
 from consumers.hypotheses import Hypotheses
 from consumers.inference import Desk
@@ -27,7 +28,7 @@ from deploy.engines import Engines
 from deploy.loading import Loaded
 from deploy.observed.figures import Figures
 from deploy.observed.many import together
-from deploy.people import experts, strategies
+from deploy.people import experts, staff_now, strategies
 from deploy.projects import Projects
 from deploy.settings import Settings
 from deploy.tools import items, registry
@@ -92,7 +93,8 @@ def wired(
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
     tools = registry(settings)
     plans = strategies(settings)
-    folders = experts(settings, tools, plans)
+    folders = experts(settings, tools, plans) if settings.use_victoria_enhanced else None
+    staff = staff_now(folders, plans, tools, settings.model, settings.model_priority, str(settings.max_iterations))
     return topology(
         Parts(
             workspaces=workspaces,
@@ -107,10 +109,11 @@ def wired(
             question_seconds=settings.question_timeout,
             tools=tools,
             strategies=plans,
-            experts=folders if settings.use_victoria_enhanced else None,
+            experts=folders,
             stores=stores_of(projects, client, keys, url, database),
             keeper=memories,
             recall=memories.recall if memories else None,
+            answers=AnswerCache(client, keys, settings.answer_cache, staff, workspaces, tools, projects.resolve),
             observer=observer,
         )
     )

@@ -55,6 +55,7 @@ Deadline = Annotated[
 Unattended = Annotated[
     bool, typer.Option("--unattended", metavar="", help="Nobody is there: its steps ask no person anything.")
 ]
+Fresh = Annotated[bool, typer.Option("--fresh", metavar="", help="Find the answer anew, even if an earlier run has.")]
 Strategy = Annotated[str, typer.Option(metavar="NAME", help="The shape of the plan; `victoria strategies` lists them.")]
 Expert = Annotated[str, typer.Option(metavar="NAME", help="Who does it; `victoria experts` lists them.")]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, errors too.")]
