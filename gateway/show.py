@@ -34,7 +34,7 @@ def show(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a run as a timeline: its stages, steps, and calls of models and tools, how long each took, waited and worked,
+    """Show a run as a timeline: its stages, steps, and calls of models and tools; for how long each waited and worked,
     its tokens and attempts, and the event that made it.
 
     Nothing is made up: what was not recorded is shown as unknown. A run that goes on is shown as far as it has come.

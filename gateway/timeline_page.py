@@ -121,11 +121,18 @@ def _row(row: Row, depth: int, scale: Scale, numbers: dict[str, int]) -> str:
     name = f'<span dir="auto">{_text(row.name)}<small>{_text(about)}</small></span>'
     details = "".join(f"<div{wide}><dt>{what}</dt><dd>{said}</dd></div>" for what, said, wide in _details(row, numbers))
     return (
-        f'<details class="{" ".join(looks)}" id="r{numbers[row.id]}"{" open" * (row.failed and row.kind == "step")}>'
+        f'<details class="{" ".join(looks)}" id="r{numbers[row.id]}">'
         f'<summary><span class="name"><i></i>{name}{tries}</span><span class="tokens">{tokens}</span>'
         f'<span class="took">{_text(took)}</span><svg class="bar" role="presentation">{"".join(_bar(row, scale))}</svg>'
-        f"</summary><dl>{details}</dl></details>"
+        f"{_why(row)}</summary><dl>{details}</dl></details>"
     )
+
+
+def _why(row: Row) -> str:
+    """Why something failed, for all to see; of what a step went on from, its details say it."""
+    if not (row.failed and row.error and row.kind in ("step", "stage")):
+        return ""
+    return f'<span class="why">{_text(f"{row.error.message} [{row.error.code}]")}</span>'
 
 
 def _bar(row: Row, scale: Scale) -> Iterator[str]:

@@ -52,7 +52,8 @@ def _head(timeline: Timeline, width: int) -> Iterator[Text]:
     ]
     facts += [f"{timeline.tokens_in:,} tokens in, {timeline.tokens_out:,} out"]
     facts += [f"{len(timeline.all('model'))} × model", f"{len(timeline.all('tool'))} × tool"]
-    yield styled((f"{mark} {timeline.status}", style), *((f" · {fact}", "") for fact in facts))
+    head = f"{mark} {timeline.status}"
+    yield styled((head, style), " " + fit("".join(f"· {fact} " for fact in facts), width - len(head) - 1))
     began = f" · {timeline.began:%Y-%m-%d %H:%M:%S} UTC" if timeline.began else ""
     yield styled((fit(f"run {timeline.run}{began}", width), "dim"))
     if timeline.error:
