@@ -8,10 +8,12 @@ from msgspec.structs import replace
 
 from consumers.runs.end import concatenated, finish, limited, output
 from consumers.runs.moves import AggregateEvent, move
+from consumers.runs.reuse import reusable
 from consumers.runs.state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
 from schemas.events import (
+    AnswerKept,
     AnswersCollected,
     DeadlineSet,
     DelegationRequested,
@@ -51,21 +53,24 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
         for _, asking in waiting(state):
             if asking.id == event.question_id:
                 await ctx.call("listed", listed, asking, returns=type(None), effects="repeat")
-    ctx.trust = trust
+    ctx.trust, kept = trust, None
     if state.plan and not state.finished and is_over(state):
         if (count := _to_fuse(state)) and not isinstance(event, AnswersCollected):
             events.append(
                 AnswersCollected(count=count)
             )  # first what the steps gave is kept: fusing it may be cut short
         else:
-            said, limit = await _output(state, ctx)
+            said, problem = await _output(state, ctx)
+            limit = problem if problem and limited(problem) else None
             state = finish(replace(state, limit=state.limit or limit), said, ctx.usage(), now)
+            kept = None if problem else reusable(state)
     if state.finished:
         events.append(state.finished)
         if ended := exchange(state):
             events.append(ended)
         if ctx.limits and ctx.limits.validates:
             events.append(_validated(state.finished, ctx.run_id, ctx.limits.validates))
+        events += [kept] if kept else []
     ctx.state = replace(state, trust=ctx.trust)
     return events
 
@@ -90,7 +95,7 @@ def _to_fuse(state: RunState) -> int:
 
 async def _output(state: RunState, ctx: Context[RunState]) -> tuple[str, ErrorInfo | None]:
     """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other. And
-    the limit of the run, if that was why."""
+    why it failed."""
     several = _to_fuse(state)
     if not several:
         return output(state), None
@@ -100,7 +105,7 @@ async def _output(state: RunState, ctx: Context[RunState]) -> tuple[str, ErrorIn
     try:
         return await ctx.ask("fuse", question), None
     except EffectFailed as problem:
-        return output(state), problem.info if limited(problem.info) else None
+        return output(state), problem.info
 
 
 async def _given_up(event: AggregateEvent | None, error: ErrorInfo, _ctx: Context[RunState]) -> list[Event]:
@@ -122,6 +127,7 @@ def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
             DeadlineSet,
             RunProgressed,
             RunFinished,
+            AnswerKept,
             ExchangeCompleted,
             ValidationFinished,
             StageFailed,

@@ -1,12 +1,15 @@
-"""remember: what is worth knowing later is kept in the collective memory, once, however often it comes."""
+"""remember: what is worth knowing later is kept, once, however often it comes: in the collective memory, and answers in
+their cache."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from consumers.answer_cache import AnswerCache
 from schemas.errors import NotReachable
-from schemas.events import Event, MemoryKept
+from schemas.events import AnswerKept, Event, MemoryKept
+from schemas.plan import least_trusted
 from streams.stage import Context, Snooze, Stage
 
 NAME = "remember"
@@ -22,8 +25,12 @@ class Keeper(Protocol):
         ...
 
 
-async def handle(event: MemoryKept, ctx: Context[None], keeper: Keeper | None) -> Sequence[Event]:
-    """One memory in; nothing out. Where no database is configured there is nowhere to keep it."""
+async def handle(
+    event: MemoryKept | AnswerKept, ctx: Context[None], keeper: Keeper | None, answers: AnswerCache | None = None
+) -> Sequence[Event]:
+    """One memory or answer in; nothing out. Where no database is configured there is nowhere to keep memories."""
+    if isinstance(event, AnswerKept):
+        return await _answer(event, ctx, answers)
     if keeper is None or not event.text.strip():
         return []
 
@@ -37,6 +44,17 @@ async def handle(event: MemoryKept, ctx: Context[None], keeper: Keeper | None) -
     return []
 
 
-def stage(keeper: Keeper | None) -> Stage[MemoryKept, None]:
+async def _answer(event: AnswerKept, ctx: Context[None], answers: AnswerCache | None) -> Sequence[Event]:
+    trust = least_trusted(ctx.trust, "model")
+
+    async def keep(kept: AnswerKept, _key: str) -> bool:
+        return bool(answers) and await answers.keep(kept, ctx.run_id, ctx.now(), trust)
+
+    await ctx.call("keep_answer", keep, event, bool, effects="repeat")
+    return []
+
+
+def stage(keeper: Keeper | None, answers: AnswerCache | None = None) -> Stage[MemoryKept | AnswerKept, None]:
     """The stage as it stands in the topology."""
-    return Stage(name=NAME, reads=NAME, accepts=(MemoryKept,), emits=(), handle=partial(handle, keeper=keeper))
+    handled = partial(handle, keeper=keeper, answers=answers)
+    return Stage(name=NAME, reads=NAME, accepts=(MemoryKept, AnswerKept), emits=(), handle=handled)

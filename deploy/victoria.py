@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
@@ -23,6 +23,8 @@ from consumers.sessions import Sessions
 from consumers.understand import NAME as UNDERSTAND
 from deploy.embedders import Embedders
 from deploy.engines import Engines
+from deploy.observed.figures import Figures
+from deploy.observed.many import together
 from deploy.projects import Projects
 from deploy.settings import Settings
 from llm.models import BACKENDS, Backend, Model, Wish
@@ -40,9 +42,12 @@ from streams.append import Publisher
 from streams.asking import Waiting
 from streams.connection import Client, reachable
 from streams.keys import Keys
-from streams.lag import Lag, ahead, lags
+from streams.lag import Lag, Measure, ahead, lags, totals
 from streams.topology import Topology
 from streams.worker import Companion, Terms, Worker, is_gone
+
+if TYPE_CHECKING:
+    from deploy.observed.traces import Traces
 
 LOOK_FOR_MODEL = 20.0
 """Seconds in which consumers that were started must say what they offer."""
@@ -71,6 +76,10 @@ class Victoria:
     memories: Memories | None = None
     """What runs left behind, where there is a database."""
     embedders: Embedders | None = None
+    figures: Figures | None = None
+    """What Prometheus is told of this process's work, where it is."""
+    traces: "Traces | None" = None
+    """The spans of this process's work, where they are exported."""
 
     async def needed(self) -> tuple[str, ...]:
         """The stages these settings need, of the inference consumers those that may have the model."""
@@ -126,7 +135,8 @@ class Victoria:
             companions.append(self.embedders.attend)
         if self.memories and REMEMBER in stages:
             companions.append(self.memories.attend)
-        return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions)
+        observer = together(self.figures, self.traces)
+        return Worker(stages, self.topology, self.client, self.keys, self.router, terms, companions, observer)
 
     @property
     def router(self) -> OfferRouter:
@@ -166,6 +176,10 @@ class Victoria:
     async def lags(self) -> dict[str, Lag]:
         """How far each stage is behind. Raises redis errors."""
         return await lags(self.client, self.keys, self.topology)
+
+    async def measures(self) -> dict[str, Measure]:
+        """The same in full. Raises redis errors."""
+        return await totals(self.client, self.keys, self.topology)
 
     async def in_line(self, stages: Sequence[str], run_id: str) -> tuple[str, int] | None:
         """At which of these stages, all of a partition, an entry of a run waits, and how many are given to the stage

@@ -3,9 +3,11 @@
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import anyio
 
+from consumers.answer_cache import AnswerCache
 from consumers.clock import seconds_left
 from consumers.hypotheses import Hypotheses
 from consumers.inference import Desk
@@ -24,19 +26,23 @@ from deploy.embedded import embedded
 from deploy.embedders import Embedders
 from deploy.engines import Engines
 from deploy.loading import Loaded
-from deploy.people import experts, strategies
+from deploy.observed.figures import Figures
+from deploy.observed.many import together
+from deploy.people import experts, staff_now, strategies
 from deploy.projects import Projects
 from deploy.settings import Settings
 from deploy.tools import items, registry
 from deploy.victoria import Victoria
-from schemas.errors import (
-    ToolRefused,
-)
+from schemas.errors import CouldNotStart, ToolRefused
 from streams.append import Publisher
 from streams.connection import Client, connect, evicting, reachable, server_info
 from streams.journal import Journal
 from streams.keys import Keys
+from streams.observer import SILENT, Observer
 from streams.topology import Topology
+
+if TYPE_CHECKING:
+    from deploy.observed.traces import Traces
 
 
 @contextmanager
@@ -69,6 +75,7 @@ def wired(
     url: str = "",
     database: Database | None = None,
     memories: Memories | None = None,
+    observer: Observer = SILENT,
 ) -> Topology:
     """The topology of these settings, on the server at `url` and, where one is configured, the database."""
 
@@ -86,7 +93,8 @@ def wired(
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
     tools = registry(settings)
     plans = strategies(settings)
-    folders = experts(settings, tools, plans)
+    folders = experts(settings, tools, plans) if settings.use_victoria_enhanced else None
+    staff = staff_now(folders, plans, tools, settings.model, settings.model_priority, str(settings.max_iterations))
     return topology(
         Parts(
             workspaces=workspaces,
@@ -95,23 +103,25 @@ def wired(
             left=partial(seconds_left, client, keys),
             sessions=sessions,
             delegation=delegation(settings, client, keys),
-            hypotheses=Hypotheses(client, keys, Publisher(client, keys)),
+            hypotheses=Hypotheses(client, keys, Publisher(client, keys, observer=observer)),
             hypothesis_seconds=settings.hypothesis_timeout,
             max_iterations=settings.max_iterations,
             question_seconds=settings.question_timeout,
             tools=tools,
             strategies=plans,
-            experts=folders if settings.use_victoria_enhanced else None,
+            experts=folders,
             stores=stores_of(projects, client, keys, url, database),
             keeper=memories,
             recall=memories.recall if memories else None,
+            answers=AnswerCache(client, keys, settings.answer_cache, staff, workspaces, tools, projects.resolve),
+            observer=observer,
         )
     )
 
 
-def engines_of(settings: Settings, client: Client, keys: Keys, board: Board) -> Engines:
+def engines_of(settings: Settings, client: Client, keys: Keys, board: Board, observer: Observer = SILENT) -> Engines:
     """The inference consumers of these settings."""
-    return Engines(settings, Desk(client, keys, Journal(client, keys), board, settings.lease))
+    return Engines(settings, Desk(client, keys, Journal(client, keys), board, settings.lease, observer))
 
 
 def catalogue_topology() -> Topology:
@@ -127,15 +137,35 @@ def engines_alone(settings: Settings) -> Engines:
     return engines_of(settings, client, keys, Board(client, keys))
 
 
+def traces_of(settings: Settings) -> "Traces | None":
+    """The traces that these settings want, for the caller to close. Raises CouldNotStart `otel.missing`."""
+    if not settings.otel:
+        return None
+    try:
+        from deploy.observed.traces import Traces  # late: it takes a fifth of a second, and an extra
+    except ModuleNotFoundError as problem:
+        raise CouldNotStart(
+            "otel.missing",
+            f"Traces need what is not installed: {problem.name}.",
+            "Install it: pip install victoria-streams[otel]; or unset VICTORIA_OTEL.",
+        ) from None
+    return Traces(content=settings.otel_content)
+
+
 @asynccontextmanager
-async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
-    """Connect to the server at `url` and wire everything. Raises NotReachable, CouldNotStart, InvalidInput."""
+async def opened(loaded: Loaded, url: str, *, measured: bool = False) -> AsyncGenerator[Victoria]:
+    """Connect to the server at `url` and wire everything, with figures for Prometheus where it is to be `measured`.
+    Raises NotReachable, CouldNotStart, InvalidInput."""
     settings = loaded.settings
     projects = Projects.from_settings(settings, loaded.root)
     client = connect(url)
     keys = Keys(settings.prefix, settings.partitions)
     board = Board(client, keys)
-    engines = engines_of(settings, client, keys, board)
+    figures, traces = Figures() if measured else None, traces_of(settings)
+    observer = together(figures, traces)
+    engines = engines_of(settings, client, keys, board, observer)
+    if figures:
+        figures.offers = engines.offers
     sessions = Sessions(client, keys, settings.keep_sessions, limit=settings.memory_bytes)
     database = Database(settings.database_url, settings.prefix) if settings.database_url else None
     embedders = Embedders(settings) if database else None
@@ -143,7 +173,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
     try:
         with reachable(url):
             infos = await server_info(client)
-        stages = wired(settings, projects, engines, sessions, client, keys, url, database, memories)
+        stages = wired(settings, projects, engines, sessions, client, keys, url, database, memories, observer)
         groups = {stream: stages.groups(stream) for stream in stages.entries.values()}
         yield Victoria(
             settings=settings,
@@ -152,7 +182,7 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             client=client,
             keys=keys,
             topology=stages,
-            publisher=Publisher(client, keys, groups, settings.backlog),
+            publisher=Publisher(client, keys, groups, settings.backlog, observer),
             sessions=sessions,
             board=board,
             engines=engines,
@@ -160,10 +190,14 @@ async def opened(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
             database=database,
             memories=memories,
             embedders=embedders,
+            figures=figures,
+            traces=traces,
         )
     finally:
         with anyio.CancelScope(shield=True):
             await engines.close()
+            if traces:
+                await anyio.to_thread.run_sync(traces.close)
             await client.aclose()
             if embedders:
                 await embedders.close()

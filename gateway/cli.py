@@ -33,6 +33,7 @@ try:
         run,
         serve_http,
         sessions,
+        show,
         status,
         strategies,
         tail,
@@ -64,6 +65,7 @@ app.command("questions")(questions.questions)
 app.command("answer")(questions.reply)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
+app.command("show")(show.show)
 app.command("tail")(tail.tail)
 app.command("lag")(lag.lag)
 app.command("replay")(replay.replay)

@@ -24,8 +24,11 @@ _log = structlog.get_logger()
 
 def projector(victoria: Victoria, database: Database) -> Projector:
     """Who writes it, as the settings say."""
-    settings = victoria.settings
-    return Projector(victoria.client, victoria.keys, victoria.topology, database, settings.keep, settings.keep_archive)
+    s = victoria.settings
+    writing = Projector(victoria.client, victoria.keys, victoria.topology, database, s.keep, s.keep_archive)
+    if victoria.figures:
+        victoria.figures.written = lambda: writing.written
+    return writing
 
 
 @asynccontextmanager

@@ -74,7 +74,7 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     submitted, state = await _stored(client, keys, run_id)
     return RunView(
         run_id=run_id,
-        status=_status(state),
+        status=status_of(state),
         goal=submitted.body.goal,
         submitted_at=submitted.at,
         steps=tuple(
@@ -91,7 +91,7 @@ async def plan_view(client: Client, keys: Keys, run_id: str) -> PlanView:
     plan = state.plan or Plan("")
     return PlanView(
         run_id=run_id,
-        status=_status(state),
+        status=status_of(state),
         goal=state.goal or submitted.body.goal,
         strategy=plan.strategy,
         aggregate=plan.aggregate,
@@ -158,7 +158,8 @@ async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[Goa
     return _submitted(run_id, found[0]), state
 
 
-def _status(state: RunState) -> RunStatus:
+def status_of(state: RunState) -> RunStatus:
+    """A run's status: `queued` until its plan came."""
     if state.finished:
         return state.finished.status
     if any(step.status == "waiting" for step in state.steps.values()):

@@ -86,7 +86,7 @@ class Publishing:
         for task, expert in zip(mine, self._staffing.wanted(mine), strict=True):
             try:
                 goal = goal_submitted(task.goal, task.project, setting=task.context)
-                goals.append((task.run, replace(goal, expert=expert)))
+                goals.append((task.run, replace(goal, expert=expert, cache="off")))  # it is to be done, each time
             except InvalidInput as problem:
                 refused.append(Ended(task.run, "failed", datetime.now(UTC), error=problem.info, again=False))
         await self._tasks.settle(refused)

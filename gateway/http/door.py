@@ -19,7 +19,10 @@ class Door:
     load: int = 0
     local: bool = True
     """Whether only this machine reaches it."""
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.victoria.figures)
 
     @contextmanager
     def at_work(self) -> Generator[None]:
