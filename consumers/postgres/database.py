@@ -155,6 +155,9 @@ def storable(data: bytes) -> bytes:
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
+_LOST = re.compile("clos|released back")
+
+
 @contextmanager
 def reachable(url: str) -> Generator[None]:
     """Turn the trouble inside that is the server's, or the way's to it, into ours, naming the server."""
@@ -165,8 +168,13 @@ def reachable(url: str) -> Generator[None]:
             raise ours from cause
         raise
     except (OSError, TimeoutError, refused.InterfaceError, refused.InternalClientError) as cause:
-        # The last is what the driver says where a server dies in the midst of an answer.
-        if isinstance(cause, refused.InterfaceError) and not isinstance(cause, OSError) and "clos" not in str(cause):
+        # The last is what the driver says where a server dies in the midst of an answer; of a connection that was lost
+        # between two statements it says that it is closed, or was released.
+        if (
+            isinstance(cause, refused.InterfaceError)
+            and not isinstance(cause, OSError)
+            and not _LOST.search(str(cause))
+        ):
             raise  # a mistake in how it is used
         raise _unreachable(masked(url), cause) from cause
 

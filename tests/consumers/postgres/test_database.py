@@ -128,6 +128,17 @@ async def test_a_fault_inside_the_server_is_trouble_of_the_server(database: Data
     assert (caught.value.code, "boom" in caught.value.message) == ("database.trouble", True)
 
 
+async def test_a_connection_lost_between_two_statements_is_trouble_of_the_server(database: Database) -> None:
+    async def lose_it() -> None:
+        async with database.connection() as connection:
+            connection.terminate()  # as the driver does where a server that was killed says nothing any more
+            await connection.fetchval("SELECT 1")
+
+    with pytest.raises(NotReachable) as caught:
+        await lose_it()
+    assert caught.value.code == "database.unreachable"
+
+
 async def test_mistakes_in_statements_are_no_trouble_of_the_server(database: Database) -> None:
     with pytest.raises(asyncpg.PostgresSyntaxError):
         async with database.connection() as connection:
