@@ -11,16 +11,15 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from consumers.postgres.taped import add_archived
-from deploy.loading import Loaded, load
+from deploy.loading import Loaded
 from deploy.projects import Projects
-from deploy.settings import Settings
 from deploy.victoria import Victoria
 from deploy.wiring import still_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, event_loop, with_victoria
 from gateway.screen import OUT, emit, line, note, styled
+from gateway.tapes import as_taped, saved, tape_of
 from gateway.whatif import WhatIf, what_if
 from llm import prompts
 from schemas.errors import InvalidInput
@@ -32,8 +31,6 @@ from streams.replays import Summary, replay_all
 from streams.tape import Tape
 from streams.topology import Topology
 
-PORTABLE = ("max_iterations", "question_timeout", "use_victoria_enhanced", "approved_tools", "programs")
-"""Settings that handlers go by and that a saved run brings along: none is a secret or a place on this machine."""
 TELL_EVERY = 2.0
 """Seconds between lines about how far a long replay is."""
 LINES = 60
@@ -85,12 +82,13 @@ def replay(
             _tell_all(_stage(loaded, stage, entries, as_json=as_json), as_json)
             return
         file = Path(what)
-        tape = Tape.load(file) if file.is_file() else with_victoria(loaded, lambda victoria: taped(victoria, what))
-        loaded = _as_taped(loaded, tape)
+        own = not file.is_file()
+        tape = tape_of(loaded, what) if own else Tape.load(file)
         if save:
-            saved(tape, loaded.settings, save)
+            saved(tape, as_taped(loaded, tape, live=False).settings, save)
+        loaded = as_taped(loaded, tape, live=live)
         if live:
-            _tell_what_if(what_if(loaded, tape, allow_effects=allow_effects), as_json)
+            _tell_what_if(what_if(loaded, tape, allow_effects=allow_effects, own=own), as_json)
             return
         topology = _still(loaded)
         verdict = event_loop(lambda: folded(tape, topology))
@@ -99,49 +97,6 @@ def replay(
     else:
         show(verdict)
     _end([verdict])
-
-
-async def taped(victoria: Victoria, run_id: str) -> Tape:
-    """A run's tape, from the streams, and where they do not hold it any more, from the archive. Raises InvalidInput
-    `run.unknown`."""
-    tape = await History(victoria.client, victoria.keys, victoria.topology).tape(run_id)
-    if tape.missing:
-        gone = tape.missing
-        if victoria.database:
-            held = len(tape.entries)
-            await add_archived(victoria.database, tape)
-            if len(tape.entries) > held:
-                tape.missing = ()
-        else:
-            tape.missing = (*gone, "the archive: DATABASE_URL is not set")
-    if not tape.entries:
-        raise InvalidInput(
-            "run.unknown",
-            f"There is no run {run_id[:80]!r}, or it is gone: {'; '.join(tape.missing)}.",
-            "`victoria tail intake` shows runs.",
-        )
-    return tape
-
-
-def saved(tape: Tape, settings: Settings, path: Path) -> None:
-    """Write a run's file. Raises InvalidInput `tape.unwritable`."""
-    usual = Settings()
-    given = {key: getattr(settings, key) for key in PORTABLE}
-    tape.settings = {key: str(value) for key, value in given.items() if value != getattr(usual, key)}
-    try:
-        tape.save(path)
-    except OSError as problem:
-        raise InvalidInput("tape.unwritable", f"{path} can't be written: {problem.strerror}.", "") from problem
-    note(f"✓ saved {path} ({path.stat().st_size:,} bytes)")
-
-
-def _as_taped(loaded: Loaded, tape: Tape) -> Loaded:
-    """The settings with those that a saved run brings along, but for what is given here."""
-    brought = {key: value for key, value in tape.settings.items() if key in PORTABLE}
-    if not brought:
-        return loaded
-    given = {key: getattr(loaded.settings, key) for key, o in loaded.origins.items() if o.startswith("flag ")}
-    return load({**brought, **given})
 
 
 @contextmanager
