@@ -1,9 +1,9 @@
 """`victoria replay`: a run is folded again from its journal, and compared with what was recorded."""
 
+import re
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from difflib import unified_diff
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -16,9 +16,10 @@ from deploy.projects import Projects
 from deploy.victoria import Victoria
 from deploy.wiring import still_topology
 from gateway.complain import Interrupted
+from gateway.diff import diff
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, event_loop, with_victoria
-from gateway.screen import OUT, emit, line, note, styled
+from gateway.screen import OUT, emit, note, styled
 from gateway.tapes import as_taped, saved, tape_of
 from gateway.whatif import WhatIf, what_if
 from llm import prompts
@@ -33,8 +34,6 @@ from streams.topology import Topology
 
 TELL_EVERY = 2.0
 """Seconds between lines about how far a long replay is."""
-LINES = 60
-"""Of one difference."""
 
 
 @configured
@@ -43,8 +42,13 @@ def replay(
     what: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or a file that --save has written.")] = "",
     every: Annotated[bool, typer.Option("--all", metavar="", help="All runs that have ended.")] = False,
     since: Annotated[
-        str, typer.Option(metavar="TIME", help="Of --all those that began since then: -1h, 2026-11-21T10:00.")
-    ] = "-1h",
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Of --all those that began since then: 1h, 2026-11-21T10:00.  [default: 1h]",
+            show_default=False,
+        ),
+    ] = "",
     stage: Annotated[str, typer.Option(metavar="STAGE", help="One stage's part only.")] = "",
     entries: Annotated[
         str, typer.Option("--range", metavar="RANGE", help="Of --stage these entries: ID:ID, -100, @-1h:end.")
@@ -74,9 +78,16 @@ def replay(
         raise InvalidInput(
             "replay.which", "Say what to replay: RUN or FILE, or --all, or --stage with --range.", "See --help."
         )
+    for said, option, needs in (
+        (since and not every, "--since", "--all"),
+        (save and not what, "--save", "a RUN"),
+        (allow_effects and not live, "--allow-effects", "--live"),
+    ):
+        if said:
+            raise InvalidInput("replay.usage", f"{option} is for {needs}.", "See --help.")
     with _prompted(prompt):
         if every:
-            _tell_all(_all(loaded, _moment(since), as_json=as_json), as_json)
+            _tell_all(_all(loaded, _moment(since or "1h"), as_json=as_json), as_json)
             return
         if stage:
             _tell_all(_stage(loaded, stage, entries, as_json=as_json), as_json)
@@ -162,9 +173,20 @@ def _still(loaded: Loaded) -> Topology:
 
 
 def _moment(text: str) -> datetime:
-    """A time as it is written after the @ of a range."""
-    first = parse(f"@{text}").first
-    return datetime.fromtimestamp(first.ms / 1000, UTC)
+    """A time as a range has it behind its @, or how long ago: 1h. Raises InvalidInput `replay.since`."""
+    said = text.strip().removeprefix("@")
+    try:
+        found = parse(f"@-{said}" if re.fullmatch(r"(\d+[a-z])+", said, re.ASCII) else f"@{said}")
+        moment = datetime.fromtimestamp(found.first.ms / 1000, UTC) if found.open else None
+    except (InvalidInput, ValueError, OverflowError, OSError) as problem:
+        raise _no_time(text) from problem
+    if moment is None:
+        raise _no_time(text)
+    return moment
+
+
+def _no_time(text: str) -> InvalidInput:
+    return InvalidInput("replay.since", f"{text[:80]!r} is no time.", "Write 1h, 2d or 2026-11-21T10:00.")
 
 
 def _tell_all(summary: Summary, as_json: bool) -> None:
@@ -174,15 +196,17 @@ def _tell_all(summary: Summary, as_json: bool) -> None:
         for verdict in summary.first:
             show(verdict)
             OUT.print()
+        for each in summary.missing:
+            OUT.print(styled(("? missing ", "yellow"), each), soft_wrap=True)
         rate = f" ({summary.events / summary.seconds:,.0f}/s)" if summary.seconds else ""
-        mark = "✗" if summary.different else "✓"
+        mark = "✗" if summary.different else "?" if summary.incomplete or summary.missing else "✓"
         OUT.print(
             f"{mark} {summary.runs:,} runs: {summary.identical:,} identical, {summary.different:,} different, "
             f"{summary.incomplete:,} incomplete; {summary.events:,} events in {summary.seconds:.2f} s{rate}"
         )
     if summary.different:
         raise typer.Exit(4)
-    if summary.incomplete:
+    if summary.incomplete or summary.missing:
         raise typer.Exit(1)
 
 
@@ -213,15 +237,8 @@ def show_difference(found: Difference) -> None:
     OUT.print(styled(("@ ", "bold"), found.field), soft_wrap=True)
     if found.note:
         OUT.print(styled((found.note, "dim")), soft_wrap=True)
-    for text in _diff(_text(found.recorded), _text(found.replayed))[:LINES]:
-        colour = {"-": "red", "+": "green"}.get(text[:1], "")
-        OUT.print(styled((line(text, console=OUT), colour)), soft_wrap=True)
-
-
-def _diff(recorded: Sequence[str], replayed: Sequence[str]) -> list[str]:
-    if len(recorded) <= 1 and len(replayed) <= 1:
-        return [*(f"- {text}" for text in recorded), *(f"+ {text}" for text in replayed)]
-    return [text for text in unified_diff(recorded, replayed, n=1, lineterm="") if not text.startswith(("---", "+++"))]
+    for text in diff(_text(found.recorded), _text(found.replayed)):
+        OUT.print(text, soft_wrap=True)
 
 
 def _text(value: Any) -> list[str]:

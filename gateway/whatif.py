@@ -24,6 +24,7 @@ from deploy.loading import Loaded
 from deploy.victoria import Victoria
 from deploy.wiring import opened
 from gateway.complain import Interrupted
+from gateway.diff import diff
 from gateway.interrupt import interruptible
 from gateway.options import event_loop
 from gateway.progress import Progress
@@ -85,10 +86,9 @@ class WhatIf(msgspec.Struct, frozen=True):
             if then == now:
                 OUT.print(f"{field:<12}the same")
                 continue
-            OUT.print(f"{field:<12}")
-            for mark, value in (("-", then), ("+", now)):
-                for text in value.splitlines() if isinstance(value, str) else value:
-                    OUT.print(styled((f"{mark} {fit(text, 200)}", "red" if mark == "-" else "green")), soft_wrap=True)
+            OUT.print(field)
+            for text in diff(*(value.splitlines() if isinstance(value, str) else value for value in (then, now))):
+                OUT.print(text, soft_wrap=True)
         for effect in self.refused:
             OUT.print(styled(("refused ", "yellow"), f"{effect}  (--allow-effects lets it happen)"))
         if self.note:
