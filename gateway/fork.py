@@ -13,12 +13,12 @@ from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria
 from gateway.progress import Progress
-from gateway.replay import taped
 from gateway.report import RunReport
 from gateway.run import followed
 from gateway.screen import ERR, emit, note
 from gateway.serve import served
 from gateway.submit import Results
+from gateway.tapes import tape_of
 from schemas.errors import InvalidInput
 from streams.append import new_run_id
 from streams.connection import reachable
@@ -49,8 +49,10 @@ def fork(
     changed = _edit(edit) if edit else None
     model = loaded.settings.model if loaded.origins["model"].startswith("flag") else ""
 
+    tape = tape_of(loaded, run_id)
+
     async def work(victoria: Victoria) -> RunReport:
-        begun = await forked(await taped(victoria, run_id), victoria.topology, at, new_run_id(), changed, model)
+        begun = await forked(tape, victoria.topology, at, new_run_id(), changed, model)
         with Progress() as progress:
             return await _run(victoria, begun, progress)
 

@@ -12,8 +12,8 @@ from deploy.projects import Projects
 from deploy.victoria import Victoria
 from deploy.wiring import still_topology
 from gateway.options import Json, configured, with_victoria
-from gateway.replay import taped
 from gateway.screen import OUT, emit, note
+from gateway.tapes import tape_of
 from gateway.timeline_page import page
 from gateway.waterfall import waterfall
 from schemas.errors import InvalidInput
@@ -41,12 +41,11 @@ def show(
 
     Example: victoria show 019ab2c3d4e5f60718293a4b5c6d7e8f --html run.html
     """
-    file = Path(what)
-    if file.is_file():
-        topology = still_topology(loaded.settings, Projects.from_settings(loaded.settings, loaded.root))
+    topology = still_topology(loaded.settings, Projects.from_settings(loaded.settings, loaded.root))
+    if (file := Path(what)).is_file():
         found = retold(Tape.load(file), topology)
     else:
-        found = with_victoria(loaded, lambda victoria: _shown(victoria, what))
+        found = retold(tape_of(loaded, what), topology, with_victoria(loaded, _now))
     if html:
         _write(found, html)
     if as_json:
@@ -56,14 +55,11 @@ def show(
             OUT.print(line, soft_wrap=True)
 
 
-async def _shown(victoria: Victoria, run_id: str) -> Timeline:
-    tape, client = await taped(victoria, run_id), _any(victoria.client)
+async def _now(victoria: Victoria) -> int:
+    """The server's time, by which entries are stamped, in ms since 1970."""
+    client: Any = victoria.client
     seconds, micros = await client.time()
-    return retold(tape, victoria.topology, seconds * 1000 + micros // 1000)
-
-
-def _any(client: Any) -> Any:
-    return client
+    return seconds * 1000 + micros // 1000
 
 
 def _write(found: Timeline, path: Path) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.envelope import UNREADABLE
 from schemas.errors import InvalidInput
-from schemas.events import GoalSubmitted, RunFinished
+from schemas.events import CancelRequested, GoalSubmitted, QuestionAnswered, RunFinished
 from streams.append import SUBMITTED
 from streams.connection import Client
 from streams.keys import INFERENCE, Keys
@@ -32,10 +32,13 @@ DIGITS = 20
 """A number with more is none."""
 OPEN_RUNS = 100_000
 """Runs at most that are under way at one time, where many are read."""
+JOIN = (CancelRequested, QuestionAnswered)
+"""What comes from outside into a run that is there already."""
 
 
 class _Whose(msgspec.Struct):
     run: str
+    cause: str = ""
 
 
 class _When(msgspec.Struct):
@@ -81,13 +84,12 @@ class History:
                 if stream.startswith("infer."):
                     await self._read(tape, INFERENCE, stream, since, until)
             await self._read(tape, INFERENCE, "dead", since, until)
-            if began and _has_begin(tape):
+            if began and self._has_begin(tape):
                 break
         order = {name: number for number, name in enumerate(("intake", *self._topology.streams()))}
         tape.entries.sort(key=lambda entry: (int(entry.id.partition("-")[0]), order.get(entry.stream, 0)))
-        streams = [stream for stream in self._topology.streams() if not stream.startswith("infer.")]
-        tape.missing = await self._trimmed([(partition, stream) for stream in streams], began)
-        if not (tape.missing or _has_begin(tape)):
+        tape.missing = await self._trimmed(self._kept_in(partition), began)
+        if not (tape.missing or self._has_begin(tape)):
             tape.missing = ("its first event",)
         return tape
 
@@ -107,6 +109,13 @@ class History:
             for each in waiting:
                 yield each
 
+    async def gone(self, since: int) -> tuple[str, ...]:
+        """What is known not to be there any more of the runs that began at `since`, ms since 1970, or later."""
+        found: dict[str, None] = {}
+        for partition in self._keys.of_stream("results"):
+            found |= dict.fromkeys(await self._trimmed(self._kept_in(partition), since))
+        return tuple(found)
+
     async def within(self, stream: str, span: Range) -> dict[str, set[str]]:
         """The runs that have entries in a range of a stream, over all partitions, and these events' ids. Raises
         InvalidInput `range.too_large`."""
@@ -125,6 +134,13 @@ class History:
         for run_id in runs:
             pipeline.hget(self._keys.run(self._keys.of_run(run_id), run_id), SUBMITTED)
         return max(0, min(map(_ms, await pipeline.execute()), default=0) - SLACK[0])
+
+    def _has_begin(self, tape: Tape) -> bool:
+        """Whether there is the event that the run begins with; a fork begins with another's state."""
+        begin = {event.__name__ for event in self._topology.entries if event not in JOIN}
+        return any(entry.type in begin and not _whose(bytes(entry.event)).cause for entry in tape.entries) or any(
+            effect.startswith(f"{FORK}/") for effect in tape.effects
+        )
 
     def _of_runs(self) -> tuple[str, ...]:
         return tuple(s for s in self._topology.streams() if not s.startswith("infer.") and s != "results")
@@ -231,6 +247,10 @@ class History:
         began = min((int(entry.id.partition("-")[0]) for entry in tape.entries), default=0)
         return await self._trimmed([(p, "dead") for p in (self._keys.of_run(tape.run), INFERENCE)], began)
 
+    def _kept_in(self, partition: str) -> list[tuple[str, str]]:
+        """Where all is that a replay of a partition's runs needs."""
+        return [(partition, stream) for stream in self._of_runs()]
+
     async def _trimmed(self, places: Sequence[tuple[str, str]], began: int) -> tuple[str, ...]:
         """What is known to be gone of a run that began then, of these partitions' streams."""
         pipeline = self._client.pipeline(transaction=False)
@@ -272,13 +292,6 @@ class _Source:
         count = sum(found.at <= horizon for found in self.held)
         taken, self.held = self.held[:count], self.held[count:]
         return taken
-
-
-def _has_begin(tape: Tape) -> bool:
-    """Whether there is the event that a run begins with; a fork begins with another's state."""
-    return any(entry.type == GoalSubmitted.__name__ for entry in tape.entries) or any(
-        effect.startswith(f"{FORK}/") for effect in tape.effects
-    )
 
 
 def _ms(event: bytes | None) -> int:

@@ -58,6 +58,7 @@ async def forked(
     """The fork of a run at an event, given by its id or the beginning of that. `edit` are fields of the event to be
     others. Raises InvalidInput `fork.*`, `event.malformed`."""
     fold = Replay(tape, topology)
+    tape = fold.tape
     inputs = fold.inputs()
     event = _named(inputs, at)
     handled, version = _handled(fold, inputs, event)

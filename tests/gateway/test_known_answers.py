@@ -44,7 +44,7 @@ async def test_a_chat_client_has_the_known_answer_but_for_another_attempt_a_seed
                 messages=[user(QUESTION)],
                 user=person,
                 extra_headers={"x-openwebui-chat-id": chat},
-                **({} if seed is None else {"seed": seed}),
+                seed=omit if seed is None else seed,
             )
             return done.choices[0].message.content or ""
 
@@ -67,7 +67,9 @@ def test_the_command_line_gives_a_known_answer_finds_it_anew_and_clears_what_is_
     assert (again["known"]["run"], again["output"]) == (first["run_id"], first["output"])
     assert again["tokens"] == 0
     shown = cli("status", again["run_id"])
-    assert re.search(rf"^Run {first['run_id']} had found this out at \S+ \S+ UTC; what it rests on", shown.err, re.M)
+    assert re.search(
+        rf"^Run {first['run_id']} had found this out at \S+ \S+ UTC; what it rests on", shown.err, re.MULTILINE
+    )
     assert "known" not in cli("run", "--fresh", "--json", QUESTION, **more).json()
     cleared = cli("memory", "clear-answers", "--json")
     assert json.loads(cleared.out)["cleared"] == 1
