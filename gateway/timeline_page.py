@@ -150,6 +150,8 @@ def _bar(row: Row, scale: Scale) -> Iterator[str]:
         for a, b in row.waits:
             where = f'x="{_part(scale.at(a))}" width="{_part(scale.at(b) - scale.at(a))}" y="0" height="100%"'
             yield f'<rect class="wait" {where}/><rect class="hatched" {where}/>'
+    if row.open:
+        yield '<svg x="100%" overflow="visible"><path d="M-1 0L6 6.8L-1 13.6z"/></svg>'
     for each in row.tries:
         yield f'<rect class="try" x="{_part(scale.at(each.at))}" width="0.2%" y="0" height="100%"/>'
 
