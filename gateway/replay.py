@@ -39,6 +39,7 @@ TELL_EVERY = 2.0
 @configured
 def replay(
     loaded: Loaded,
+    policies: list[str],
     what: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or a file that --save has written.")] = "",
     every: Annotated[bool, typer.Option("--all", metavar="", help="All runs that have ended.")] = False,
     since: Annotated[
@@ -67,12 +68,13 @@ def replay(
 ) -> None:
     """Fold a run again from its journal, without any model, and compare all that comes of it with what is recorded.
 
-    Production is only read. The first difference is shown, and the exit code is then 4. With --live, or another
-    --model, the run is done anew in a place of its own, and what is different then is shown.
+    Production is only read. The first difference is shown, and the exit code is then 4. With --live, another --model
+    or another policy of a stage (--set plan.timeout=5), the run is done anew in a place of its own, and what is
+    different then is shown.
 
     Example: victoria replay 019ab2c3d4e5f60718293a4b5c6d7e8f
     """
-    live = live or loaded.origins.get("model", "").startswith("flag")
+    live = live or bool(policies) or loaded.origins.get("model", "").startswith("flag")
     ways = [bool(what), every, bool(stage)]
     if sum(ways) != 1 or bool(entries) != bool(stage) or (live and not what):
         raise InvalidInput(
@@ -99,7 +101,7 @@ def replay(
             saved(tape, as_taped(loaded, tape, live=False).settings, save)
         loaded = as_taped(loaded, tape, live=live)
         if live:
-            _tell_what_if(what_if(loaded, tape, allow_effects=allow_effects, own=own), as_json)
+            _tell_what_if(what_if(loaded, tape, policies, allow_effects=allow_effects, own=own), as_json)
             return
         topology = _still(loaded)
         verdict = event_loop(lambda: folded(tape, topology))

@@ -27,6 +27,7 @@ from gateway.complain import Interrupted
 from gateway.diff import diff
 from gateway.interrupt import interruptible
 from gateway.options import event_loop
+from gateway.policies import with_policies
 from gateway.progress import Progress
 from gateway.screen import OUT, fit, styled
 from gateway.submit import Results
@@ -96,16 +97,19 @@ class WhatIf(msgspec.Struct, frozen=True):
         OUT.print(f"{'✗ different: ' + ', '.join(self.different) if self.different else '✓ the same'}  run {self.run}")
 
 
-def what_if(loaded: Loaded, tape: Tape, *, allow_effects: bool, own: bool = True) -> WhatIf:
-    """Do a run anew, and compare. What a person allowed in a run that is not this installation's `own` allows nothing
-    here. Raises InvalidInput `tape.no_goal`."""
+def what_if(
+    loaded: Loaded, tape: Tape, policies: Sequence[str] = (), *, allow_effects: bool, own: bool = True
+) -> WhatIf:
+    """Do a run anew, and compare. `policies` of stages are others, as in plan.timeout=5. What a person allowed in a run
+    that is not this installation's `own` allows nothing here. Raises InvalidInput `tape.no_goal`, `stage.unknown`,
+    `policy.*`."""
     goal = next((each for each in _events(tape) if isinstance(each.body, GoalSubmitted)), None)
     if goal is None:
         raise InvalidInput("tape.no_goal", "The run's goal is not there any more.", "It can't be done anew.")
     with _folder() as folder, embedded(folder) as url:
         settings = msgspec.structs.replace(loaded.settings, redis_url=url, database_url="", state_dir=folder)
         there = msgspec.structs.replace(loaded, settings=settings)
-        return event_loop(lambda: _done(there, url, tape, goal, allow_effects, own))
+        return event_loop(lambda: _done(there, url, tape, goal, policies, allow_effects, own))
 
 
 @contextmanager
@@ -119,11 +123,20 @@ def _folder() -> Generator[Path]:
             sleep(0.02)
 
 
-async def _done(loaded: Loaded, url: str, tape: Tape, goal: Envelope[Any], allow_effects: bool, own: bool) -> WhatIf:
+async def _done(
+    loaded: Loaded,
+    url: str,
+    tape: Tape,
+    goal: Envelope[Any],
+    policies: Sequence[str],
+    allow_effects: bool,
+    own: bool,
+) -> WhatIf:
     refused: list[str] = []
     async with opened(loaded, url) as there:
-        stages = tuple(_shadowed(stage, tape, refused, allow_effects) for stage in there.topology.stages)
-        shadow = replace(there, topology=replace(there.topology, stages=stages))
+        topology = with_policies(there.topology, policies)
+        stages = tuple(_shadowed(stage, tape, refused, allow_effects) for stage in topology.stages)
+        shadow = replace(there, topology=replace(topology, stages=stages))
         with Progress() as progress:
             events, problem = await _run(shadow, tape, goal, progress, approvals=own or not allow_effects)
     recorded, replayed = _side(_events(tape)), _side(events)

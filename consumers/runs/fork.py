@@ -186,6 +186,13 @@ def _unbound(body: Event, tape: Tape, event_id: str, run_id: str, shift: timedel
 
 
 def _edited(body: Event, edit: Mapping[str, Any]) -> Event:
+    fields = msgspec.structs.fields(body)
+    if unknown := sorted(edit.keys() - {field.encode_name for field in fields}):
+        raise InvalidInput(
+            "event.malformed",
+            f"{type(body).__name__} has no field {unknown[0][:80]!r}.",
+            f"It has {', '.join(field.encode_name for field in fields)}.",
+        )
     try:
         return msgspec.convert({**msgspec.to_builtins(body), **edit}, type(body))
     except msgspec.ValidationError as problem:
