@@ -22,9 +22,9 @@ from msgspec.structs import replace
 
 from consumers.feed import Feed
 from consumers.offers import Announcement, Board, stream_of
-from llm.engine import Generation
-from llm.models import Backend
-from llm.pool import Pool
+from llm.engine import Generation, OnText
+from llm.models import Backend, Offer
+from llm.pool import Hear, Pool
 from llm.router import Needs
 from schemas.advice import advice
 from schemas.errors import ErrorInfo, ModelFailed, NoModelNow, VictoriaError
@@ -35,6 +35,7 @@ from streams.connection import TROUBLE, Client
 from streams.endings import LOOK_EVERY, ended
 from streams.journal import Journal, Record
 from streams.keys import Keys
+from streams.observer import SILENT, Asked, Observer
 from streams.stage import Context, Policy, Snooze, Stage
 
 ANNOUNCE_AGAIN = 0.1
@@ -59,6 +60,7 @@ class Desk:
     journal: Journal
     board: Board
     hold: float = 10.0
+    observer: Observer = SILENT
 
 
 class Inference:
@@ -77,6 +79,10 @@ class Inference:
     def pool(self) -> Pool:
         """The engines."""
         return self._make_pool()
+
+    def offers(self) -> tuple[Offer, ...]:
+        """What its engines have, if they were ever used."""
+        return self.pool.offers() if "pool" in self.__dict__ else ()
 
     async def close(self) -> None:
         """Free the engines, if they were ever used."""
@@ -105,7 +111,9 @@ class Inference:
         left = (event.deadline - datetime.now(UTC)).total_seconds()
         if left <= 0 or await self._desk.journal.read(ctx.run_id, event.effect):
             return []  # nobody waits any more, or it was answered before a crash
-        said = await self._answered(event, ctx.run_id, left)
+        with self._desk.observer.asking(self.engine, event, ctx.run_id) as asked:
+            said = await self._answered(event, ctx.run_id, left, asked)
+            _tell(asked, said, event)
         if isinstance(said, VictoriaError):
             self._wait_for_better(said, ctx)
             await self._record(ctx.run_id, event, said.info, said.usage if isinstance(said, ModelFailed) else None)
@@ -152,7 +160,7 @@ class Inference:
         await self._desk.board.announce(said, self._desk.hold)
 
     async def _answered(
-        self, event: InferenceRequested, run_id: str, left: float
+        self, event: InferenceRequested, run_id: str, left: float, asked: Asked
     ) -> Answer | VictoriaError | ErrorInfo:
         """What the engines make of a question, within `left` seconds and as long as its run goes on."""
         request = Generation(event.messages, event.max_tokens, left, event.answer_schema)
@@ -160,7 +168,8 @@ class Inference:
         with nullcontext() if event.outlives_run else self._while_it_goes_on(run_id):
             async with self._feed(event, run_id) as feed:
                 try:
-                    return await self.pool.answer(request, needs, event.priority, feed.begin if feed else None)
+                    hear = _heard(asked, feed.begin) if feed else None
+                    return await self.pool.answer(request, needs, event.priority, hear)
                 except VictoriaError as problem:
                     return problem
         return ErrorInfo(CANCELLED, "The run ended before its answer came.")
@@ -230,3 +239,26 @@ class Inference:
                         scope.cancel()
             except TROUBLE as problem:
                 _log.warning("inference.not_watched", error=str(problem))
+
+
+def _heard(asked: Asked, begin: Hear) -> Hear:
+    """The same, with the observer told of the first piece."""
+
+    def begun() -> OnText:
+        on_text = begin()
+
+        def heard(piece: str) -> None:
+            asked.first()
+            on_text(piece)
+
+        return heard
+
+    return begun
+
+
+def _tell(asked: Asked, said: Answer | VictoriaError | ErrorInfo, event: InferenceRequested) -> None:
+    if isinstance(said, Answer):
+        asked.ended(said.usage, text=said.text)
+    else:
+        cost = said.usage if isinstance(said, ModelFailed) else None
+        asked.ended(cost or Usage(event.model), said.code)

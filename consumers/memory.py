@@ -16,6 +16,8 @@ CHARACTERS = 300
 """Of one memory, what a prompt has."""
 TEXT = 4_000
 """Characters of one memory, and of what is looked for."""
+ASLEEP, NOWHERE = "database.asleep", "database.nowhere"
+"""Codes of NotReachable: the embedded database does not run now, or never has."""
 _K = 20
 """The larger, the less the first places of a ranking count more than those after them."""
 

@@ -16,12 +16,14 @@ from consumers.steps.answering import answered, by_rules, chosen, thought, voted
 from consumers.steps.react import Loop
 from consumers.store import Stores
 from consumers.tools.registry import BUILT_IN, Registry, carried_out
+from consumers.tools.seen import with_seen
 from consumers.tools.tool import Asked, Missing, Site, ToolArguments
 from consumers.tools.workspace import Workspace
 from consumers.words.routes import Routes
-from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused
+from schemas.errors import EffectFailed, ErrorInfo, OutcomeUnknown, ToolRefused, VictoriaError
 from schemas.events import Event, QuestionAsked, StageFailed, StepFinished, StepHandedOff, StepReady
 from schemas.plan import Progress, Spent
+from streams.observer import SILENT, Observer
 from streams.stage import Context, Policy, Stage
 
 NAME = "step-execute"
@@ -87,6 +89,7 @@ class Executor:
     experts: Experts = no_experts
     question_seconds: float = 86_400
     stores: Stores | None = None
+    observer: Observer = SILENT
 
     async def handle(self, event: StepReady, ctx: Context[None]) -> list[Event]:
         """One ready step in; its end, or what it waits for, or to whom it goes."""
@@ -108,10 +111,17 @@ class Executor:
             workspace, allowed = self.workspaces(event.project), self.tools.allowed
             store = self.stores(event.project) if self.stores else None
             site = Site(workspace, allowed, key, ctx.now().astimezone(allowed.zone), store)
-            try:
-                return await carried_out(request, site)
-            except (Asked, Missing) as raised:
-                return Signal.of(raised)
+            with self.observer.using(request.name, key, lambda: msgspec.json.encode(request).decode()) as used:
+                try:
+                    said = await carried_out(request, site)
+                except (Asked, Missing) as raised:
+                    used.ended("")
+                    return Signal.of(raised)
+                except VictoriaError as problem:
+                    used.ended("", problem.code)
+                    raise
+                used.ended(said)
+                return said
 
         said = await ctx.call(name, act, call, returns=SAID, effects=call.policy())
         if isinstance(said, Signal):
@@ -157,11 +167,12 @@ class Executor:
         step = event.step
         if step.call is None:
             raise ToolRefused("step.no_call", f"Step {step.id!r} has no tool call.", "Give it one, or another `how`.")
-        call = self.tools.parse(step.call)
+        call, sources = self.tools.parse(step.call), None
         try:
             if not (event.progress and agrees(event.reply)):
                 self.tools.require_approval(call)
             output = await self.use(event, "tool", call, ctx)
+            sources = with_seen((), call, output)
         except Asked as signal:
             if event.progress and not signal.approval:
                 output = event.reply or UNANSWERED
@@ -177,7 +188,13 @@ class Executor:
             else:
                 output = UNATTENDED
         return StepFinished(
-            step_id=step.id, status="ok", output=output, source="tool", expert=step.expert, tools=(call.name,)
+            step_id=step.id,
+            status="ok",
+            output=output,
+            source="tool",
+            expert=step.expert,
+            tools=(call.name,),
+            sources=sources,
         )
 
 

@@ -19,6 +19,7 @@ from consumers import (
     step_execute,
     understand,
 )
+from consumers.answer_cache import AnswerCache
 from consumers.clock import Left
 from consumers.delegate import Delegation
 from consumers.experts.roster import Folders
@@ -48,6 +49,7 @@ from schemas.events import (
     RunFinished,
     RunProgressed,
 )
+from streams.observer import SILENT, Observer
 from streams.topology import Topology
 
 AFTERWARDS = (memory_compress.NAME, remember.NAME, hypothesis_validation.NAME, clock.NAME)
@@ -58,7 +60,7 @@ AFTERWARDS = (memory_compress.NAME, remember.NAME, hypothesis_validation.NAME, c
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
     sessions, hypotheses, limits, tools, experts (None: there are none), strategies, other agents, what projects
-    keep, and what is remembered, by whom and for whom."""
+    keep, what is remembered, by whom and for whom, answers that are known, and who hears of tools at work."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
@@ -76,6 +78,8 @@ class Parts:
     stores: Stores | None = None
     keeper: Keeper | None = None
     recall: Recall | None = None
+    answers: AnswerCache | None = None
+    observer: Observer = SILENT
 
 
 def topology(parts: Parts) -> Topology:
@@ -90,16 +94,23 @@ def topology(parts: Parts) -> Topology:
         agents,
         parts.sessions,
         parts.recall,
+        parts.answers,
     )
     executor = Executor(
-        parts.workspaces, parts.max_iterations, parts.tools, experts, parts.question_seconds, parts.stores
+        parts.workspaces,
+        parts.max_iterations,
+        parts.tools,
+        experts,
+        parts.question_seconds,
+        parts.stores,
+        parts.observer,
     )
     return Topology(
         stages=(
             understand.stage(reader),
             plan.stage(parts.tools, office, parts.strategies, agents),
             step_execute.stage(executor),
-            aggregate.stage(parts.questions.listed),
+            aggregate.stage(parts.questions.listed, parts.answers),
             delegate.stage(parts.delegation),
             memory_compress.stage(parts.sessions),
             remember.stage(parts.keeper),

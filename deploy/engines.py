@@ -16,7 +16,7 @@ from deploy.settings import Settings
 from deploy.tools import registry
 from llm.engine import Engine, Generation
 from llm.fetch import SMOLLM2, check_gguf, ensure_model
-from llm.models import BACKENDS, Backend, Wish, display_name
+from llm.models import BACKENDS, Backend, Offer, Wish, display_name
 from llm.place import Source
 from llm.pool import Pool
 from llm.sources import FileSource, Ready
@@ -109,6 +109,10 @@ class Engines:
         for name, consumer in self.consumers.items():
             if name != "ollama" or self.wish.engine == "ollama":
                 consumer.warm = warm
+
+    def offers(self) -> list[Offer]:
+        """What the engines have that are in use in this process."""
+        return [offer for consumer in self.consumers.values() for offer in consumer.offers()]
 
     async def close(self) -> None:
         """Free all engines."""

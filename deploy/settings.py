@@ -151,6 +151,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(description="Bytes of what a session keeps of a project beside what was said.", ge=200, le=64_000),
     ] = 4_000
+    answer_cache: Annotated[
+        float,
+        Meta(
+            description="Seconds for which an answer that a model found is given again to the same goal, while nothing "
+            "it rests on has changed; 0 is not at all.",
+            ge=0,
+            le=31_536_000,
+        ),
+    ] = 600
     backlog: Annotated[
         int,
         Meta(
@@ -298,6 +307,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(description="How many requests of one caller a door has under way, waiting ones too.", ge=1, le=100_000),
     ] = 2_000
+    metrics_port: Annotated[
+        int,
+        Meta(
+            description="The port at which a worker has figures for Prometheus, with --processes the first of as many "
+            "as there are processes; 0 is none. The HTTP door has them on its own.",
+            ge=0,
+            le=65_535,
+        ),
+        More(personal=True),
+    ] = 0
+    metrics_host: Annotated[
+        str,
+        Meta(description="Its address; who reaches it needs no token."),
+        More(personal=True),
+    ] = "127.0.0.1"
+    otel: Annotated[
+        bool,
+        Meta(description="Whether traces are exported over OTLP, by the extra otel; the variables OTEL_* say how."),
+        More(personal=True),
+    ] = False
+    otel_content: Annotated[
+        bool,
+        Meta(description="Whether traces have goals, prompts, answers, and what tools are given and say."),
+        More(personal=True),
+    ] = False
     token: Annotated[
         str,
         Meta(description="The bearer token with which `victoria chat --url` comes to a door."),

@@ -12,7 +12,7 @@ from consumers.tasks.worker import Publishing, TaskWorker, worker_name
 from deploy.agents import delegation
 from deploy.people import experts, strategies
 from deploy.tools import registry
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from schemas.errors import Published
 from schemas.events import GoalSubmitted
 

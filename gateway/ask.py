@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.call import Called, call
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

@@ -1,6 +1,7 @@
 """`victoria bench`: what this machine and its server can do."""
 
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from time import monotonic
 from typing import Annotated, TypeVar
 
@@ -17,13 +18,15 @@ from consumers.postgres.bench import ProjectFigures
 from consumers.postgres.bench import project as bench_project
 from deploy.database import database_server
 from deploy.loading import Loaded
-from deploy.wiring import Victoria, still_topology
+from deploy.victoria import Victoria
+from deploy.wiring import still_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria
 from gateway.progress import Progress as Shown
 from gateway.screen import answer, emit, note
 from gateway.serve import settle_in
+from schemas.errors import CouldNotStart
 from streams import bench
 from streams.bench import HopFigures, Progress, RunFigures
 
@@ -74,6 +77,42 @@ def hop(
         f"{figures.server_limit_per_s:,.0f} hops/s is what the server alone could do "
         f"({figures.server_us_per_hop:.2f} µs a hop): {figures.share_of_limit:.0%} of it\n"
         f"{figures.events:,} events, {figures.batch} in hand at once, {figures.seconds:.2f} s, {figures.server}"
+    )
+
+
+@app.command("observed")
+@configured
+def observed(
+    loaded: Loaded,
+    events: Annotated[int, typer.Option(min=1, max=10_000_000, metavar="N", help="How many go through.")] = 20_000,
+    rounds: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="How often each is measured.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Measure what metrics and traces cost: the hop with nobody listening and with both on, in turn. Needs the extra
+    otel.
+
+    Example: victoria bench observed --rounds 11
+    """
+    if find_spec("opentelemetry") is None:
+        raise CouldNotStart(
+            "otel.missing", "Traces need opentelemetry.", "Install it: pip install victoria-streams[otel]"
+        )
+    from deploy.observed.bench import ObservedFigures
+    from deploy.observed.bench import observed as bench_observed
+
+    async def work(victoria: Victoria) -> ObservedFigures:
+        return await bench_observed(victoria.client, victoria.settings.prefix, events, 256, rounds, _teller())
+
+    figures = _measured(loaded, work)
+    if as_json:
+        emit(figures)
+        return
+    answer(
+        f"{figures.cost:+.1%} of CPU a hop is what metrics and traces of one run in {1 / figures.share:,.0f} cost "
+        f"({figures.cpu_us_off:.2f} µs, then {figures.cpu_us_traced:.2f} µs)\n"
+        f"{figures.metrics_cost:+.1%} with metrics alone, {figures.all_traced_cost:+.1%} with traces of all runs\n"
+        f"{figures.hops_per_s_off:,.0f} hops/s, then {figures.hops_per_s_observed:,.0f}; medians of {figures.rounds} "
+        f"rounds of {figures.events:,} events, in turn, {figures.server}"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from consumers.intake import session_named
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.lines import LINE_BYTES
 from schemas.envelope import UNREADABLE
 from schemas.errors import InvalidInput

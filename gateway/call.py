@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import anyio
 
 from consumers.offers import backend_of
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.serve import served
 from llm.router import UNUSABLE
 from schemas.advice import TRIES

@@ -6,7 +6,7 @@ import anyio
 import typer
 
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.report import RunReport
 from gateway.screen import answer, emit

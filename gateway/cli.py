@@ -34,6 +34,7 @@ try:
         runs,
         serve_http,
         sessions,
+        show,
         status,
         strategies,
         tail,
@@ -66,6 +67,7 @@ app.command("answer")(questions.reply)
 app.command("status")(status.status)
 app.command("runs")(runs.runs)
 app.command("plan")(plan.plan)
+app.command("show")(show.show)
 app.command("tail")(tail.tail)
 app.command("lag")(lag.lag)
 app.command("replay")(replay.replay)

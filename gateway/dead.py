@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, answer, emit, line, note, styled
 from schemas.envelope import EVENT_BYTES, UNREADABLE, decode

@@ -17,7 +17,8 @@ from deploy.postgres import POSTGRES
 from deploy.projects import Projects
 from deploy.settings import Settings
 from deploy.valkey import server_binary
-from deploy.wiring import Victoria, engines_alone, foreground, no_such_model
+from deploy.victoria import Victoria, foreground, no_such_model
+from deploy.wiring import engines_alone
 from gateway.complain import leaves
 from gateway.options import Json, configured, connected, event_loop
 from gateway.screen import OUT, emit, styled
@@ -172,7 +173,12 @@ async def _database(settings: Settings) -> Check:
         return Check("database", "failed", f"{found}; altered: {', '.join(changed)}", "Install an unaltered version.")
     if lacks := [each.name for each in stand if each.state == "pending"]:
         return Check("database", "warning", f"{found} lacks {', '.join(lacks)}", "Run `victoria migrate`.")
-    return Check("database", "ok", f"{found}, {sum(each.state == 'applied' for each in stand)} migrations applied")
+    found = f"{found}, {sum(each.state == 'applied' for each in stand)} migrations applied"
+    if newer := sum(each.state == "unknown" for each in stand):
+        return Check(
+            "database", "warning", f"{found}, and {newer} of a newer version", "Install that version here too."
+        )
+    return Check("database", "ok", found)
 
 
 def _memory(info: dict[str, Any]) -> Check:

@@ -8,7 +8,7 @@ import typer
 
 from consumers.runs.fork import Fork, forked, publish
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria

@@ -9,10 +9,12 @@ import structlog
 from consumers.postgres.database import Database
 from consumers.postgres.projector import Projector
 from deploy.database import database_server, opened_database
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
+from gateway.complain import leaves
 from gateway.screen import note
-from schemas.errors import NotReachable, VictoriaError
+from schemas.errors import VictoriaError
 from streams.connection import TROUBLE
+from streams.groups import FOLLOWER, create_groups
 
 AGAIN = 5.0
 """Seconds between tries to reach a database that is away, or not migrated yet."""
@@ -22,8 +24,11 @@ _log = structlog.get_logger()
 
 def projector(victoria: Victoria, database: Database) -> Projector:
     """Who writes it, as the settings say."""
-    settings = victoria.settings
-    return Projector(victoria.client, victoria.keys, victoria.topology, database, settings.keep, settings.keep_archive)
+    s = victoria.settings
+    writing = Projector(victoria.client, victoria.keys, victoria.topology, database, s.keep, s.keep_archive)
+    if victoria.figures:
+        victoria.figures.written = lambda: writing.written
+    return writing
 
 
 @asynccontextmanager
@@ -53,16 +58,19 @@ async def _keep(victoria: Victoria, stop: anyio.Event) -> None:
                 note(f"no history is kept: {problem.message} {problem.hint}", "yellow")
                 return
             leaving.push_async_callback(anyio.to_thread.run_sync, server.__exit__, None, None, None)
-            told = False
+            told = ""
             while not stop.is_set():
                 try:
+                    # First of all: what comes on the streams from now on waits for the database, however long that is.
+                    await create_groups(victoria.client, victoria.keys, victoria.topology, follower=FOLLOWER)
                     await _project(victoria, url, stop)
                 except* (VictoriaError, *TROUBLE) as problems:
-                    problem = problems.exceptions[0]
-                    _log.warning("history.trouble", error=str(problem))
-                    if not told and isinstance(problem, NotReachable):
-                        note(f"no history is kept for now: {problem.message} {problem.hint}", "yellow")
-                    told = True
+                    problem = next(leaves(problems, Exception))
+                    if str(problem) != told:
+                        _log.warning("history.trouble", error=str(problem))
+                        if isinstance(problem, VictoriaError):
+                            note(f"no history is kept for now: {problem.message} {problem.hint}", "yellow")
+                    told = str(problem)
                 with anyio.move_on_after(AGAIN):
                     await stop.wait()
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from consumers.hypotheses import HypothesisView
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import answer, emit, line, listed, styled
 

@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.lag_screen import picture

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from consumers.offers import Announcement, stream_of
 from deploy.loading import Loaded
-from deploy.wiring import Victoria, no_such_model
+from deploy.victoria import Victoria, no_such_model
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria

@@ -12,7 +12,8 @@ import typer
 from redis.exceptions import RedisError
 
 from deploy.loading import Loaded, load
-from deploy.wiring import Victoria, opened, server
+from deploy.victoria import Victoria
+from deploy.wiring import opened, server
 from gateway import logs
 from gateway.complain import leaves
 from schemas.errors import InvalidInput
@@ -54,6 +55,7 @@ Deadline = Annotated[
 Unattended = Annotated[
     bool, typer.Option("--unattended", metavar="", help="Nobody is there: its steps ask no person anything.")
 ]
+Fresh = Annotated[bool, typer.Option("--fresh", metavar="", help="Find the answer anew, even if an earlier run has.")]
 Strategy = Annotated[str, typer.Option(metavar="NAME", help="The shape of the plan; `victoria strategies` lists them.")]
 Expert = Annotated[str, typer.Option(metavar="NAME", help="Who does it; `victoria experts` lists them.")]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, errors too.")]
@@ -95,11 +97,12 @@ def given_environment(loaded: Loaded) -> dict[str, str]:
     return {f"VICTORIA_{key.upper()}": str(getattr(loaded.settings, key)) for key in given}
 
 
-def with_victoria(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]]) -> R:
-    """Do `work` on an opened Victoria, with the embedded server running where no other is configured."""
+def with_victoria(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]], *, measured: bool = False) -> R:
+    """Do `work` on an opened Victoria, with the embedded server running where no other is configured; with figures for
+    Prometheus where it is to be `measured`."""
 
     async def do() -> R:
-        async with connected(loaded, url) as victoria:
+        async with connected(loaded, url, measured=measured) as victoria:
             return await work(victoria)
 
     with server(loaded.settings) as url:
@@ -107,10 +110,10 @@ def with_victoria(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]]) -> R
 
 
 @asynccontextmanager
-async def connected(loaded: Loaded, url: str) -> AsyncGenerator[Victoria]:
+async def connected(loaded: Loaded, url: str, *, measured: bool = False) -> AsyncGenerator[Victoria]:
     """An opened Victoria whose server's errors are NotReachable."""
     try:
-        async with opened(loaded, url) as victoria:
+        async with opened(loaded, url, measured=measured) as victoria:
             yield victoria
     except* RedisError as problems:
         with reachable(url):

@@ -6,7 +6,7 @@ import typer
 
 from consumers.runs.view import PlanView
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.drawing import mermaid, tree
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, answer, emit, note

@@ -15,8 +15,9 @@ from consumers.postgres.rebuild import Rebuild
 from consumers.postgres.rebuild import rebuild as rebuild_all
 from deploy.database import database_server, opened_database
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.complain import Interrupted
+from gateway.figures import with_figures
 from gateway.history import projector
 from gateway.interrupt import interruptible, stopping_on_signals, unless
 from gateway.options import Json, configured, with_victoria
@@ -129,13 +130,13 @@ def project(loaded: Loaded, parent: int = 0) -> None:
                 writing.stop()
             note(f"stopped: {NAME}")
 
-    _with_database(loaded, work)
+    _with_database(loaded, work, figures=True)
 
 
-def _with_database(loaded: Loaded, work: Callable[[Victoria, Database], Awaitable[T]]) -> T:
+def _with_database(loaded: Loaded, work: Callable[[Victoria, Database], Awaitable[T]], *, figures: bool = False) -> T:
     async def do(victoria: Victoria) -> T:
         async with opened_database(loaded.settings, url) as database:
             return await work(victoria, database)
 
     with database_server(loaded.settings) as url:
-        return with_victoria(loaded, do)
+        return with_figures(loaded, do) if figures else with_victoria(loaded, do)

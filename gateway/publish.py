@@ -11,7 +11,7 @@ import typer
 
 from consumers.intake import goal_submitted
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.bodies import Body, body, is_goal, publishable
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible

@@ -7,7 +7,7 @@ import typer
 
 from consumers.questions import OpenQuestion, checked_answer
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import answer, emit, line, note
 from schemas.errors import CouldNotStart, InvalidInput

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.dead import user
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import answer, emit, note

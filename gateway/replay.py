@@ -15,7 +15,8 @@ from consumers.postgres.taped import add_archived
 from deploy.loading import Loaded, load
 from deploy.projects import Projects
 from deploy.settings import Settings
-from deploy.wiring import Victoria, still_topology
+from deploy.victoria import Victoria
+from deploy.wiring import still_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, event_loop, with_victoria

@@ -11,7 +11,7 @@ import msgspec
 
 from consumers.offers import backend_of
 from consumers.topology import AFTERWARDS
-from deploy.wiring import Victoria, backends_of, foreground
+from deploy.victoria import Victoria, backends_of, foreground
 from gateway.interrupt import stopping_on_signals, unless
 from gateway.progress import Progress
 from gateway.screen import ERR, note

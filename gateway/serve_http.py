@@ -9,10 +9,11 @@ import typer
 from consumers.experts.expert import FOLDER
 from consumers.experts.roster import Folders
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.experts import one_of
 from gateway.history import kept
 from gateway.interrupt import stopping_on_signals, unless
+from gateway.listening import listening
 from gateway.options import configured, with_victoria
 from gateway.screen import note
 from gateway.serve import load, missing_stages, served, settle_in, warn
@@ -56,5 +57,5 @@ def serve(
             await server.serve(victoria, listener, settings.agent, stop)
             note("stopped")
 
-    with server.listening(settings.http_host, settings.http_port) as listener:
-        with_victoria(msgspec.structs.replace(loaded, settings=settings), work)
+    with listening(settings.http_host, settings.http_port) as listener:
+        with_victoria(msgspec.structs.replace(loaded, settings=settings), work, measured=True)

@@ -9,7 +9,7 @@ from consumers.intake import session_named
 from consumers.session_memory.stored import ProjectMemory
 from consumers.sessions import SessionRow, SessionView
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, answer, emit, line, listed, note, styled
 from schemas.errors import InvalidInput

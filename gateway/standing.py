@@ -7,7 +7,7 @@ import msgspec
 from consumers import aggregate, delegate, plan, step_execute, understand
 from consumers.runs.state import Asking
 from consumers.runs.view import RunView
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.serve import missing_stages
 from schemas.errors import ErrorInfo
 from schemas.plan import RunStatus

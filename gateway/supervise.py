@@ -20,15 +20,18 @@ CANNOT_START = (2, 3, 5)
 """Exit codes that speak of settings, parts that are missing, and the server."""
 
 
-async def supervise(stages: Sequence[str], environ: Mapping[str, str], grace: float) -> None:
+async def supervise(stages: Sequence[str], environ: Mapping[str, str], grace: float, metrics_port: int = 0) -> None:
     """Keep a process running for each stage until Ctrl-C or SIGTERM; they then have `grace` seconds to finish.
 
-    `environ` is added to their environment.
+    `environ` is added to their environment. Their figures are at `metrics_port` and those that follow, 0 for nowhere.
     """
     async with stopping_on_signals() as stop, anyio.create_task_group() as running:
-        for stage in stages:
-            running.start_soon(_keep_running, stage, environ, stop, grace)
+        for number, stage in enumerate(stages):
+            own = {"VICTORIA_METRICS_PORT": str(metrics_port + number if metrics_port else 0)}
+            running.start_soon(_keep_running, stage, {**environ, **own}, stop, grace)
         note(f"up: {', '.join(stages)}, a process each; Ctrl-C stops")
+        if metrics_port:
+            note(f"figures at ports {metrics_port} to {metrics_port + len(stages) - 1}, in this order")
     note("all stopped")
 
 

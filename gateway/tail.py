@@ -9,7 +9,8 @@ import msgspec
 import typer
 
 from deploy.loading import Loaded
-from deploy.wiring import Victoria, catalogue_topology
+from deploy.victoria import Victoria
+from deploy.wiring import catalogue_topology
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria

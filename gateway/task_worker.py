@@ -10,9 +10,9 @@ from consumers.tasks.worker import NAME
 from deploy.database import database_server, opened_database
 from deploy.loading import Loaded
 from deploy.tasks import task_parts
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
+from gateway.figures import with_figures
 from gateway.interrupt import stopping_on_signals, unless
-from gateway.options import with_victoria
 from gateway.screen import note
 from gateway.serve import end_of, settle_in
 
@@ -32,7 +32,7 @@ def work_off(loaded: Loaded, parent: int = 0) -> None:
             note(f"stopped: {NAME}")
 
     with database_server(loaded.settings) as url:
-        with_victoria(loaded, work)
+        with_figures(loaded, work)
 
 
 @asynccontextmanager

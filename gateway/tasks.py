@@ -19,7 +19,7 @@ from deploy.people import experts, require, strategies
 from deploy.projects import Projects
 from deploy.tasks import task_parts
 from deploy.tools import registry
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Expert, Json, configured, event_loop, with_victoria

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.tokens import SCOPES, Scope, Token, Tokens, minted
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import answer, emit, listed, note, styled

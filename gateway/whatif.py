@@ -21,7 +21,8 @@ from consumers import delegate, step_execute
 from consumers.topology import AFTERWARDS
 from deploy.embedded import embedded, find
 from deploy.loading import Loaded
-from deploy.wiring import Victoria, opened
+from deploy.victoria import Victoria
+from deploy.wiring import opened
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import event_loop

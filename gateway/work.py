@@ -7,7 +7,9 @@ import typer
 from consumers.postgres.projector import NAME as PROJECT
 from consumers.tasks.worker import NAME as TASKS
 from deploy.loading import Loaded
-from deploy.wiring import Victoria, catalogue_topology, foreground
+from deploy.victoria import Victoria, foreground
+from deploy.wiring import catalogue_topology
+from gateway.figures import MetricsPort, at_port, with_figures
 from gateway.history import kept
 from gateway.options import configured, given_environment, with_victoria
 from gateway.project import project
@@ -37,6 +39,7 @@ def worker(
         ),
     ],
     parent: Annotated[int, typer.Option(hidden=True, help="The process to end with.")] = 0,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Run one or more stages in this process until SIGTERM or Ctrl-C.
 
@@ -46,13 +49,14 @@ def worker(
 
     Example: victoria worker step-execute
     """
+    loaded = at_port(loaded, metrics_port)
 
     async def work(victoria: Victoria) -> None:
         await serve(victoria, victoria.require_stages(stages), parent)
 
     alone = next((name for name in ALONE if name in stages), "")
     if not alone:
-        with_victoria(loaded, work)
+        with_figures(loaded, work)
     elif set(stages) == {alone}:
         ALONE[alone](loaded, parent)
     else:
@@ -63,6 +67,7 @@ def worker(
 def up(
     loaded: Loaded,
     processes: Annotated[bool, typer.Option("--processes", metavar="", help="One process for each stage.")] = False,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Run all stages until SIGTERM or Ctrl-C, in this process or one process each, and keep history in the database.
 
@@ -70,14 +75,18 @@ def up(
 
     Example: victoria up --processes
     """
+    loaded = at_port(loaded, metrics_port)
 
     async def work(victoria: Victoria) -> None:
-        if processes:
-            stages = foreground(await victoria.needed())
-            stages += [PROJECT] * loaded.settings.history + [TASKS] * bool(victoria.database)
-            await supervise(stages, given_environment(loaded), loaded.settings.grace)
-        else:
-            async with kept(victoria), worked_off(victoria):
-                await serve(victoria, await victoria.needed())
+        async with kept(victoria), worked_off(victoria):
+            await serve(victoria, await victoria.needed())
 
-    with_victoria(loaded, work)
+    async def have_worked(victoria: Victoria) -> None:
+        stages = foreground(await victoria.needed())
+        stages += [PROJECT] * loaded.settings.history + [TASKS] * bool(victoria.database)
+        await supervise(stages, given_environment(loaded), loaded.settings.grace, loaded.settings.metrics_port)
+
+    if processes:
+        with_victoria(loaded, have_worked)
+    else:
+        with_figures(loaded, work)

@@ -15,6 +15,7 @@ from schemas.events import Event
 from schemas.plan import Limits, Trust
 from streams.connection import Client
 from streams.keys import Keys
+from streams.observer import SILENT, Observer
 from streams.scripts import Scripts
 
 AT_ONCE = 256
@@ -124,9 +125,11 @@ class Publisher:
         keys: Keys,
         groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
         backlog: int = 0,
+        observer: Observer = SILENT,
     ) -> None:
         self._client, self._scripts = client, Scripts(client)
         self._keys, self._groups, self._backlog = keys, groups, backlog
+        self._observer = observer
         self._queues: dict[str, _Queue] = {}
 
     async def publish(
@@ -146,15 +149,17 @@ class Publisher:
             places.setdefault(self._keys.of_run(run_id), []).append(place)
         replies = [0] * len(events)
 
-        async def append(partition: str, some: Sequence[int]) -> None:
-            entries = [self._entry(partition, *events[place], trust, limits) for place in some]
-            for place, reply in zip(some, await self._queue(partition, stream).put(entries), strict=True):
-                replies[place] = reply
+        with self._observer.publishing(stream, events) as traceparents:
 
-        ended = await asyncio.gather(*(append(*each) for each in places.items()), return_exceptions=True)
-        for problem in ended:
-            if problem:
-                raise problem
+            async def append(partition: str, some: Sequence[int]) -> None:
+                entries = [self._entry(partition, *events[place], trust, limits, traceparents[place]) for place in some]
+                for place, reply in zip(some, await self._queue(partition, stream).put(entries), strict=True):
+                    replies[place] = reply
+
+            ended = await asyncio.gather(*(append(*each) for each in places.items()), return_exceptions=True)
+            for problem in ended:
+                if problem:
+                    raise problem
         results: list[Published] = ["refused" if r < 0 else "appended" if r else "known" for r in replies]
         waiting = -min(replies, default=0)
         if waiting > 0:
@@ -181,9 +186,10 @@ class Publisher:
         new. It has the limits of the run's first event. Raises redis errors."""
         partition = self._keys.of_run(run_id)
         limits = await self._limits(self._keys.run(partition, run_id))
-        marker, name, data = self._entry(partition, run_id, event, trust, limits, about)
-        field = f"{name}:{about}" if about else name
-        return await self._scripts.append_once(marker, self._keys.stream(partition, stream), field, name, data)
+        with self._observer.publishing(stream, [(run_id, event)]) as (traceparent,):
+            marker, name, data = self._entry(partition, run_id, event, trust, limits, traceparent, about)
+            field = f"{name}:{about}" if about else name
+            return await self._scripts.append_once(marker, self._keys.stream(partition, stream), field, name, data)
 
     async def _limits(self, run: str) -> Limits | None:
         first = cast("bytes | None", await self._client.hget(run, SUBMITTED))
@@ -193,7 +199,14 @@ class Publisher:
             return None
 
     def _entry(
-        self, partition: str, run_id: str, event: Event, trust: Trust, limits: Limits | None, about: str = ""
+        self,
+        partition: str,
+        run_id: str,
+        event: Event,
+        trust: Trust,
+        limits: Limits | None,
+        traceparent: str,
+        about: str = "",
     ) -> Entry:
         """The event as the script takes it."""
         name = type(event).__name__
@@ -204,6 +217,7 @@ class Publisher:
             at=datetime.now(UTC),
             trust=trust,
             body=event,
+            traceparent=traceparent,
             limits=limits,
         )
         return Entry(self._keys.run(partition, run_id), name, encode(envelope))

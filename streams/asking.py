@@ -26,6 +26,7 @@ from streams.budget import Budget, estimated, require_time
 from streams.connection import Client
 from streams.journal import Journal, Record, matching, request_hash
 from streams.keys import INFERENCE, Keys
+from streams.observer import SILENT, Observer
 from streams.records import Records
 from streams.scripts import Scripts
 from streams.stage import Snooze
@@ -116,11 +117,12 @@ class Asker:
         router: Router,
         timeout: float,
         patience: float,
+        observer: Observer = SILENT,
     ) -> None:
         self._client, self._keys, self._scripts = client, keys, Scripts(client)
         self._journal, self._answers, self._router = journal, answers, router
         self.budget = Budget(self._scripts, keys)
-        self._timeout, self._patience = timeout, patience
+        self._timeout, self._patience, self._observer = timeout, patience, observer
 
     async def ask(self, by: Asking, name: str, question: Question[R]) -> tuple[R | EffectFailed, Usage]:
         """The answer, or why there is none, and what all tries cost. Raises Deferral."""
@@ -141,6 +143,7 @@ class Asker:
         """One try's record, after it was asked if it was not before."""
         messages, request = question.messages, asked_for(question)
         record = await self._journal.read(by.run_id, effect)
+        self._observer.effect("ask", ran=record is None)
         if record is None:
             route = NOWHERE
             try:

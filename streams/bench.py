@@ -37,6 +37,7 @@ from streams.asking import NoModels
 from streams.connection import TROUBLE, Client, server_info, version_of
 from streams.follow import follow, last_id
 from streams.keys import Keys
+from streams.observer import SILENT, Observer
 from streams.stage import AnyStage, Context, Policy, Stage
 from streams.topology import Topology
 from streams.worker import Terms, Worker
@@ -133,9 +134,10 @@ async def _remove(server: Any, keys: Keys) -> None:
 
 
 @asynccontextmanager
-async def working(client: Client, keys: Keys, topology: Topology) -> AsyncGenerator[None]:
+async def working(client: Client, keys: Keys, topology: Topology, observer: Observer = SILENT) -> AsyncGenerator[None]:
     """Inside, a worker of this process serves all stages."""
-    worker = Worker([stage.name for stage in topology.stages], topology, client, keys, NoModels(), Terms())
+    stages = [stage.name for stage in topology.stages]
+    worker = Worker(stages, topology, client, keys, NoModels(), Terms(), (), observer)
     async with anyio.create_task_group() as tasks:
         await tasks.start(worker.run)
         yield
@@ -150,16 +152,18 @@ async def hop(client: Client, prefix: str, events: int, batch: int, progress: Pr
         return await drain(client, keys, events, batch, progress)
 
 
-async def fill(client: Client, keys: Keys, events: int, progress: Progress) -> None:
+async def fill(client: Client, keys: Keys, events: int, progress: Progress, observer: Observer = SILENT) -> None:
     """Put `events` entries on the stream that `drain` reads."""
-    publisher = Publisher(client, keys)
+    publisher = Publisher(client, keys, observer=observer)
     for done in range(0, events, PUBLISH_AT_ONCE):
         count = min(PUBLISH_AT_ONCE, events - done)
         await publisher.publish([(new_run_id(), GoalSubmitted(goal=PAYLOAD)) for _ in range(count)], "intake")
         progress("published", done + count, events)
 
 
-async def drain(client: Client, keys: Keys, events: int, batch: int, progress: Progress) -> HopFigures:
+async def drain(
+    client: Client, keys: Keys, events: int, batch: int, progress: Progress, observer: Observer = SILENT
+) -> HopFigures:
     """Take `events` entries off the stream with a fresh worker, from its start to the last output's being there.
 
     Raises VictoriaError `bench.stalled` when no more come, for example since the server was wiped.
@@ -180,7 +184,7 @@ async def drain(client: Client, keys: Keys, events: int, batch: int, progress: P
     version = await name_of_server(client)
     before = await server_time(client)
     started, cpu = perf_counter(), process_time()
-    async with working(client, keys, topology):
+    async with working(client, keys, topology, observer):
         tell = patient(progress)
         while not handled.is_set():
             with anyio.move_on_after(1.0):

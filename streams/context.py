@@ -17,6 +17,7 @@ from streams.budget import require_time
 from streams.entry import Entry
 from streams.journal import NOTHING, Journal, Record, decoded, matching, request_hash
 from streams.keys import Keys
+from streams.observer import SILENT, Observer
 from streams.records import Records
 from streams.stage import Action, Effects
 
@@ -37,6 +38,7 @@ class Effector:
     records: Records
     journal: Journal
     asker: Asker
+    observer: Observer = SILENT
 
 
 class Overtaken(Exception):
@@ -121,9 +123,12 @@ class LiveContext:
 
         If a crash comes before, it is done again, and nothing that followed from it has been said.
         """
+        observer = self._effector.observer
         if earlier := self._entry.records.get(effect):
+            observer.effect("call", ran=False)
             return decoded(earlier)
         record = None if self._fresh else await self._effector.journal.read(self.run_id, effect)
+        observer.effect("call", ran=record is None)
         if record is None:
             record = await _acted(action, request, effect, hashed)
             records, data = self._entry.records, msgspec.json.encode(record)
@@ -140,10 +145,12 @@ class LiveContext:
         await self._keep_records()
         if not await journal.intend(self.run_id, effect):
             if record := await journal.read(self.run_id, effect):
+                self._effector.observer.effect("call", ran=False)
                 return record
             if effects == "unknown":
                 why = f"{effect!r} was begun before, and how it ended was not recorded; it is not done again."
                 return await journal.write(self.run_id, effect, _unknown(hashed, why))
+        self._effector.observer.effect("call", ran=True)
         try:
             record = await _acted(action, request, effect, hashed)
         except VictoriaError:  # one that is worth another try: nothing was done

@@ -13,7 +13,7 @@ from schemas.events import GoalSubmitted, RunFinished
 from streams.append import SUBMITTED
 from streams.connection import Client
 from streams.keys import INFERENCE, Keys
-from streams.outcome import DeadLetter
+from streams.outcome import DeadLetter, Try
 from streams.ranges import Range
 from streams.replay import FORK
 from streams.scan import scan
@@ -28,6 +28,8 @@ AFTERWARDS, SOON = 60_000, 2_000
 """Ms after a run's end in which what is said of it is read still; and where many runs are."""
 RUNS_AT_ONCE = 256
 """Runs whose journals are read together."""
+DIGITS = 20
+"""A number with more is none."""
 OPEN_RUNS = 100_000
 """Runs at most that are under way at one time, where many are read."""
 
@@ -51,6 +53,7 @@ class _Found(NamedTuple):
 
 _whose = msgspec.json.Decoder(_Whose).decode
 _letter = msgspec.json.Decoder(DeadLetter).decode
+_history = msgspec.json.Decoder(tuple[Try, ...]).decode
 
 
 class History:
@@ -294,14 +297,28 @@ def _found(stream: str, entry_id: bytes, fields: dict[bytes, bytes], number: int
         if stream == "dead":
             letter = _letter(data)
             return [_Found(at, _whose(letter.event).run, letter)] if letter.event else []
-        arrived = fields.get(b"arrived", b"")
         entry = Entry(
             stream,
             entry_id.decode(),
             fields.get(b"type", b"").decode(),
             msgspec.Raw(data),
-            int(arrived) if arrived.isdigit() else 0,
+            _number(fields.get(b"arrived", b"0")),
+            _number(fields.get(b"attempt", b"1")),
+            _tries(fields.get(b"history", b"[]")),
         )
         return [_Found(at, _whose(data).run, entry)]
     except UNREADABLE:
         return []
+
+
+def _number(text: bytes) -> int:
+    """A count or a time in ms; 0 for what can be none."""
+    return int(text) if text.isdigit() and len(text) < DIGITS else 0
+
+
+def _tries(text: bytes) -> tuple[Try, ...]:
+    """The failed handlings of an entry, none where nobody can read them."""
+    try:
+        return _history(text)
+    except UNREADABLE:
+        return ()

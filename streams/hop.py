@@ -28,6 +28,7 @@ from streams.endings import LOOK_EVERY, ended
 from streams.entry import Entry, accepts
 from streams.groups import create_groups
 from streams.lanes import Lanes, RunEnded
+from streams.observer import Observer
 from streams.outcome import EMITTED, Again, Dead, failed, undeclared
 from streams.scripts import Scripts
 from streams.settlement import NOTHING, Handled, NewState, Settlement, Speech
@@ -71,13 +72,14 @@ class Hop:
     ) -> None:
         self.stage, self.consumer, self.counts = stage, consumer, Counts()
         self._effector, self._keys = effector, effector.keys
+        self._observer: Observer = effector.observer
         self.partitions = self._keys.of_stream(stage.reads)
         self._create_groups = partial(create_groups, client, self._keys, topology)
         self._ended = partial(ended, client, self._keys)
         self._reading = {partition: client.line() for partition in self.partitions}
         self._settling = {partition: client.line() for partition in self.partitions}
         self._accepts, self._speech = accepts(stage), Speech(stage, topology)
-        self._lanes = Lanes(stage.policy, self._handle, self._handled)
+        self._lanes = Lanes(stage.policy, self._observer.handling(stage, self._handle), self._handled)
         self._settlers = {
             partition: Settler(
                 Settlement(stage, self._speech.streams, self._keys, partition, keep),
@@ -197,6 +199,8 @@ class Hop:
         group = ("GROUP", self.stage.name, self.consumer)
         reply = await self._reading[partition].execute_command("XREADGROUP", *group, "COUNT", count, *waiting, *where)
         entries = cast("list[tuple[bytes, Sequence[bytes] | None]]", reply[0][1] if reply else [])
+        if entries and after == ">":
+            self._observer.taken(self.stage.name, [entry_id for entry_id, _ in entries])
         for entry_id, fields in entries:
             self.receive(partition, entry_id, fields or (), fresh=after == ">")
         self.weigh(fields for _, fields in entries if fields)
@@ -205,6 +209,7 @@ class Hop:
     async def _wait_out(self, problem: Exception) -> None:
         """After trouble with the server. Without its group (it was wiped) the stage starts from the beginning."""
         _log.warning("hop.server_trouble", stage=self.stage.name, error=str(problem))
+        self._observer.trouble(self.stage.name)
         await asyncio.sleep(PAUSE)
         if "NOGROUP" in str(problem):
             try:
@@ -303,7 +308,8 @@ class Hop:
     def _handled(self, handled: Handled) -> None:
         self._settlers[handled.entry.partition].add(handled)
 
-    def _settled(self, batch: Sequence[Handled], results: list[int]) -> None:
+    def _settled(self, batch: Sequence[Handled], results: list[int], seconds: float) -> None:
+        self._observer.settled(self.stage, batch, results, seconds)
         counts, held = self.counts, self._held[batch[0].entry.partition]
         for handled, result in zip(batch, results, strict=True):
             if result < 0:

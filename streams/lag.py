@@ -48,6 +48,11 @@ class Lag(msgspec.Struct, frozen=True):
     pending: int
     delayed: int
 
+    @classmethod
+    def of(cls, measure: "Measure") -> "Lag":
+        """The same of a stage's measure."""
+        return cls(measure.undelivered.known, measure.pending, measure.delayed)
+
 
 class Measure(msgspec.Struct, frozen=True):
     """A stage's work in one partition, or in all, at one time.
@@ -195,11 +200,15 @@ def _measure(name: str, stream: str, partition: str, found: Looked, dead: Count)
 
 async def lags(client: Client, keys: Keys, topology: Topology) -> dict[str, Lag]:
     """How far each stage is behind, and who follows all streams. Raises redis errors."""
+    return {name: Lag.of(each) for name, each in (await totals(client, keys, topology)).items()}
+
+
+async def totals(client: Client, keys: Keys, topology: Topology) -> dict[str, Measure]:
+    """Each stage's measure over all partitions, and that of who follows all streams. Raises redis errors."""
     found: dict[str, list[Measure]] = {}
     for each in await measures(client, keys, topology):
         found.setdefault(each.stage, []).append(each)
-    sums = {name: total(shares) for name, shares in found.items()}
-    return {name: Lag(each.undelivered.known, each.pending, each.delayed) for name, each in sums.items()}
+    return {name: total(shares) for name, shares in found.items()}
 
 
 async def ahead(client: Client, keys: Keys, lines: Sequence[tuple[str, str]], run_id: str) -> tuple[str, int] | None:

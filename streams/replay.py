@@ -364,7 +364,7 @@ class Replay:
                 return self._unsaid(one, f"says[{position}]", "It says what is not recorded.", said)
             then = recorded.envelope
             now = Envelope(
-                id_, cause.run, event.version, then.at, done.trust, event, cause.id, cause.traceparent, cause.limits
+                id_, cause.run, event.version, then.at, done.trust, event, cause.id, then.traceparent, cause.limits
             )
             self._count.outputs += 1
             if then == now and type(then.body) is type(event):

@@ -6,6 +6,7 @@ nothing waits.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 
 from redis.exceptions import ResponseError
 
@@ -22,13 +23,13 @@ UNSETTLED_AT_MOST = 4 * SETTLE_AT_MOST
 
 
 class Settler:
-    """Settles one partition's entries. `settled` hears of each batch; `trouble` waits after an error."""
+    """Settles one partition's entries. `settled` hears of each batch and its seconds; `trouble` waits after one."""
 
     def __init__(
         self,
         settlement: Settlement,
         scripts: Scripts,
-        settled: Callable[[Sequence[Handled], list[int]], None],
+        settled: Callable[[Sequence[Handled], list[int], float], None],
         trouble: Callable[[Exception], Awaitable[None]],
     ) -> None:
         self._settlement, self._scripts, self._settled, self._trouble = settlement, scripts, settled, trouble
@@ -53,7 +54,9 @@ class Settler:
             await self._some.wait()
             self._some.clear()
             while batch := self._batch():
-                self._settled(batch, await self._settle(batch))
+                began = perf_counter()
+                results = await self._settle(batch)
+                self._settled(batch, results, perf_counter() - began)
                 self._few.set()
 
     def _batch(self) -> list[Handled]:

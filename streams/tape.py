@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.envelope import EVENT_BYTES
 from schemas.errors import InvalidInput
-from streams.outcome import DeadLetter
+from streams.outcome import DeadLetter, Try
 
 VERSION = 1
 """Of the file's form."""
@@ -38,13 +38,16 @@ class Head(_Line, frozen=True, tag="run"):
 
 class Entry(_Line, frozen=True, tag="event"):
     """One entry of a stream. `arrived` is when it first came on its stream, ms since 1970, where a retry put it back
-    later; 0 where its own id says so."""
+    later; 0 where its own id says so. Then `attempt` counts its handlings, 0 where that is not known, and `history` has
+    those that failed."""
 
     stream: str
     id: str
     type: str
     event: msgspec.Raw
     arrived: int = 0
+    attempt: int = 1
+    history: tuple[Try, ...] = ()
 
 
 class Effect(_Line, frozen=True, tag="effect"):

@@ -20,6 +20,7 @@ from streams.groups import create_groups
 from streams.hop import Hop
 from streams.journal import Journal
 from streams.keys import Keys
+from streams.observer import SILENT, Observer
 from streams.records import Records
 from streams.retention import Keep, Retention
 from streams.scripts import Scripts
@@ -87,14 +88,15 @@ class Worker:
         router: Router,
         terms: Terms,
         companions: Sequence[Companion] = (),
+        observer: Observer = SILENT,
     ) -> None:
         self.name = process_name()
         self._terms = terms
         scripts, self._records = Scripts(client), Records(client)
         journal = Journal(client, keys, self._records)
         self._answers = Answers(client, journal, keys.answers(self.name))
-        asker = Asker(client, keys, journal, self._answers, router, terms.model_timeout, terms.model_wait)
-        effector = Effector(keys, self._records, journal, asker)
+        asker = Asker(client, keys, journal, self._answers, router, terms.model_timeout, terms.model_wait, observer)
+        effector = Effector(keys, self._records, journal, asker, observer)
         self._companions = companions
         self._hops = [Hop(topology.stage(stage), topology, client, self.name, effector, terms.keep) for stage in stages]
         self._duties = [Duties(hop, keys, scripts, terms.lease) for hop in self._hops]

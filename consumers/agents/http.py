@@ -17,6 +17,7 @@ from consumers.tools.plain import plain
 from schemas.envelope import derived_id
 from schemas.errors import AgentFailed
 from schemas.plan import Usage
+from streams.observer import TRACEPARENT
 
 if TYPE_CHECKING:
     import httpx
@@ -150,6 +151,8 @@ class Agents:
             wanted["max_tokens"] = order.max_tokens
         content = msgspec.json.encode(wanted)
         headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        if traceparent := TRACEPARENT.get():
+            headers["traceparent"] = traceparent
         async with self._client(order.agent) as client:
             request = client.build_request("POST", "run", params={"async_mode": "0"}, content=content, headers=headers)
             try:

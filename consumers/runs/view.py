@@ -159,7 +159,7 @@ async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[Goa
 
 
 def status_of(state: RunState) -> RunStatus:
-    """How a run stands, as far as its state says."""
+    """A run's status: `queued` until its plan came."""
     if state.finished:
         return state.finished.status
     if any(step.status == "waiting" for step in state.steps.values()):

@@ -14,7 +14,7 @@ import typer
 from consumers.intake import session_named
 from deploy.fields import is_http_url
 from deploy.loading import Loaded
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Expert, Json, Strategy, configured, event_loop, with_victoria

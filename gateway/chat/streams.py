@@ -6,7 +6,7 @@ import anyio
 
 from consumers.questions import checked_answer
 from consumers.sessions import SessionView
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.chat.line import Ended, Heard, Wish
 from gateway.http.bodies import TaskView
 from gateway.http.health import Status, look, status_of

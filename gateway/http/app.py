@@ -16,6 +16,7 @@ from gateway.http.pages import Page, routed
 from gateway.http.people import People
 from gateway.http.questions import Questions
 from gateway.http.runs import Runs
+from gateway.http.traced import Traced
 
 
 def pages(door: Door) -> list[Page]:
@@ -39,7 +40,12 @@ def app(door: Door) -> Starlette:
     found = pages(door)
     served = Starlette(
         routes=routed(found),
-        middleware=[Middleware(InOpenAIsShape), Middleware(Measured, metrics=door.metrics), *guards(door, found)],
+        middleware=[
+            Middleware(InOpenAIsShape),
+            Middleware(Measured, metrics=door.metrics),
+            *guards(door, found),
+            *([Middleware(Traced, traces=door.victoria.traces)] if door.victoria.traces else []),
+        ],
         exception_handlers=handlers(door.victoria.url),
     )
     served.router.redirect_slashes = False  # such a redirection would name whatever host the client said

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.live import Live
 from gateway.http.metrics import Metrics
 
@@ -19,7 +19,10 @@ class Door:
     load: int = 0
     local: bool = True
     """Whether only this machine reaches it."""
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.victoria.figures)
 
     @contextmanager
     def at_work(self) -> Generator[None]:

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 
 from consumers.runs.view import RunView
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.reader import heard, id_of, text_of
 from gateway.http.tapes import BEGINNING, Entry, Id, Tape, Track
 from schemas.errors import InvalidInput

@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import compile_path
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.callers import Callers, Register
 from gateway.http.door import Door
 from gateway.http.foreign import NoForeigners, listed

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from time import monotonic
@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploy.embedded import find
+from deploy.observed import standing
 from deploy.postgres import POSTGRES
-from deploy.wiring import Victoria, foreground, no_such_model
+from deploy.victoria import Victoria, foreground, no_such_model
 from gateway.http.bodies import Json
 from gateway.http.door import Door
 from gateway.http.failure import RETRY_AFTER
@@ -26,7 +27,7 @@ from gateway.serve import missing_stages
 from llm.models import Offer
 from schemas.errors import VictoriaError
 from schemas.events import GoalSubmitted
-from streams.connection import TROUBLE, reachable, server_info, version_of
+from streams.connection import TROUBLE, reachable
 from streams.groups import FOLLOWER
 from streams.lag import Lag
 
@@ -121,14 +122,11 @@ class Status(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What there was a moment ago, of the stages that are needed."""
+class Found(standing.Found):
+    """What there was a moment ago; also the stages that are needed, and what inference consumers offer."""
 
-    server: str
-    stages: Sequence[str]
-    workers: Mapping[str, int]
-    lags: Mapping[str, Lag]
-    offers: Sequence[Offer]
+    stages: Sequence[str] = ()
+    offers: Sequence[Offer] = ()
 
 
 class Health:
@@ -136,7 +134,7 @@ class Health:
 
     def __init__(self, door: Door) -> None:
         self._door, self._victoria = door, door.victoria
-        self._looking, self._looked, self._found = anyio.Lock(), -math.inf, Found("", (), {}, {}, ())
+        self._looking, self._looked, self._found = anyio.Lock(), -math.inf, Found()
 
     @property
     def pages(self) -> list[Page]:
@@ -215,20 +213,8 @@ class Health:
         try:
             found = await self.found()
         except TROUBLE:
-            found = Found("", (), {}, {}, ())
-        told.forget_stages()
-        told.server.set(1 if found.stages else 0)
-        told.build.labels(version("victoria-streams"), platform.python_version(), found.server).set(1)
-        for name in found.stages:
-            told.workers.labels(name).set(found.workers[name])
-            told.pending.labels(name).set(found.lags[name].pending)
-            told.delayed.labels(name).set(found.lags[name].delayed)
-            if (lag := found.lags[name].undelivered) is not None:
-                told.lag.labels(name).set(lag)
-        if history := found.lags.get(FOLLOWER):
-            told.pending.labels(FOLLOWER).set(history.pending)
-            if history.undelivered is not None:
-                told.lag.labels(FOLLOWER).set(history.undelivered)
+            found = Found()
+        told.standing.tell(found, found.stages)
         return Response(told.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _server(self) -> Dependency:
@@ -305,7 +291,8 @@ def _without(name: str, problem: VictoriaError) -> Dependency:
 def status_of(victoria: Victoria, found: Found, agent: str, load: int) -> Status:
     """How Victoria is, by what was found; `load` is this process's."""
     settings = victoria.settings
-    first = found.lags[victoria.topology.groups(victoria.topology.entries[GoalSubmitted])[0]]
+    lags = {name: Lag.of(measure) for name, measure in found.measures.items()}
+    first = lags[victoria.topology.groups(victoria.topology.entries[GoalSubmitted])[0]]
     waiting = None if first.undelivered is None else first.undelivered + first.pending
     return Status(
         agent=agent,
@@ -313,24 +300,23 @@ def status_of(victoria: Victoria, found: Found, agent: str, load: int) -> Status
         python=platform.python_version(),
         server=found.server,
         victoria_levels=Levels(True, settings.use_victoria_enhanced, settings.enable_event_monitoring),
-        stages=tuple(_stage(name, found.workers[name], found.lags[name]) for name in found.stages),
+        stages=tuple(_stage(name, found.workers[name], lags[name]) for name in found.stages),
         models=tuple(map(_model, found.offers)),
         load=load,
         backlog=Backlog(waiting, settings.backlog),
-        history=found.lags.get(FOLLOWER),
+        history=lags.get(FOLLOWER),
     )
 
 
 async def look(victoria: Victoria) -> Found:
     """What there is now. Raises redis errors."""
-    infos = await server_info(victoria.client)
-    kind = "Valkey" if "valkey_version" in infos[0] else "Redis"
+    found = await standing.look(victoria)
     return Found(
-        server=f"{kind} {' and '.join(dict.fromkeys(map(version_of, infos)))}",
-        stages=foreground(await victoria.needed()),
-        workers=await victoria.live(),
-        lags=await victoria.lags(),
-        offers=await victoria.board.offers(),
+        found.server,
+        found.workers,
+        found.measures,
+        foreground(await victoria.needed()),
+        await victoria.board.offers(),
     )
 
 

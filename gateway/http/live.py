@@ -5,7 +5,7 @@ from contextlib import aclosing, contextmanager
 
 import anyio
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.follower import Follower, Happened, Place
 from gateway.http.reader import Reader
 from gateway.http.tapes import Tape, Tapes

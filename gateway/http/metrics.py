@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deploy.observed.figures import Figures
+from deploy.observed.standing import Standing
 from schemas.errors import VictoriaError
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -19,9 +21,9 @@ prometheus_client.disable_created_metrics()  # a series more for each counter, w
 
 
 class Metrics:
-    """One door's figures, in a registry of their own."""
+    """One door's figures, in a registry of their own, with those of the work that is done beside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, figures: Figures | None = None) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "victoria_http_requests", "Requests answered.", ("method", "route", "code"), registry=registry
@@ -36,23 +38,9 @@ class Metrics:
         self.submitted = Counter("victoria_runs_submitted", "Runs published by this process.", registry=registry)
         self.refused = Counter("victoria_runs_refused", "Runs not taken, by error.", ("error",), registry=registry)
         self.in_hand = Gauge("victoria_requests_in_hand", "Requests for runs in hand.", registry=registry)
-        self.server = Gauge("victoria_server_up", "Whether the event server answers.", registry=registry)
-        self.workers = Gauge("victoria_stage_live_workers", "Live workers of a stage.", ("stage",), registry=registry)
-        self.lag = Gauge(
-            "victoria_stage_lag_entries",
-            "Entries not yet given to a worker; absent where that is not known.",
-            ("stage",),
-            registry=registry,
-        )
-        self.pending = Gauge(
-            "victoria_stage_pending_entries", "Entries that workers have in hand.", ("stage",), registry=registry
-        )
-        self.delayed = Gauge(
-            "victoria_stage_delayed_entries", "Entries put off for a retry.", ("stage",), registry=registry
-        )
-        self.build = Gauge(
-            "victoria_build_info", "Versions; always 1.", ("version", "python", "server"), registry=registry
-        )
+        self.standing = Standing(registry)
+        if figures:
+            registry.register(figures)
 
     @contextmanager
     def taking(self) -> Generator[None]:
@@ -67,10 +55,10 @@ class Metrics:
         """All figures in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def forget_stages(self) -> None:
-        """Drop what was found of server and stages: what is not known now is absent."""
-        for gauge in (self.workers, self.lag, self.pending, self.delayed, self.build):
-            gauge.clear()
+
+def route_of(scope: Scope) -> str:
+    """The page that a request is for, as the table of pages has it."""
+    return getattr(scope.get("route"), "path", "none")
 
 
 class Measured:
@@ -102,6 +90,6 @@ class Measured:
 
     def _note(self, scope: Scope, code: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"
-        route = getattr(scope.get("route"), "path", "none")
+        route = route_of(scope)
         self._metrics.requests.labels(method, route, code).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)

@@ -9,7 +9,7 @@ from consumers.sessions import SessionView
 from deploy.people import experts, strategies
 from deploy.settings import Settings
 from deploy.tools import registry
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.bodies import Json
 from gateway.http.pages import Page, Reply
 from gateway.sessions import known

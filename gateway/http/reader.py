@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.tapes import BEGINNING, Entry, Id, Tapes, Track
 from gateway.submit import PASSING, PATIENCE, SHOWN
 from schemas.envelope import decode

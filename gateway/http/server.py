@@ -3,7 +3,6 @@
 import ipaddress
 import logging
 import math
-import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,47 +12,17 @@ import anyio
 import structlog
 import uvicorn
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.app import app
 from gateway.http.door import Door
 from gateway.http.guards import register_of
 from gateway.http.live import Live
 from gateway.http.logged import Logged
 from gateway.http.patience import HEAD_BYTES, Patience
+from gateway.listening import BACKLOG, url_of
 from gateway.screen import note
-from schemas.errors import CouldNotStart
-
-BACKLOG = 2048
 
 _log: Any = structlog.get_logger()
-
-
-@contextmanager
-def listening(host: str, port: int) -> Generator[socket.socket]:
-    """A socket that takes connections, before there is anybody to serve them: they wait.
-
-    Raises CouldNotStart `http.host`, `http.port`.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as problem:
-        raise CouldNotStart(
-            "http.host", f"{host!r} is no address: {problem}.", "Take 127.0.0.1: --host 127.0.0.1."
-        ) from None
-    try:
-        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as problem:
-        why = os.strerror(problem.errno) if problem.errno else problem
-        raise CouldNotStart(
-            "http.port", f"No server can be at {url_of(host, port)}: {why}.", "Choose another port: --port 8020."
-        ) from None
-    with listener:
-        yield listener
-
-
-def url_of(host: str, port: int) -> str:
-    """The address as a URL."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def is_local(listener: socket.socket) -> bool:
@@ -71,7 +40,7 @@ async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: a
     """Serve HTTP on a socket until `stop` is set. Requests that wait for runs are told so then; others are finished."""
     log_as_ours()
     live = Live(victoria)
-    server = _Server(
+    server = Server(
         uvicorn.Config(
             Logged(app(Door(victoria, live, agent, local=is_local(listener)))),
             http=Patience,  # of h11, which unlike the others bounds the size of headers
@@ -99,16 +68,23 @@ async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: a
         tasks.cancel_scope.cancel()
 
 
-class _Server(uvicorn.Server):
-    """Says when it is ready, and leaves signals to who runs it."""
+class Server(uvicorn.Server):
+    """Says when it is ready, and as what, and leaves signals to who runs it."""
+
+    def __init__(self, config: uvicorn.Config, what: str = "ready") -> None:
+        super().__init__(config)
+        self._what = what
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where it listens."""
         await super().startup(sockets)
         for each in sockets or ():
-            note(f"ready: {url_of(*each.getsockname()[:2])}; Ctrl-C stops")
+            stops = "; Ctrl-C stops" if self._what == "ready" else "/metrics"
+            note(f"{self._what}: {url_of(*each.getsockname()[:2])}{stops}")
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
+        """Leave them alone."""
         yield
 
 

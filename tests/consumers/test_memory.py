@@ -67,6 +67,13 @@ async def test_where_rules_are_sure_nothing_is_recalled(goal: str) -> None:
     assert recall.asked == []
 
 
+async def test_whom_the_user_has_named_a_model_reads_what_is_remembered() -> None:
+    recall = Recalling(MEMORY)
+    goal = GoalSubmitted(goal="List the files in this folder", expert="backend")
+    await reader(recall).handle(goal, ScriptedContext[None]())
+    assert recall.asked
+
+
 async def test_an_expert_who_gets_a_goal_at_once_gets_what_is_remembered_too() -> None:
     goal = GoalSubmitted(goal="@backend why does the login take so long?", project="shop")
     first = (await reader(Recalling(MEMORY)).handle(goal, ScriptedContext[None]()))[0]

@@ -11,7 +11,8 @@ import msgspec
 from consumers.intake import goal_submitted
 from consumers.sessions import Said, Turn
 from deploy.loading import load
-from deploy.wiring import Victoria, opened
+from deploy.victoria import Victoria
+from deploy.wiring import opened
 from gateway.submit import Results
 from schemas.events import Exchange, RunFinished
 from streams.journal import Record

@@ -12,7 +12,8 @@ import pytest
 
 from consumers.intake import goal_submitted
 from deploy.loading import load
-from deploy.wiring import Victoria, opened
+from deploy.victoria import Victoria
+from deploy.wiring import opened
 from llm.scripted import ScriptedEngine
 from schemas.envelope import Envelope
 from schemas.events import CATALOGUE, RunFinished

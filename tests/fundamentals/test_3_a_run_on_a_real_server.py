@@ -8,7 +8,8 @@ import pytest
 
 from consumers.intake import goal_submitted
 from deploy.loading import load
-from deploy.wiring import Victoria, opened
+from deploy.victoria import Victoria
+from deploy.wiring import opened
 from schemas.events import Event, RunFinished
 from streams.asking import NoModels
 from streams.follow import follow

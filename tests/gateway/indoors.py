@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import httpx
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.app import app
 from gateway.http.door import Door
 from gateway.http.live import Live

@@ -14,11 +14,13 @@ import pytest
 
 from deploy.loading import load
 from deploy.valkey import server_binary
-from deploy.wiring import Victoria, opened
+from deploy.victoria import Victoria
+from deploy.wiring import opened
 from gateway.http.health import Found, look
 from gateway.http.tokens import Tokens, minted
 from schemas.plan import Plan, ToolCall
 from streams.groups import create_groups
+from streams.lag import Count
 from tests.gateway.indoors import ended, indoors
 from tests.rows.given import step, strategy_in
 from tests.rows.house import at_work as house
@@ -226,10 +228,11 @@ async def test_a_lag_the_server_does_not_know_is_null_and_no_figure(
 ) -> None:
     await create_groups(victoria.client, victoria.keys, victoria.topology)
     found = await look(victoria)
-    unknown = {**found.lags, "understand": msgspec.structs.replace(found.lags["understand"], undelivered=None)}
+    lost_count = msgspec.structs.replace(found.measures["understand"], undelivered=Count(None, 0, 9))
+    unknown = {**found.measures, "understand": lost_count}
 
     async def lost(_victoria: Victoria) -> Found:
-        return replace(found, lags=unknown)
+        return replace(found, measures=unknown)
 
     monkeypatch.setattr("gateway.http.health.look", lost)
     async with indoors(victoria) as client:

@@ -20,6 +20,7 @@ from openai.types.chat import ChatCompletionChunk
 from consumers.runs.view import RunView
 from gateway.http import server
 from gateway.http.tokens import Scope, Tokens, minted
+from gateway.listening import listening
 from schemas.envelope import decode
 from schemas.errors import ModelFailed
 from schemas.events import GoalSubmitted
@@ -55,7 +56,7 @@ def assistant(text: str) -> Any:
 async def door(home: House) -> AsyncGenerator[str]:
     """A door of that house; its URL."""
     stop = anyio.Event()
-    with server.listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0) as listener:
         serving = asyncio.create_task(server.serve(home.victoria, listener, "victoria", stop))
         try:
             yield server.url_of(*listener.getsockname()[:2])

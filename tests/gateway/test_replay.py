@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy.loading import Loaded
-from deploy.wiring import Victoria, opened
+from deploy.victoria import Victoria
+from deploy.wiring import opened
 from gateway import whatif
 from tests.gateway.conftest import Call, Cli, server_of
 from tests.replay.test_replay import GOAL, SAYS

@@ -13,7 +13,8 @@ from tests.workshop import eventually
 
 STORY = Question("Tell stories.", "Tell a very long story of many chapters.", str, 2000)
 WORD = Question("Tell stories.", "Say a word.", str, 3)
-AT_ONCE = 0.5
+AT_ONCE = 5.0
+"""Seconds; what is stopped would take minutes."""
 
 
 async def end(room: Room, run: str) -> None:

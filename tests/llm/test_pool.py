@@ -183,7 +183,7 @@ class TestTime:
             with pytest.raises(ModelFailed) as caught:
                 await pool.answer(asked(timeout=0.2), ANY)
             assert caught.value.code == "model.timeout"
-            assert monotonic() - began < 1.0
+            assert monotonic() - began < 5.0
 
     async def test_a_slot_that_does_not_become_free_in_time_is_a_typed_failure(self) -> None:
         async with attended(Scripted("a", lambda _m: Gated(), slots=1)) as pool:
@@ -220,7 +220,7 @@ class TestTime:
         pool = Pool([Never("a", lambda _m: ScriptedEngine([]))])
         with pytest.raises(ModelFailed):
             await pool.answer(asked(timeout=0.05), ANY)
-        with anyio.fail_after(1):
+        with anyio.fail_after(5):
             await pool.close()
 
     async def test_impatience_is_no_reason_to_leave_a_node_alone(self) -> None:

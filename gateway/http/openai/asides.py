@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import anyio
 import msgspec
 
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.call import call
 from gateway.http.openai.bodies import Said, Usage
 from gateway.shape import Shaped

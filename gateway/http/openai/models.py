@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from deploy.people import experts, strategies
 from deploy.tools import registry
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.http.bodies import Json
 from gateway.http.openai.bodies import Model, Models
 from schemas.errors import InvalidInput

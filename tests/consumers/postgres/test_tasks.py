@@ -234,7 +234,7 @@ async def test_what_was_taken_so_long_ago_that_its_run_may_be_forgotten_is_not_b
 
 
 async def test_who_lost_the_lock_writes_nothing_more(shop: Shop) -> None:
-    shop.lease = 0.2
+    shop.lease = 60
     (task_id,) = await shop.add("goal", expert="frontend")
 
     async def paused() -> dict[str, float]:
@@ -242,7 +242,7 @@ async def test_who_lost_the_lock_writes_nothing_more(shop: Shop) -> None:
         waits = await shop.cycle("two").run()
         assert isinstance(waits, float)
         assert 0 < waits <= shop.lease
-        await anyio.sleep(waits)
+        await shop.execute("UPDATE leases SET ends = clock_timestamp()")
         assert await shop.cycle("two").run() == Cycled(assigned=1)
         await shop.execute("UPDATE tasks SET status = 'pending', assignee = ''")
         return {}
@@ -340,6 +340,27 @@ async def test_what_others_call_things_is_translated_and_odd_goals_stop_nothing(
     task = found[hostile]
     assert (task.goal, task.context, task.project, task.created_by) == (kept, kept, kept, kept)
     assert task.output == f"done: {kept}"
+
+
+async def test_odd_numbers_and_times_in_one_row_stop_no_other(shop: Shop) -> None:
+    rows = {
+        "attempt": "2147483647",
+        "attempts": "2147483647",
+        "created_at": "4714-11-24 00:00:00+00 BC",
+        "not_before": "-infinity",
+        "claimed_at": "infinity",
+        "finished_at": "294276-12-31 23:59:59+00",
+    }
+    for column, value in rows.items():
+        status = "running" if column == "claimed_at" else "pending"
+        await shop.execute(
+            f"INSERT INTO tasks (id, goal, status, {column}) VALUES ($1, 'x', $2, '{value}')", column, status
+        )
+    await shop.add("x", id="good")
+    async with shop.working("one"):
+        found = await shop.ended(*rows, "good")
+    assert {task.status for task in found} == {"completed"}
+    assert len(await shop.tasks.newest()) == len(found)
 
 
 async def test_the_urgent_come_first_and_the_old_are_not_forgotten(shop: Shop) -> None:

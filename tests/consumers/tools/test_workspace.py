@@ -184,7 +184,7 @@ def test_pipes_sockets_and_devices_are_refused_without_waiting(root: Path, monke
         for path in ("pipe", "socket"):
             assert refusal(lambda path=path: Workspace(root).read(path)).code == "path.device"
         assert refusal(lambda: Workspace(root).read("pipe/x")).code == "path.not_folder"
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
 
 
 def test_a_file_that_becomes_a_pipe_after_the_check_does_not_block(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
