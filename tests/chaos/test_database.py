@@ -1,4 +1,4 @@
-"""PostgreSQL under fire: it, its projectors and its tasks workers are killed a hundred times, and runs end meanwhile."""
+"""PostgreSQL under fire: it, its projectors and its tasks workers are killed a hundred times; runs end meanwhile."""
 
 import os
 import random
