@@ -15,7 +15,14 @@ import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"),
+    *(
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--hide-scrollbars",
+    ),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe"),
 )
 WITHIN = 60
@@ -49,7 +56,9 @@ class Tab:
         """One command of the browser's protocol; its result."""
         self._number += 1
         session = {"sessionId": self._session} if self._session else {}
-        os.write(self._to, json.dumps({"id": self._number, "method": method, "params": params, **session}).encode() + b"\0")
+        os.write(
+            self._to, json.dumps({"id": self._number, "method": method, "params": params, **session}).encode() + b"\0"
+        )
         while (said := self._hear()).get("id") != self._number:
             self.heard.append(said)
         assert "error" not in said, (method, said["error"])

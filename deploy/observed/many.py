@@ -44,7 +44,7 @@ class Many(Observer):
         """The first context that one of them gives to each event."""
         with ExitStack() as inside:
             given: list[Sequence[str]] = [inside.enter_context(one.publishing(stream, events)) for one in self._each]
-            yield [next(filter(None, contexts), "") for contexts in zip(*given, strict=True)]
+            yield [next((each for each in contexts if each), "") for contexts in zip(*given, strict=True)]
 
     def handling(self, stage: AnyStage, handle: Handle) -> Handle:
         """One around the other."""
