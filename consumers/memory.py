@@ -42,6 +42,11 @@ Recall = Callable[[str, str, str], Awaitable[tuple[Memory, ...]]]
 """What is known in a project and a session of what a text speaks of, the nearest first. Never raises, and is quick."""
 
 
+async def nothing(_project: str, _session: str, _said: str) -> tuple[Memory, ...]:
+    """A Recall where nothing is remembered."""
+    return ()
+
+
 def trust_of(memories: Iterable[Memory], trust: Trust) -> Trust:
     """What is made with these deserves no more than the least trusted of them."""
     for memory in memories:

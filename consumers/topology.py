@@ -26,7 +26,7 @@ from consumers.experts.roster import Folders
 from consumers.experts.staff import Office
 from consumers.hypotheses import Hypotheses
 from consumers.inference import Inference
-from consumers.memory import Recall
+from consumers.memory import Recall, nothing
 from consumers.questions import Questions
 from consumers.remember import Keeper
 from consumers.sessions import Sessions
@@ -77,7 +77,7 @@ class Parts:
     strategies: Strategies = STRATEGIES
     stores: Stores | None = None
     keeper: Keeper | None = None
-    recall: Recall | None = None
+    recall: Recall = nothing
     answers: AnswerCache | None = None
     observer: Observer = SILENT
 

@@ -15,7 +15,7 @@ import msgspec
 from consumers.answer_cache import NOTHING, Answer, AnswerCache, Found, Wanted
 from consumers.failure import stage_failed
 from consumers.intake import HISTORY_PAIRS, goal_submitted
-from consumers.memory import Memory, Recall, trust_of
+from consumers.memory import Memory, Recall, nothing, trust_of
 from consumers.sessions import Sessions, Turn
 from consumers.strategies.registry import BUILT_IN, Strategies
 from consumers.strategies.strategy import Brief
@@ -97,7 +97,7 @@ class Reader:
     strategies: Strategies = BUILT_IN
     agents: Collection[str] = ()
     sessions: Sessions | None = None
-    recall: Recall | None = None
+    recall: Recall = nothing
     answers: AnswerCache | None = None
 
     async def handle(self, event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
@@ -182,12 +182,9 @@ class Reader:
 
     async def _recalled(self, event: GoalSubmitted, ctx: Context[None]) -> tuple[Memory, ...]:
         """What earlier runs left that has to do with this goal, as it was when it was first looked for."""
-        if self.recall is None:
-            return ()
-        recall = self.recall
 
         async def look(asked: tuple[str, str, str], _key: str) -> tuple[Memory, ...]:
-            return await recall(*asked)
+            return await self.recall(*asked)
 
         trust = ctx.trust
         asked = event.project, event.session, normalised(event.goal)

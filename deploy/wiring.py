@@ -11,6 +11,7 @@ from consumers.answer_cache import AnswerCache
 from consumers.clock import seconds_left
 from consumers.hypotheses import Hypotheses
 from consumers.inference import Desk
+from consumers.memory import nothing
 from consumers.offers import Board
 from consumers.postgres.database import Database
 from consumers.postgres.memories import Memories
@@ -113,7 +114,7 @@ def wired(
             experts=folders,
             stores=stores_of(projects, client, keys, url, database),
             keeper=memories,
-            recall=memories.recall if memories else None,
+            recall=memories.recall if memories else nothing,
             answers=AnswerCache(client, keys, settings.answer_cache, staff, workspaces, tools, projects.resolve),
             observer=observer,
         )

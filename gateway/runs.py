@@ -14,7 +14,7 @@ from consumers.runs.listed import LONG_AGO, LOOKED, Listed, Listing, RunRow, Whi
 from deploy.database import database_server
 from deploy.loading import Loaded
 from deploy.settings import Settings
-from deploy.wiring import Victoria
+from deploy.victoria import Victoria
 from gateway.lag_screen import span
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, emit, fit, note, styled

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from consumers import understand
 from consumers.experts.expert import FOLDER
 from consumers.experts.roster import Folders
 from consumers.memory import Memory, fused, searchable, told, trust_of
@@ -134,7 +133,3 @@ def test_texts_are_looked_for_in_one_form() -> None:
     assert searchable("Ｅ４７１１ Ёлка\0") == "e4711 елка "
     assert searchable("用户登录 ok").split() == ["用户", "户登", "登录", "ok"]
     assert searchable("一").strip() == "一"
-
-
-def test_the_stage_needs_nobody_who_remembers() -> None:
-    assert understand.Reader(Names(lambda _name: Workspace(Path(__file__).parent))).recall is None

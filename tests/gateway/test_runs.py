@@ -4,13 +4,16 @@ import json
 
 import pytest
 
+from gateway.screen import OUT
 from tests.gateway.conftest import Call
 
 LIST = "List the files in the folder docs"
 HOSTILE = "Fix \x1b[2J\x07 this \u202e\n\n" + "及其他 " * 100
 
 
-def test_runs_are_listed_the_newest_first_and_what_is_in_their_goals_harms_nobody(call: Call) -> None:
+def test_runs_are_listed_the_newest_first_and_what_is_in_their_goals_harms_nobody(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = {"VICTORIA_PREFIX": "runs"}
     assert "no such runs" in call("runs", **mine).err
     ended = call("run", LIST, "--json", **mine).json()["run_id"]
@@ -26,7 +29,8 @@ def test_runs_are_listed_the_newest_first_and_what_is_in_their_goals_harms_nobod
     ]
     assert not set("\x1b\x07\u202e") & set(out)
     assert LIST in out
-    wide = call("runs", "-n", "1", COLUMNS="160", **mine).out
+    monkeypatch.setattr(OUT, "width", 160)
+    wide = call("runs", "-n", "1", **mine).out
     assert len(wide.splitlines()) == 1
     for options, found in (
         (("--status", "completed"), [ended]),
