@@ -3,7 +3,7 @@
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -23,7 +23,8 @@ SHARE = 0.001
 
 class ObservedFigures(msgspec.Struct, frozen=True):
     """Medians over `rounds`, each of `events` hops with nobody listening and with metrics, then with traces of a
-    `share` of the runs too, and of all of them. The costs are parts of the processor's time of a hop."""
+    `share` of the runs too, and of all of them. The costs are parts of the processor's time of a hop,
+    medians of each round's own, since a machine is not equally fast for long."""
 
     cpu_us_off: float
     cpu_us_metrics: float
@@ -69,9 +70,9 @@ async def observed(
         cpu_us_metrics=metrics,
         cpu_us_traced=traced,
         cpu_us_all_traced=every,
-        metrics_cost=round(metrics / off - 1, 4),
-        cost=round(traced / off - 1, 4),
-        all_traced_cost=round(every / off - 1, 4),
+        metrics_cost=_cost(found[1], found[0]),
+        cost=_cost(found[2], found[0]),
+        all_traced_cost=_cost(found[3], found[0]),
         hops_per_s_off=round(speed[0], 1),
         hops_per_s_observed=round(speed[2], 1),
         share=SHARE,
@@ -79,6 +80,11 @@ async def observed(
         events=events,
         server=found[0][0].server,
     )
+
+
+def _cost(those: Sequence[HopFigures], off: Sequence[HopFigures]) -> float:
+    ratios = [one.cpu_us_per_hop / other.cpu_us_per_hop for one, other in zip(those, off, strict=True)]
+    return round(statistics.median(ratios) - 1, 4)
 
 
 async def _hop(

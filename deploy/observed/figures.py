@@ -140,13 +140,12 @@ class Figures(Observer, Collector):
         of.batches.add(len(batch))
         of.handling.add_all(of.took)
         of.took.clear()
-        emitted = 0
+        outcomes = [handled.outcome for handled in batch]
+        if outcomes.count(EMITTED) == results.count(1) == len(batch):  # as nearly always
+            of.outcomes["handled"] += len(batch)
+            return
         for handled, result in zip(batch, results, strict=True):
-            if result > 0 and handled.outcome is EMITTED:
-                emitted += 1
-            else:
-                of.outcomes[_outcome(handled, result)] += 1
-        of.outcomes["handled"] += emitted
+            of.outcomes[_outcome(handled, result)] += 1
 
     def trouble(self, stage: str) -> None:
         """Count it."""
@@ -260,11 +259,13 @@ def _batches(of: _Stage) -> Tally:
 
 
 def _outcome(handled: Handled, result: int) -> str:
-    """What became of an entry whose result is not that it was handled."""
+    """What became of an entry."""
     if result < 0:
         return "conflict"
     if result == 0:
         return "elsewhere"
+    if handled.outcome is EMITTED:
+        return "handled"
     if isinstance(handled.outcome, Again):
         return "retried" if handled.outcome.error else "put_off"
     return "dead"

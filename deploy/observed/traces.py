@@ -147,8 +147,7 @@ class Traces(Observer):
         """A span for each entry whose run is sampled; what follows from it has that as its parent."""
 
         def traced(entry: Entry) -> Awaitable[Handled]:
-            envelope = entry.envelope
-            if envelope is None or (envelope.traceparent and envelope.traceparent[-1] in _UNSAMPLED):
+            if (envelope := entry.envelope) is None or envelope.traceparent[-1:] in _UNSAMPLED:
                 return handle(entry)
             return self._handled(stage, handle, entry, envelope)
 
