@@ -73,7 +73,7 @@ async def _served(victoria: Victoria, listener: socket.socket) -> AsyncGenerator
     log_as_ours()
     server = Server(
         uvicorn.Config(
-            _pages(victoria),
+            pages(victoria),
             http=Patience,
             h11_max_incomplete_event_size=HEAD_BYTES,
             ws="none",
@@ -95,7 +95,7 @@ async def _served(victoria: Victoria, listener: socket.socket) -> AsyncGenerator
             server.should_exit = True
 
 
-def _pages(victoria: Victoria) -> ASGIApp:
+def pages(victoria: Victoria) -> ASGIApp:
     """`GET /metrics`, and nothing else."""
     from prometheus_client import CollectorRegistry
 

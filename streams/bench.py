@@ -134,9 +134,7 @@ async def _remove(server: Any, keys: Keys) -> None:
 
 
 @asynccontextmanager
-async def working(
-    client: Client, keys: Keys, topology: Topology, observer: Observer = SILENT
-) -> AsyncGenerator[None]:
+async def working(client: Client, keys: Keys, topology: Topology, observer: Observer = SILENT) -> AsyncGenerator[None]:
     """Inside, a worker of this process serves all stages."""
     stages = [stage.name for stage in topology.stages]
     worker = Worker(stages, topology, client, keys, NoModels(), Terms(), (), observer)
@@ -154,9 +152,7 @@ async def hop(client: Client, prefix: str, events: int, batch: int, progress: Pr
         return await drain(client, keys, events, batch, progress)
 
 
-async def fill(
-    client: Client, keys: Keys, events: int, progress: Progress, observer: Observer = SILENT
-) -> None:
+async def fill(client: Client, keys: Keys, events: int, progress: Progress, observer: Observer = SILENT) -> None:
     """Put `events` entries on the stream that `drain` reads."""
     publisher = Publisher(client, keys, observer=observer)
     for done in range(0, events, PUBLISH_AT_ONCE):

@@ -224,8 +224,16 @@ class Figures(Observer, Collector):
         yield _counter("victoria_stage_server_errors", "Calls of the event server that failed, and were tried again.",
                        label, {(name,): of.troubles for name, of in stages.items()})  # fmt: skip
         for name, text, tallies in (
-            ("victoria_stage_handling_seconds", "Seconds from an entry's turn to its outcome, of some under load.", _handling),
-            ("victoria_stage_wait_seconds", "Seconds from arrival until a worker took it, of the first of a read.", _waits),
+            (
+                "victoria_stage_handling_seconds",
+                "Seconds from an entry's turn to its outcome, of some under load.",
+                _handling,
+            ),
+            (
+                "victoria_stage_wait_seconds",
+                "Seconds from arrival until a worker took it, of the first of a read.",
+                _waits,
+            ),
             ("victoria_stage_settle_seconds", "Seconds to settle a batch, with all tries.", _settling),
             ("victoria_stage_batch_entries", "Entries settled in one call.", _batches),
         ):
@@ -280,9 +288,7 @@ def _counter(name: str, text: str, labels: Sequence[str], counts: Mapping[Labels
     return family
 
 
-def _histogram(
-    name: str, text: str, labels: Sequence[str], tallies: dict[Labels, Tally]
-) -> HistogramMetricFamily:
+def _histogram(name: str, text: str, labels: Sequence[str], tallies: dict[Labels, Tally]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(name, text, labels=labels)
     for values, tally in tallies.items():
         family.add_metric(values, tally.buckets, tally.total)

@@ -19,7 +19,7 @@ class _Sink(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     with ThreadingHTTPServer(("127.0.0.1", 0), _Sink) as server:
-        print(server.server_port, flush=True)  # noqa: T201
+        print(server.server_port, flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -17,7 +17,6 @@ from gateway.http.people import People
 from gateway.http.questions import Questions
 from gateway.http.runs import Runs
 from gateway.http.traced import Traced
-from gateway.http.traced import Traced
 
 
 def pages(door: Door) -> list[Page]:

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 
 from gateway.http import patience
 from gateway.http.patience import Patience
-from gateway.http.server import listening
+from gateway.listening import listening
 
 HALF = b"GET / HTTP/1.1\r\n"
 WHOLE = HALF + b"Host: localhost\r\n\r\n"

@@ -192,7 +192,14 @@ class House:
 
 @asynccontextmanager
 async def at_work(
-    url: str, prefix: str, folder: Path, says: Mapping[str, Says] | None, *, delay: float = 0.0, **settings: Any
+    url: str,
+    prefix: str,
+    folder: Path,
+    says: Mapping[str, Says] | None,
+    *,
+    delay: float = 0.0,
+    measured: bool = False,
+    **settings: Any,
 ) -> AsyncGenerator[House]:
     """Inside, a worker runs all stages these settings need, in a project in `folder`. `says` is what the model says,
     None for no model."""
@@ -201,7 +208,7 @@ async def at_work(
         (folder / name).write_text(text)
     own = {name: str(folder.parent / f"{folder.name}-{name}") for name in FOLDERS}
     chosen = {"redis_url": url, "prefix": prefix, "grace": "1", "model": "none" if says is None else "local"}
-    async with opened(load({**own, **chosen, **settings}, {}, folder), url) as victoria:
+    async with opened(load({**own, **chosen, **settings}, {}, folder), url, measured=measured) as victoria:
         model = Model(says or {}, delay)
         if says is not None:
             victoria.engines.use("local", model.engine)
