@@ -6,8 +6,10 @@ from typing import get_args
 
 from msgspec.structs import replace
 
+from consumers.answer_cache import AnswerCache
 from consumers.runs.end import concatenated, finish, limited, output
 from consumers.runs.moves import AggregateEvent, move
+from consumers.runs.reuse import Reusable, reusable
 from consumers.runs.state import STAGE, Asking, RunState, answers, exchange, is_over, waiting
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, ErrorInfo
@@ -40,7 +42,9 @@ Listed = Callable[[Asking, str], Awaitable[None]]
 """Puts a question on the list of those that wait; again and again changes nothing."""
 
 
-async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) -> list[Event]:
+async def handle(
+    event: AggregateEvent, ctx: Context[RunState], listed: Listed, answers: AnswerCache | None = None
+) -> list[Event]:
     """One event of a run in; released steps, progress, or the run's end out."""
     before, now = ctx.state, ctx.now()
     state, events = move(before, event, now)
@@ -58,8 +62,11 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
                 AnswersCollected(count=count)
             )  # first what the steps gave is kept: fusing it may be cut short
         else:
-            said, limit = await _output(state, ctx)
+            said, problem = await _output(state, ctx)
+            limit = problem if problem and limited(problem) else None
             state = finish(replace(state, limit=state.limit or limit), said, ctx.usage(), now)
+            if answers and not problem:
+                await _kept(state, ctx, answers)
     if state.finished:
         events.append(state.finished)
         if ended := exchange(state):
@@ -68,6 +75,18 @@ async def handle(event: AggregateEvent, ctx: Context[RunState], listed: Listed) 
             events.append(_validated(state.finished, ctx.run_id, ctx.limits.validates))
     ctx.state = replace(state, trust=ctx.trust)
     return events
+
+
+async def _kept(state: RunState, ctx: Context[RunState], answers: AnswerCache) -> None:
+    """Keep a run's answer before its end is known, if it may be given again: who asks the same next is given it."""
+    trust = ctx.trust
+
+    async def keep(answer: Reusable, _key: str) -> bool:
+        return await answers.keep(answer, ctx.run_id, ctx.now(), least_trusted(trust, "model"))
+
+    if answer := reusable(state):
+        await ctx.call("keep_answer", keep, answer, bool, effects="repeat")
+        ctx.trust = trust
 
 
 def _validated(end: RunFinished, run_id: str, hypothesis: str) -> ValidationFinished:
@@ -90,7 +109,7 @@ def _to_fuse(state: RunState) -> int:
 
 async def _output(state: RunState, ctx: Context[RunState]) -> tuple[str, ErrorInfo | None]:
     """Several answers fused by a model where the plan asks for it; else, or where that fails, one after the other. And
-    the limit of the run, if that was why."""
+    why it failed."""
     several = _to_fuse(state)
     if not several:
         return output(state), None
@@ -100,7 +119,7 @@ async def _output(state: RunState, ctx: Context[RunState]) -> tuple[str, ErrorIn
     try:
         return await ctx.ask("fuse", question), None
     except EffectFailed as problem:
-        return output(state), problem.info if limited(problem.info) else None
+        return output(state), problem.info
 
 
 async def _given_up(event: AggregateEvent | None, error: ErrorInfo, _ctx: Context[RunState]) -> list[Event]:
@@ -108,7 +127,7 @@ async def _given_up(event: AggregateEvent | None, error: ErrorInfo, _ctx: Contex
     return [] if isinstance(event, StageFailed) else [StageFailed(stage=NAME, error=error)]
 
 
-def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
+def stage(listed: Listed, answers: AnswerCache | None = None) -> Stage[AggregateEvent, RunState]:
     """The stage as it stands in the topology."""
     return Stage(
         name=NAME,
@@ -126,7 +145,7 @@ def stage(listed: Listed) -> Stage[AggregateEvent, RunState]:
             ValidationFinished,
             StageFailed,
         ),
-        handle=partial(handle, listed=listed),
+        handle=partial(handle, listed=listed, answers=answers),
         policy=Policy(concurrency=CONCURRENCY),
         state=RunState,
         on_dead=_given_up,

@@ -16,6 +16,8 @@ CHARACTERS = 300
 """Of one memory, what a prompt has."""
 TEXT = 4_000
 """Characters of one memory, and of what is looked for."""
+ASLEEP, NOWHERE = "database.asleep", "database.nowhere"
+"""Codes of NotReachable: the embedded database does not run now, or never has."""
 _K = 20
 """The larger, the less the first places of a ranking count more than those after them."""
 
@@ -38,6 +40,11 @@ class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
 
 Recall = Callable[[str, str, str], Awaitable[tuple[Memory, ...]]]
 """What is known in a project and a session of what a text speaks of, the nearest first. Never raises, and is quick."""
+
+
+async def nothing(_project: str, _session: str, _said: str) -> tuple[Memory, ...]:
+    """A Recall where nothing is remembered."""
+    return ()
 
 
 def trust_of(memories: Iterable[Memory], trust: Trust) -> Trust:

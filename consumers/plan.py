@@ -51,6 +51,7 @@ class Planner:
             context=event.context,
             expert=event.expert,
             revision=event.revision if again else 0,
+            answer_key="" if again else event.answer_key,
             spent=(*(() if again else event.spent), Spent(NAME, ctx.now(), ctx.usage())),
         )
         titles = "; ".join(step.title for step in plan.steps)

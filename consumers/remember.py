@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from consumers.memory import NOWHERE
 from schemas.errors import NotReachable
 from schemas.events import Event, MemoryKept
 from streams.stage import Context, Snooze, Stage
@@ -23,7 +24,7 @@ class Keeper(Protocol):
 
 
 async def handle(event: MemoryKept, ctx: Context[None], keeper: Keeper | None) -> Sequence[Event]:
-    """One memory in; nothing out. Where no database is configured there is nowhere to keep it."""
+    """One memory in; nothing out. Where there never was a database there is nowhere to keep it."""
     if keeper is None or not event.text.strip():
         return []
 
@@ -33,7 +34,8 @@ async def handle(event: MemoryKept, ctx: Context[None], keeper: Keeper | None) -
     try:
         await ctx.call("keep", keep, event, bool, effects="repeat")
     except NotReachable as away:
-        raise Snooze(AGAIN) from away
+        if away.code != NOWHERE:
+            raise Snooze(AGAIN) from away
     return []
 
 

@@ -16,6 +16,7 @@ from consumers.steps.answering import answered, by_rules, chosen, thought, voted
 from consumers.steps.react import Loop
 from consumers.store import Stores
 from consumers.tools.registry import BUILT_IN, Registry, carried_out
+from consumers.tools.seen import with_seen
 from consumers.tools.tool import Asked, Missing, Site, ToolArguments
 from consumers.tools.workspace import Workspace
 from consumers.words.routes import Routes
@@ -166,11 +167,12 @@ class Executor:
         step = event.step
         if step.call is None:
             raise ToolRefused("step.no_call", f"Step {step.id!r} has no tool call.", "Give it one, or another `how`.")
-        call = self.tools.parse(step.call)
+        call, sources = self.tools.parse(step.call), None
         try:
             if not (event.progress and agrees(event.reply)):
                 self.tools.require_approval(call)
             output = await self.use(event, "tool", call, ctx)
+            sources = with_seen((), call, output)
         except Asked as signal:
             if event.progress and not signal.approval:
                 output = event.reply or UNANSWERED
@@ -186,7 +188,13 @@ class Executor:
             else:
                 output = UNATTENDED
         return StepFinished(
-            step_id=step.id, status="ok", output=output, source="tool", expert=step.expert, tools=(call.name,)
+            step_id=step.id,
+            status="ok",
+            output=output,
+            source="tool",
+            expert=step.expert,
+            tools=(call.name,),
+            sources=sources,
         )
 
 

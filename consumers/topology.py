@@ -19,13 +19,14 @@ from consumers import (
     step_execute,
     understand,
 )
+from consumers.answer_cache import AnswerCache
 from consumers.clock import Left
 from consumers.delegate import Delegation
 from consumers.experts.roster import Folders
 from consumers.experts.staff import Office
 from consumers.hypotheses import Hypotheses
 from consumers.inference import Inference
-from consumers.memory import Recall
+from consumers.memory import Recall, nothing
 from consumers.questions import Questions
 from consumers.remember import Keeper
 from consumers.sessions import Sessions
@@ -59,7 +60,7 @@ AFTERWARDS = (memory_compress.NAME, remember.NAME, hypothesis_validation.NAME, c
 class Parts:
     """What stages are given at start: folders of projects, inference consumers, questions that wait, the clock,
     sessions, hypotheses, limits, tools, experts (None: there are none), strategies, other agents, what projects
-    keep, what is remembered, by whom and for whom, and who hears of tools at work."""
+    keep, what is remembered, by whom and for whom, answers that are known, and who hears of tools at work."""
 
     workspaces: Workspaces
     inference: Iterable[Inference]
@@ -76,7 +77,8 @@ class Parts:
     strategies: Strategies = STRATEGIES
     stores: Stores | None = None
     keeper: Keeper | None = None
-    recall: Recall | None = None
+    recall: Recall = nothing
+    answers: AnswerCache | None = None
     observer: Observer = SILENT
 
 
@@ -92,6 +94,7 @@ def topology(parts: Parts) -> Topology:
         agents,
         parts.sessions,
         parts.recall,
+        parts.answers,
     )
     executor = Executor(
         parts.workspaces,
@@ -107,7 +110,7 @@ def topology(parts: Parts) -> Topology:
             understand.stage(reader),
             plan.stage(parts.tools, office, parts.strategies, agents),
             step_execute.stage(executor),
-            aggregate.stage(parts.questions.listed),
+            aggregate.stage(parts.questions.listed, parts.answers),
             delegate.stage(parts.delegation),
             memory_compress.stage(parts.sessions),
             remember.stage(parts.keeper),

@@ -3,7 +3,7 @@
 Rules and the router look first; both only read, and take less than a millisecond. Where they are sure, no model is
 asked: a goal that is surely an expert's goes straight to that expert's step, and tool calls that are sure to the plan.
 Where they are not, one quick call restates the goal, and its answer counts only if it kept the goal's meaning. Without
-a model the rules' own reading goes on.
+a model the rules' own reading goes on. Before any model is asked it is looked whether the answer is known already.
 """
 
 from collections.abc import Collection
@@ -12,9 +12,10 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from consumers.answer_cache import NOTHING, Answer, AnswerCache, Found, Wanted
 from consumers.failure import stage_failed
 from consumers.intake import HISTORY_PAIRS, goal_submitted
-from consumers.memory import Memory, Recall, trust_of
+from consumers.memory import Memory, Recall, nothing, trust_of
 from consumers.sessions import Sessions, Turn
 from consumers.strategies.registry import BUILT_IN, Strategies
 from consumers.strategies.strategy import Brief
@@ -25,6 +26,7 @@ from consumers.words.routes import Routes
 from llm.prompts import excerpt, prompt
 from schemas.errors import EffectFailed, InvalidInput
 from schemas.events import (
+    AnswerFound,
     DeadlineSet,
     Event,
     Exchange,
@@ -35,7 +37,7 @@ from schemas.events import (
     StageFailed,
 )
 from schemas.inference import Question
-from schemas.plan import Category, Plan, Spent
+from schemas.plan import Category, Plan, Spent, least_trusted
 from streams.stage import Context, Stage
 
 R = TypeVar("R")
@@ -95,7 +97,8 @@ class Reader:
     strategies: Strategies = BUILT_IN
     agents: Collection[str] = ()
     sessions: Sessions | None = None
-    recall: Recall | None = None
+    recall: Recall = nothing
+    answers: AnswerCache | None = None
 
     async def handle(self, event: GoalSubmitted, ctx: Context[None]) -> list[Event]:
         """One goal in, its understanding out, or its plan at once."""
@@ -111,7 +114,9 @@ class Reader:
         if turn.over:
             return []  # it was cancelled while it waited
         ends = ctx.limits.ends if ctx.limits else None
-        return [*await self._understood(event, turn, ctx), *([DeadlineSet(at=ends)] if ends else [])]
+        said = await self._understood(event, turn, ctx)
+        ended = any(isinstance(each, AnswerFound) for each in said)
+        return [*said, *([DeadlineSet(at=ends)] if ends and not ended else [])]
 
     async def _understood(self, event: GoalSubmitted, turn: Turn, ctx: Context[None]) -> list[Event]:
         event = msgspec.structs.replace(event, history=turn.history)
@@ -126,7 +131,10 @@ class Reader:
         rules, routed = looked.rules, looked.routed
         by_rules = bool(rules.calls) and not (event.strategy or event.expert)
         # Where rules are sure of all that is to be done, no model will read what is remembered.
-        memories = () if rules.calls and not rules.rest else await self._recalled(event, ctx)
+        memories = () if by_rules and not rules.rest else await self._recalled(event, ctx)
+        found = await self._known(event, turn, looked, memories, ctx)
+        if found.answer:
+            return self._again(event, found.answer, ctx)
         said = context(event.history, event.project, event.setting, turn.memory, memories)
         if routed and looked.sure >= SURE and not by_rules:
             goal = normalised(event.goal, (routed.expert,))
@@ -141,6 +149,7 @@ class Reader:
                 expert=routed.expert,
                 strategy=event.strategy or looked.own,
                 delegated_by=event.delegated_by,
+                answer_key=found.key,
                 confidence=looked.sure,
                 spent=(Spent(NAME, ctx.now()),),
             )
@@ -153,6 +162,7 @@ class Reader:
             own = looked.own if looked.assistant and understood.category != "multi_step" else ""
             strategy = understood.strategy or own
             understood = msgspec.structs.replace(understood, expert=routed.expert, strategy=strategy)
+        understood = msgspec.structs.replace(understood, answer_key=found.key)
         return [understood, self._progress(understood)]
 
     async def _turn(self, event: GoalSubmitted, ctx: Context[None]) -> Turn:
@@ -172,18 +182,68 @@ class Reader:
 
     async def _recalled(self, event: GoalSubmitted, ctx: Context[None]) -> tuple[Memory, ...]:
         """What earlier runs left that has to do with this goal, as it was when it was first looked for."""
-        if self.recall is None:
-            return ()
-        recall = self.recall
 
         async def look(asked: tuple[str, str, str], _key: str) -> tuple[Memory, ...]:
-            return await recall(*asked)
+            return await self.recall(*asked)
 
         trust = ctx.trust
         asked = event.project, event.session, normalised(event.goal)
         found = await ctx.call("recall", look, asked, returns=tuple[Memory, ...])
         ctx.trust = trust_of(found, trust)
         return found
+
+    async def _known(
+        self, event: GoalSubmitted, turn: Turn, looked: Looked, memories: tuple[Memory, ...], ctx: Context[None]
+    ) -> Found:
+        """Whether the answer is known from an earlier run, looked up once; and where a new one may be kept.
+
+        It is not where rules do all, something is to be carried out, or this is a part of something larger, which wants
+        an answer of its own.
+        """
+        rules, limits = looked.rules, ctx.limits
+        part = event.delegated_by or (limits and limits.validates)
+        decided = rules.kind == "execution" or (rules.calls and not rules.rest)
+        if self.answers is None or event.cache == "off" or part or decided:
+            return NOTHING
+        answers = self.answers
+
+        async def look(asked: tuple[Wanted, bool], _key: str) -> Found:
+            return await answers.look(asked[0], renew=asked[1])
+
+        wanted = Wanted(
+            goal=event.goal,
+            project=event.project,
+            asker=event.asker,
+            strategy=event.strategy,
+            expert=event.expert,
+            model=limits.model if limits else "",
+            setting=event.setting,
+            history=event.history,
+            before=turn.expert,
+            kept=turn.memory,
+            memories=memories,
+        )
+        trust = ctx.trust
+        found = await ctx.call("known", look, (wanted, event.cache == "renew"), returns=Found)
+        ctx.trust = trust
+        return found
+
+    def _again(self, event: GoalSubmitted, answer: Answer, ctx: Context[None]) -> list[Event]:
+        """An earlier run's answer: this one ends with it."""
+        ctx.trust = least_trusted(ctx.trust, least_trusted(answer.trust, "model"))
+        found = AnswerFound(
+            restated=normalised(event.goal),
+            output=answer.output,
+            known=answer.known,
+            method=answer.method,
+            model=answer.model,
+            expert=answer.expert,
+            project=event.project,
+            session=event.session,
+            spent=(Spent(NAME, ctx.now()),),
+        )
+        text = f"known from run {answer.known.run}: {found.restated}"
+        return [found, RunProgressed(kind="understood", stage=NAME, text=text)]
 
     async def _look(self, asked: Asked, _key: str) -> Looked:
         """What rules and router see in a goal now. Files and experts change; what was seen once is recorded."""
@@ -252,6 +312,7 @@ class Reader:
             session=understood.session,
             context=understood.context,
             expert=understood.expert,
+            answer_key=understood.answer_key,
             spent=understood.spent,
         )
         text = "; ".join(step.title for step in plan.steps)
@@ -293,7 +354,7 @@ def stage(reader: Reader) -> Stage[GoalSubmitted, None]:
         name=NAME,
         reads="intake",
         accepts=(GoalSubmitted,),
-        emits=(GoalUnderstood, PlanProposed, RunProgressed, DeadlineSet, StageFailed),
+        emits=(AnswerFound, GoalUnderstood, PlanProposed, RunProgressed, DeadlineSet, StageFailed),
         handle=reader.handle,
         on_dead=stage_failed(NAME),
     )

@@ -75,11 +75,22 @@ def embedded(state_dir: Path, timeout: float = 20, program: Program = VALKEY) ->
 
 def find(state_dir: Path, program: Program = VALKEY) -> str | None:
     """The URL of the server that answers for `state_dir` now, without becoming its user."""
+    path = _socket(state_dir)
+    return program.url(path) if path and program.answers(path) else None
+
+
+def address(state_dir: Path, program: Program = VALKEY) -> str | None:
+    """The URL of the server that was started last for `state_dir`, whether or not it answers; None where it was ended.
+    Quick enough to be asked each time."""
+    path = _socket(state_dir)
+    return program.url(path) if path else None
+
+
+def _socket(state_dir: Path) -> Path | None:
     try:
-        path = _place(state_dir).socket()
+        return _place(state_dir).socket()
     except OSError:
         return None
-    return program.url(path) if path and program.answers(path) else None
 
 
 def _place(state_dir: Path) -> Place:

@@ -1,5 +1,6 @@
 """The embedder that there is now: of an Ollama server if one has any, else the bundled one."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,26 @@ if TYPE_CHECKING:
 
 LOOK = 120.0
 """Seconds between looks for another one."""
-AT_FIRST = 2.0
-"""Seconds that a start waits for the first look."""
+AT_FIRST, AWAKE = 2.0, 1.0
+"""Seconds that a start waits for the first look; and between looks whether it is needed by now."""
 
 
 class Embedders:
-    """Keeps `present` up to date, as the setting `embedder` says: auto, bundled, none, or a model on Ollama."""
+    """Keeps `present` up to date, as the setting `embedder` says: auto, bundled, none, or a model on Ollama.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    There is none while none is `needed`.
+    """
+
+    def __init__(self, settings: Settings, needed: Callable[[], bool] = lambda: True) -> None:
+        self._settings, self._needed = settings, needed
         self._bundled = Bundled()
         self._nodes: dict[str, Node] = {}
-        self.present: Embedder | None = None if settings.embedder == "none" else self._bundled
+        self._found: Embedder | None = None if settings.embedder == "none" else self._bundled
+
+    @property
+    def present(self) -> Embedder | None:
+        """The embedder to use now."""
+        return self._found if self._needed() else None
 
     async def look(self) -> None:
         """See which one there is. One that was there stays where its server does not answer."""
@@ -42,21 +51,24 @@ class Embedders:
                 found = await node.embedders()
                 named = [name for name in found if wanted in ("auto", name, name.removesuffix(":latest"))]
                 if named:
-                    self.present = OnOllama(node, named[0])
+                    self._found = OnOllama(node, named[0])
                     return
 
     async def attend(self, consumer: str, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Look now and then. See streams.worker.Companion; it does not matter which `consumer` it is beside."""
         del consumer
-        with anyio.move_on_after(AT_FIRST):
-            await self.look()
+        if self._needed():
+            with anyio.move_on_after(AT_FIRST):
+                await self.look()
         task_status.started()
-        with suppress(ModelFailed):
-            if self.present:
-                await self.present.embed(["."])  # so that it is loaded before a run wants it
+        while not self._needed():  # noqa: ASYNC110 - another process begins to need it
+            await anyio.sleep(AWAKE)
         while True:
-            await anyio.sleep(LOOK)
             await self.look()
+            with suppress(ModelFailed):
+                if self.present:
+                    await self.present.embed(["."])  # so that it is loaded before a run wants it
+            await anyio.sleep(LOOK)
 
     async def close(self) -> None:
         """Close the connections."""

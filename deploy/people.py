@@ -1,10 +1,11 @@
 """Who plans and who works, by these settings: Victoria's own strategies and experts, and the user's."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+from consumers.answer_cache import staff_of
 from consumers.experts.expert import FOLDER
-from consumers.experts.roster import Folders
+from consumers.experts.roster import Folders, Roster
 from consumers.strategies.registry import Strategies, built_in, in_folder
 from consumers.tools.registry import Registry
 from deploy.settings import Settings
@@ -20,6 +21,19 @@ def strategies(settings: Settings) -> Strategies:
 def experts(settings: Settings, tools: Registry, known: Strategies) -> Folders:
     """All experts; one that names a tool or a strategy which is not among these is a problem of the roster."""
     return Folders(FOLDER, settings.experts_dir, strategies=known.by_name, tools=tools.names)
+
+
+def staff_now(folders: Folders | None, known: Strategies, tools: Registry, *also: str) -> Callable[[], str]:
+    """Tells the hash of all who may have a part in an answer, made anew only where an expert's file has changed."""
+    nobody, made = Roster(()), list[tuple[Roster, str]]()
+
+    def staff() -> str:
+        roster = folders.roster() if folders else nobody
+        if not made or made[-1][0] is not roster:
+            made[:] = [(roster, staff_of(roster, known, tools, *also))]
+        return made[-1][1]
+
+    return staff
 
 
 def require(settings: Settings, strategy: str, expert: str) -> None:

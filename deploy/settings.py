@@ -151,6 +151,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(description="Bytes of what a session keeps of a project beside what was said.", ge=200, le=64_000),
     ] = 4_000
+    answer_cache: Annotated[
+        float,
+        Meta(
+            description="Seconds for which an answer that a model found is given again to the same goal, while nothing "
+            "it rests on has changed; 0 is not at all.",
+            ge=0,
+            le=31_536_000,
+        ),
+    ] = 600
     backlog: Annotated[
         int,
         Meta(

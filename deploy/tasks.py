@@ -32,8 +32,8 @@ def task_parts(victoria: Victoria, database: Database) -> TaskParts:
     s = victoria.settings
 
     async def submit(goals: Sequence[tuple[str, GoalSubmitted]]) -> list[Published]:
-        # Nobody is there to be asked.
-        return await victoria.submit(goals, victoria.limits(seconds=s.task_seconds, unattended=True))
+        # Nobody is there to be asked, and what people ask comes first.
+        return await victoria.submit(goals, victoria.limits(seconds=s.task_seconds, unattended=True, background=True))
 
     folders = experts(s, registry(s), strategies(s))
     staffing = Staffing(
@@ -43,6 +43,8 @@ def task_parts(victoria: Victoria, database: Database) -> TaskParts:
     name = worker_name()
     lease = Lease(database, RESOURCE, name, s.lease)
     tasks = Tasks(database)
-    cycle = Cycle(database, victoria.client, victoria.keys, lease, staffing, victoria.cancel, s.task_seconds, s.lease)
+    cycle = Cycle(
+        database, victoria.client, victoria.keys, lease, staffing, victoria.cancel, s.task_seconds, s.lease, s.keep
+    )
     publishing = Publishing(tasks, name, staffing, submit, victoria.cancel, s.tasks_at_once)
     return TaskParts(tasks, cycle, publishing, TaskWorker(tasks, cycle, publishing, victoria.client, victoria.keys))

@@ -74,7 +74,7 @@ class Victoria:
     database: Database | None = None
     """The one that is configured, if one is; connected to when first used."""
     memories: Memories | None = None
-    """What runs left behind, where there is a database."""
+    """What runs left behind, in that database or the embedded one; none where neither keeps history."""
     embedders: Embedders | None = None
     figures: Figures | None = None
     """What Prometheus is told of this process's work, where it is."""
@@ -199,6 +199,7 @@ class Victoria:
         seconds: float | None = None,
         *,
         unattended: bool = False,
+        background: bool = False,
     ) -> Limits:
         """What a run may cost that is submitted now: what is given, else what the settings say. `seconds` are those in
         which it must end. 0 is no limit. Raises InvalidInput."""
@@ -209,6 +210,7 @@ class Victoria:
                 calls=settings.run_calls if calls is None else calls,
                 ends=datetime.now(UTC) + timedelta(seconds=seconds) if seconds else None,
                 unattended=unattended,
+                background=background,
             )
         except (ValueError, OverflowError) as cause:
             raise InvalidInput(

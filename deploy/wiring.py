@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from consumers.answer_cache import AnswerCache
 from consumers.clock import seconds_left
 from consumers.hypotheses import Hypotheses
 from consumers.inference import Desk
+from consumers.memory import nothing
 from consumers.offers import Board
 from consumers.postgres.database import Database
 from consumers.postgres.memories import Memories
@@ -21,13 +23,14 @@ from consumers.store import Store, Stores
 from consumers.tools.workspace import Workspace
 from consumers.topology import Parts, topology
 from deploy.agents import delegation
+from deploy.database import Nearby
 from deploy.embedded import embedded
 from deploy.embedders import Embedders
 from deploy.engines import Engines
 from deploy.loading import Loaded
 from deploy.observed.figures import Figures
 from deploy.observed.many import together
-from deploy.people import experts, strategies
+from deploy.people import experts, staff_now, strategies
 from deploy.projects import Projects
 from deploy.settings import Settings
 from deploy.tools import items, registry
@@ -92,7 +95,8 @@ def wired(
     writable, secrets = items(settings.writable_projects), items(settings.secret_files)
     tools = registry(settings)
     plans = strategies(settings)
-    folders = experts(settings, tools, plans)
+    folders = experts(settings, tools, plans) if settings.use_victoria_enhanced else None
+    staff = staff_now(folders, plans, tools, settings.model, settings.model_priority, str(settings.max_iterations))
     return topology(
         Parts(
             workspaces=workspaces,
@@ -107,10 +111,11 @@ def wired(
             question_seconds=settings.question_timeout,
             tools=tools,
             strategies=plans,
-            experts=folders if settings.use_victoria_enhanced else None,
+            experts=folders,
             stores=stores_of(projects, client, keys, url, database),
             keeper=memories,
-            recall=memories.recall if memories else None,
+            recall=memories.recall if memories else nothing,
+            answers=AnswerCache(client, keys, settings.answer_cache, staff, workspaces, tools, projects.resolve),
             observer=observer,
         )
     )
@@ -165,8 +170,10 @@ async def opened(loaded: Loaded, url: str, *, measured: bool = False) -> AsyncGe
         figures.offers = engines.offers
     sessions = Sessions(client, keys, settings.keep_sessions, limit=settings.memory_bytes)
     database = Database(settings.database_url, settings.prefix) if settings.database_url else None
-    embedders = Embedders(settings) if database else None
-    memories = Memories(database, lambda: embedders.present, projects.resolve) if database and embedders else None
+    nearby = Nearby(settings) if settings.history and not database else None
+    embedders = Embedders(settings, lambda: nearby is None or nearby.awake) if database or nearby else None
+    kept = database or nearby
+    memories = Memories(kept, lambda: embedders.present, projects.resolve) if kept and embedders else None
     try:
         with reachable(url):
             infos = await server_info(client)
@@ -198,8 +205,8 @@ async def opened(loaded: Loaded, url: str, *, measured: bool = False) -> AsyncGe
             await client.aclose()
             if embedders:
                 await embedders.close()
-            if database:
-                await database.close()
+            if kept:
+                await kept.close()
 
 
 def still_topology(settings: Settings, projects: Projects) -> Topology:

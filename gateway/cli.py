@@ -31,8 +31,10 @@ try:
         redeliver,
         replay,
         run,
+        runs,
         serve_http,
         sessions,
+        show,
         status,
         strategies,
         tail,
@@ -63,7 +65,9 @@ app.command("cancel")(cancel.cancel)
 app.command("questions")(questions.questions)
 app.command("answer")(questions.reply)
 app.command("status")(status.status)
+app.command("runs")(runs.runs)
 app.command("plan")(plan.plan)
+app.command("show")(show.show)
 app.command("tail")(tail.tail)
 app.command("lag")(lag.lag)
 app.command("replay")(replay.replay)

@@ -1,6 +1,7 @@
 """How a command ends when something is wrong: a code, a sentence and a hint, never a traceback, and an exit code."""
 
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from typing import TypeVar, cast
@@ -30,7 +31,7 @@ def complain(problem: BaseException, as_json: bool) -> int:
     if any(leaves(problem, BrokenPipeError)) or any(leaves(problem, SystemExit)):
         return 1  # whoever read our output has enough, as `head` does; SystemExit is Rich's word for it
     error = next(leaves(problem, VictoriaError), None) or _as_ours(next(leaves(problem, BaseException)))
-    error.message, error.hint = _without_secrets(error.message), _without_secrets(error.hint)
+    error.message, error.hint = _shown(error.message), _shown(error.hint)
     if isinstance(error, Bug) and debugging():
         traceback.print_exception(problem)
     if as_json:
@@ -44,9 +45,9 @@ def complain(problem: BaseException, as_json: bool) -> int:
     return error.exit_code
 
 
-def _without_secrets(text: str) -> str:
-    """Text whose URLs show no password, also where one was given in a wrong place."""
-    return re.sub(r"[\w+.-]+://[^\s'\")]+", lambda url: masked(url[0]), text)
+def _shown(text: str) -> str:
+    """Text that is Unicode, and whose URLs show no password, also where one was given in a wrong place."""
+    return re.sub(r"[\w+.-]+://[^\s'\")]+", lambda url: masked(url[0]), text.encode(errors="replace").decode())
 
 
 def wants_json(arguments: list[str]) -> bool:
@@ -66,15 +67,25 @@ def leaves(problem: BaseException, kind: type[E]) -> Iterator[E]:
 
 def _as_ours(problem: BaseException) -> VictoriaError:
     match problem:
-        case TyperException():
-            context = getattr(problem, "ctx", None)
-            hint = f"{context.get_usage()}; `{context.command_path} --help` says more." if context else ""
-            return InvalidInput("usage", problem.format_message(), hint)
         case KeyboardInterrupt():
             return Interrupted("interrupted", "Interrupted.")
         case OSError():
             return VictoriaError("system", f"The system refuses: {problem}", "Correct that, and try again.")
+        case _ if not _is_text(*sys.argv[1:]):  # names of files may be anything, all else stumbles over that somewhere
+            return InvalidInput("usage.encoding", "An argument is not valid Unicode text.", "Write it in UTF-8.")
+        case TyperException():
+            context = getattr(problem, "ctx", None)
+            hint = f"{context.get_usage()}; `{context.command_path} --help` says more." if context else ""
+            return InvalidInput("usage", problem.format_message(), hint)
         case _:
             what = f"{type(problem).__name__}: {problem}".rstrip(": ").replace("\n", " ")
             hint = "`--set log_level=debug` shows where." if not debugging() else "Please report it."
             return Bug("bug", f"Victoria made a mistake: {what}", hint)
+
+
+def _is_text(*arguments: str) -> bool:
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -143,7 +143,7 @@ def show(loaded: Loaded, name: Name, as_json: Json = False) -> None:
     facts += [("digest", dead.digest), ("redrive", hindrance or "possible")]
     for label, text in facts:
         if text:
-            OUT.print(styled((f"{label:<8}", "bold"), text), soft_wrap=True)
+            OUT.print(styled((f"{label:<8}", "bold"), " ".join(text.split())), soft_wrap=True)
     for each in dead.history:
         when = f"{each.at.astimezone():%d %b %H:%M:%S}"
         OUT.print(styled(("tried   ", "bold"), f"{when}  {each.error.message} [{each.error.code}]"), soft_wrap=True)
@@ -306,11 +306,18 @@ def _document(dead: DeadLetter) -> str:
 
 def _edited(text: str) -> str:
     """A text as somebody left it in their editor. Raises InvalidInput."""
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    named = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        editor = shlex.split(named)
+    except ValueError as problem:
+        raise _no_editor(named, str(problem)) from problem
     with TemporaryDirectory() as folder:
         file = Path(folder) / "letter.json"
         file.write_text(text, encoding="utf-8")
-        ended = subprocess.run([*editor, str(file)], check=False)  # noqa: S603 - the user's own editor
+        try:
+            ended = subprocess.run([*editor, str(file)], check=False)  # noqa: S603 - the user's own editor
+        except OSError as problem:
+            raise _no_editor(named, problem.strerror or "") from problem
         if ended.returncode or (new := _given(str(file))) == text:
             raise InvalidInput("dead.unchanged", "Nothing was saved: the letter is as it was.", "Save to change it.")
     return new
@@ -324,6 +331,12 @@ def _given(file: str) -> str:
             return source.read(EVENT_BYTES)
     except UnicodeDecodeError as problem:
         raise InvalidInput("dead.edit", f"{file} is no text: {problem}.", "Write JSON in UTF-8.") from problem
+    except OSError as problem:
+        raise InvalidInput("dead.edit", f"{file} can't be read: {problem.strerror}.", "Name a file.") from problem
+
+
+def _no_editor(named: str, why: str) -> InvalidInput:
+    return InvalidInput("dead.editor", f"The editor {named!r} can't be started: {why}.", "Set EDITOR, or give --file.")
 
 
 class _Chosen(msgspec.Struct, frozen=True):
@@ -371,6 +384,6 @@ def _told(done: Done, word: str, as_json: bool) -> None:
         if done.gone:
             note(f"{done.gone:,} were gone already")
         for reason, count in done.skipped.items():
-            note(f"{count:,} left: {reason}")
+            note(f"{count:,} left: {' '.join(reason.split())}")
     if done.skipped and not done.done:
         raise typer.Exit(1)

@@ -173,7 +173,12 @@ async def _database(settings: Settings) -> Check:
         return Check("database", "failed", f"{found}; altered: {', '.join(changed)}", "Install an unaltered version.")
     if lacks := [each.name for each in stand if each.state == "pending"]:
         return Check("database", "warning", f"{found} lacks {', '.join(lacks)}", "Run `victoria migrate`.")
-    return Check("database", "ok", f"{found}, {sum(each.state == 'applied' for each in stand)} migrations applied")
+    found = f"{found}, {sum(each.state == 'applied' for each in stand)} migrations applied"
+    if newer := sum(each.state == "unknown" for each in stand):
+        return Check(
+            "database", "warning", f"{found}, and {newer} of a newer version", "Install that version here too."
+        )
+    return Check("database", "ok", found)
 
 
 def _memory(info: dict[str, Any]) -> Check:

@@ -13,12 +13,13 @@ from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, with_victoria
 from gateway.progress import Progress
-from gateway.replay import taped
 from gateway.report import RunReport
 from gateway.run import followed
 from gateway.screen import ERR, emit, note
 from gateway.serve import served
 from gateway.submit import Results
+from gateway.tapes import tape_of
+from schemas.envelope import EVENT_BYTES, UNREADABLE, too_large
 from schemas.errors import InvalidInput
 from streams.append import new_run_id
 from streams.connection import reachable
@@ -49,8 +50,10 @@ def fork(
     changed = _edit(edit) if edit else None
     model = loaded.settings.model if loaded.origins["model"].startswith("flag") else ""
 
+    tape = tape_of(loaded, run_id)
+
     async def work(victoria: Victoria) -> RunReport:
-        begun = await forked(await taped(victoria, run_id), victoria.topology, at, new_run_id(), changed, model)
+        begun = await forked(tape, victoria.topology, at, new_run_id(), changed, model)
         with Progress() as progress:
             return await _run(victoria, begun, progress)
 
@@ -76,10 +79,14 @@ async def _run(victoria: Victoria, begun: Fork, progress: Progress) -> RunReport
 
 def _edit(path: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        with path.open("rb") as file:
+            text = file.read(EVENT_BYTES + 1)
+        if len(text) > EVENT_BYTES:
+            raise too_large(str(path), len(text))
+        return msgspec.json.decode(text, type=dict[str, Any])
     except OSError as problem:
         raise InvalidInput("edit.unreadable", f"{path} can't be read: {problem.strerror}.", "") from problem
-    except msgspec.DecodeError as problem:
+    except UNREADABLE as problem:
         raise InvalidInput(
             "edit.malformed", f"{path} is no JSON object: {problem}", 'As in {"goal": "..."}'
         ) from problem

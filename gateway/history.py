@@ -10,9 +10,11 @@ from consumers.postgres.database import Database
 from consumers.postgres.projector import Projector
 from deploy.database import database_server, opened_database
 from deploy.victoria import Victoria
+from gateway.complain import leaves
 from gateway.screen import note
-from schemas.errors import NotReachable, VictoriaError
+from schemas.errors import VictoriaError
 from streams.connection import TROUBLE
+from streams.groups import FOLLOWER, create_groups
 
 AGAIN = 5.0
 """Seconds between tries to reach a database that is away, or not migrated yet."""
@@ -56,16 +58,19 @@ async def _keep(victoria: Victoria, stop: anyio.Event) -> None:
                 note(f"no history is kept: {problem.message} {problem.hint}", "yellow")
                 return
             leaving.push_async_callback(anyio.to_thread.run_sync, server.__exit__, None, None, None)
-            told = False
+            told = ""
             while not stop.is_set():
                 try:
+                    # First of all: what comes on the streams from now on waits for the database, however long that is.
+                    await create_groups(victoria.client, victoria.keys, victoria.topology, follower=FOLLOWER)
                     await _project(victoria, url, stop)
                 except* (VictoriaError, *TROUBLE) as problems:
-                    problem = problems.exceptions[0]
-                    _log.warning("history.trouble", error=str(problem))
-                    if not told and isinstance(problem, NotReachable):
-                        note(f"no history is kept for now: {problem.message} {problem.hint}", "yellow")
-                    told = True
+                    problem = next(leaves(problems, Exception))
+                    if str(problem) != told:
+                        _log.warning("history.trouble", error=str(problem))
+                        if isinstance(problem, VictoriaError):
+                            note(f"no history is kept for now: {problem.message} {problem.hint}", "yellow")
+                    told = str(problem)
                 with anyio.move_on_after(AGAIN):
                     await stop.wait()
 

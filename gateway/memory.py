@@ -6,15 +6,18 @@ from typing import Annotated, TypeVar
 import anyio
 import typer
 
+from consumers.answer_cache import clear
 from consumers.memory import MOST, TEXT, Memory
 from consumers.postgres.memories import Memories
 from deploy.database import database_server, opened_database
 from deploy.embedders import Embedders
 from deploy.loading import Loaded
 from deploy.projects import Projects
-from gateway.options import Json, configured, event_loop
+from deploy.wiring import Victoria
+from gateway.options import Json, configured, event_loop, with_victoria
 from gateway.screen import OUT, answer, emit, line, note, styled
 from schemas.errors import InvalidInput
+from streams.connection import reachable
 
 R = TypeVar("R")
 
@@ -23,7 +26,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000, metavar="
 
 app = typer.Typer(
     name="memory",
-    help="Search, list or forget what earlier runs left for later ones.",
+    help="Search, list or forget what earlier runs left for later ones, and clear their answers.",
     no_args_is_help=True,
     epilog='Example: victoria memory search "Who looks after the database?"',
 )
@@ -97,6 +100,26 @@ def forget(
         emit({"id": memory, "forgotten": True})
     else:
         answer(f"{memory} is forgotten")
+
+
+@app.command("clear-answers")
+@configured
+def clear_answers(loaded: Loaded, project: Project = "", as_json: Json = False) -> None:
+    """Forget all answers of a project that would be given again to the same goals.
+
+    Example: victoria memory clear-answers
+    """
+
+    async def work(victoria: Victoria) -> tuple[str, int]:
+        name = victoria.projects.require(project or victoria.projects.main)
+        with reachable(victoria.url):
+            return name, await clear(victoria.client, victoria.keys, name)
+
+    name, cleared = with_victoria(loaded, work)
+    if as_json:
+        emit({"project": name, "cleared": cleared})
+    else:
+        answer(f"{cleared} answer{'' if cleared == 1 else 's'} of {name} cleared")
 
 
 def _with_memories(loaded: Loaded, project: str, work: Callable[[Memories], Awaitable[R]]) -> R:

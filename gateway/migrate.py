@@ -1,7 +1,7 @@
 """`victoria migrate`: the database's tables as this version needs them."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -15,6 +15,8 @@ from deploy.victoria import Victoria
 from gateway.options import Json, configured, event_loop, with_victoria
 from gateway.screen import OUT, emit, styled
 from schemas.errors import InvalidInput
+
+R = TypeVar("R")
 
 MARKS = {"applied": "✓", "pending": "·", "waiting": "·", "changed": "✗", "unknown": "?"}
 
@@ -39,8 +41,10 @@ def migrate(
     Example: victoria migrate --status
     """
 
-    async def work(database: Database) -> list[Standing]:
-        return await (standing(database) if status else apply(database, dry_run=dry_run))
+    async def work(database: Database) -> tuple[list[Standing], list[str]]:
+        applied = [] if status else await apply(database, dry_run=dry_run)
+        stand = await standing(database)
+        return stand if status else applied, [each.name for each in stand if each.state == "unknown"]
 
     if records and (status or dry_run or not loaded.settings.database_url):
         raise InvalidInput(
@@ -48,7 +52,7 @@ def migrate(
             "Records are brought to the database of DATABASE_URL, and for good.",
             "Set it, and leave --status and --dry-run out.",
         )
-    found = _with_database(loaded, work)
+    found, newer = _with_database(loaded, work)
     brought = with_victoria(loaded, _bring) if records else None
     if as_json:
         emit({"migrations": found, **({"records": brought._asdict()} if brought else {})})
@@ -57,7 +61,9 @@ def migrate(
         what = "would be applied" if dry_run else each.state
         when = f" {each.applied_at:%Y-%m-%d %H:%M} UTC" if each.applied_at else ""
         OUT.print(styled(f"{MARKS[each.state]} {each.name} {what}{when}", (f"  {each.note}" * bool(each.note), "dim")))
-    if not found:
+    if newer:
+        OUT.print(f"A newer version of Victoria has applied {', '.join(newer)}.")
+    elif not found:
         OUT.print("Nothing to do: the tables are those of this version.")
     if brought:
         left = f"; {brought.unreadable} can't be read, and stay on Redis" if brought.unreadable else ""
@@ -69,8 +75,8 @@ async def _bring(victoria: Victoria) -> Brought:
     return await bring(victoria.client, victoria.keys, victoria.database)
 
 
-def _with_database(loaded: Loaded, work: Callable[[Database], Awaitable[list[Standing]]]) -> list[Standing]:
-    async def do() -> list[Standing]:
+def _with_database(loaded: Loaded, work: Callable[[Database], Awaitable[R]]) -> R:
+    async def do() -> R:
         database = Database(url, loaded.settings.prefix)
         try:
             return await work(database)

@@ -55,6 +55,7 @@ Deadline = Annotated[
 Unattended = Annotated[
     bool, typer.Option("--unattended", metavar="", help="Nobody is there: its steps ask no person anything.")
 ]
+Fresh = Annotated[bool, typer.Option("--fresh", metavar="", help="Find the answer anew, even if an earlier run has.")]
 Strategy = Annotated[str, typer.Option(metavar="NAME", help="The shape of the plan; `victoria strategies` lists them.")]
 Expert = Annotated[str, typer.Option(metavar="NAME", help="Who does it; `victoria experts` lists them.")]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, errors too.")]
@@ -74,16 +75,22 @@ def loaded_settings(redis_url: RedisUrl = None, model: Model = None, more: Set =
 
 
 def configured(command: Callable[Concatenate[Loaded, P], None]) -> Callable[..., None]:
-    """A command without its first parameter, the settings: they come from `loaded_settings`' options, added here."""
+    """A command without its first parameter, the settings: they come from `loaded_settings`' options, added here. One
+    with a parameter `policies` is given what is set of stages, as in --set plan.timeout=5."""
     shared = inspect.signature(loaded_settings).parameters
+    tries_policies = "policies" in inspect.signature(command).parameters
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
+        if tries_policies:
+            said: list[str] = given["more"] or []
+            given["policies"] = [item for item in said if "." in item.partition("=")[0]]
+            given["more"] = [item for item in said if item not in given["policies"]]
         loaded = loaded_settings(**{name: given.pop(name) for name in shared})
         command(loaded, **given)  # pyright: ignore[reportCallIssue] - Typer gives exactly what the signature says
 
     signature = inspect.signature(command)
-    own = list(signature.parameters.values())[1:]
+    own = [each for each in list(signature.parameters.values())[1:] if each.name != "policies"]
     with_options.__signature__ = signature.replace(  # pyright: ignore[reportAttributeAccessIssue]
         parameters=[*own, *shared.values()]
     )

@@ -1,9 +1,9 @@
 """`victoria replay`: a run is folded again from its journal, and compared with what was recorded."""
 
+import re
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from difflib import unified_diff
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -11,16 +11,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from consumers.postgres.taped import add_archived
-from deploy.loading import Loaded, load
+from deploy.loading import Loaded
 from deploy.projects import Projects
-from deploy.settings import Settings
 from deploy.victoria import Victoria
 from deploy.wiring import still_topology
 from gateway.complain import Interrupted
+from gateway.diff import diff
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, event_loop, with_victoria
-from gateway.screen import OUT, emit, line, note, styled
+from gateway.screen import OUT, emit, note, styled
+from gateway.tapes import as_taped, saved, tape_of
 from gateway.whatif import WhatIf, what_if
 from llm import prompts
 from schemas.errors import InvalidInput
@@ -32,22 +32,24 @@ from streams.replays import Summary, replay_all
 from streams.tape import Tape
 from streams.topology import Topology
 
-PORTABLE = ("max_iterations", "question_timeout", "use_victoria_enhanced", "approved_tools", "programs")
-"""Settings that handlers go by and that a saved run brings along: none is a secret or a place on this machine."""
 TELL_EVERY = 2.0
 """Seconds between lines about how far a long replay is."""
-LINES = 60
-"""Of one difference."""
 
 
 @configured
 def replay(
     loaded: Loaded,
+    policies: list[str],
     what: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or a file that --save has written.")] = "",
     every: Annotated[bool, typer.Option("--all", metavar="", help="All runs that have ended.")] = False,
     since: Annotated[
-        str, typer.Option(metavar="TIME", help="Of --all those that began since then: -1h, 2026-11-21T10:00.")
-    ] = "-1h",
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Of --all those that began since then: 1h, 2026-11-21T10:00.  [default: 1h]",
+            show_default=False,
+        ),
+    ] = "",
     stage: Annotated[str, typer.Option(metavar="STAGE", help="One stage's part only.")] = "",
     entries: Annotated[
         str, typer.Option("--range", metavar="RANGE", help="Of --stage these entries: ID:ID, -100, @-1h:end.")
@@ -66,31 +68,40 @@ def replay(
 ) -> None:
     """Fold a run again from its journal, without any model, and compare all that comes of it with what is recorded.
 
-    Production is only read. The first difference is shown, and the exit code is then 4. With --live, or another
-    --model, the run is done anew in a place of its own, and what is different then is shown.
+    Production is only read. The first difference is shown, and the exit code is then 4. With --live, another --model
+    or another policy of a stage (--set plan.timeout=5), the run is done anew in a place of its own, and what is
+    different then is shown.
 
     Example: victoria replay 019ab2c3d4e5f60718293a4b5c6d7e8f
     """
-    live = live or loaded.origins.get("model", "").startswith("flag")
+    live = live or bool(policies) or loaded.origins.get("model", "").startswith("flag")
     ways = [bool(what), every, bool(stage)]
     if sum(ways) != 1 or bool(entries) != bool(stage) or (live and not what):
         raise InvalidInput(
             "replay.which", "Say what to replay: RUN or FILE, or --all, or --stage with --range.", "See --help."
         )
+    for said, option, needs in (
+        (since and not every, "--since", "--all"),
+        (save and not what, "--save", "a RUN"),
+        (allow_effects and not live, "--allow-effects", "--live"),
+    ):
+        if said:
+            raise InvalidInput("replay.usage", f"{option} is for {needs}.", "See --help.")
     with _prompted(prompt):
         if every:
-            _tell_all(_all(loaded, _moment(since), as_json=as_json), as_json)
+            _tell_all(_all(loaded, _moment(since or "1h"), as_json=as_json), as_json)
             return
         if stage:
             _tell_all(_stage(loaded, stage, entries, as_json=as_json), as_json)
             return
         file = Path(what)
-        tape = Tape.load(file) if file.is_file() else with_victoria(loaded, lambda victoria: taped(victoria, what))
-        loaded = _as_taped(loaded, tape)
+        own = not file.is_file()
+        tape = tape_of(loaded, what) if own else Tape.load(file)
         if save:
-            saved(tape, loaded.settings, save)
+            saved(tape, as_taped(loaded, tape, live=False).settings, save)
+        loaded = as_taped(loaded, tape, live=live)
         if live:
-            _tell_what_if(what_if(loaded, tape, allow_effects=allow_effects), as_json)
+            _tell_what_if(what_if(loaded, tape, policies, allow_effects=allow_effects, own=own), as_json)
             return
         topology = _still(loaded)
         verdict = event_loop(lambda: folded(tape, topology))
@@ -99,49 +110,6 @@ def replay(
     else:
         show(verdict)
     _end([verdict])
-
-
-async def taped(victoria: Victoria, run_id: str) -> Tape:
-    """A run's tape, from the streams, and where they do not hold it any more, from the archive. Raises InvalidInput
-    `run.unknown`."""
-    tape = await History(victoria.client, victoria.keys, victoria.topology).tape(run_id)
-    if tape.missing:
-        gone = tape.missing
-        if victoria.database:
-            held = len(tape.entries)
-            await add_archived(victoria.database, tape)
-            if len(tape.entries) > held:
-                tape.missing = ()
-        else:
-            tape.missing = (*gone, "the archive: DATABASE_URL is not set")
-    if not tape.entries:
-        raise InvalidInput(
-            "run.unknown",
-            f"There is no run {run_id[:80]!r}, or it is gone: {'; '.join(tape.missing)}.",
-            "`victoria tail intake` shows runs.",
-        )
-    return tape
-
-
-def saved(tape: Tape, settings: Settings, path: Path) -> None:
-    """Write a run's file. Raises InvalidInput `tape.unwritable`."""
-    usual = Settings()
-    given = {key: getattr(settings, key) for key in PORTABLE}
-    tape.settings = {key: str(value) for key, value in given.items() if value != getattr(usual, key)}
-    try:
-        tape.save(path)
-    except OSError as problem:
-        raise InvalidInput("tape.unwritable", f"{path} can't be written: {problem.strerror}.", "") from problem
-    note(f"✓ saved {path} ({path.stat().st_size:,} bytes)")
-
-
-def _as_taped(loaded: Loaded, tape: Tape) -> Loaded:
-    """The settings with those that a saved run brings along, but for what is given here."""
-    brought = {key: value for key, value in tape.settings.items() if key in PORTABLE}
-    if not brought:
-        return loaded
-    given = {key: getattr(loaded.settings, key) for key, o in loaded.origins.items() if o.startswith("flag ")}
-    return load({**brought, **given})
 
 
 @contextmanager
@@ -207,9 +175,20 @@ def _still(loaded: Loaded) -> Topology:
 
 
 def _moment(text: str) -> datetime:
-    """A time as it is written after the @ of a range."""
-    first = parse(f"@{text}").first
-    return datetime.fromtimestamp(first.ms / 1000, UTC)
+    """A time as a range has it behind its @, or how long ago: 1h. Raises InvalidInput `replay.since`."""
+    said = text.strip().removeprefix("@")
+    try:
+        found = parse(f"@-{said}" if re.fullmatch(r"(\d+[a-z])+", said, re.ASCII) else f"@{said}")
+        moment = datetime.fromtimestamp(found.first.ms / 1000, UTC) if found.open else None
+    except (InvalidInput, ValueError, OverflowError, OSError) as problem:
+        raise _no_time(text) from problem
+    if moment is None:
+        raise _no_time(text)
+    return moment
+
+
+def _no_time(text: str) -> InvalidInput:
+    return InvalidInput("replay.since", f"{text[:80]!r} is no time.", "Write 1h, 2d or 2026-11-21T10:00.")
 
 
 def _tell_all(summary: Summary, as_json: bool) -> None:
@@ -219,15 +198,17 @@ def _tell_all(summary: Summary, as_json: bool) -> None:
         for verdict in summary.first:
             show(verdict)
             OUT.print()
+        for each in summary.missing:
+            OUT.print(styled(("? missing ", "yellow"), each), soft_wrap=True)
         rate = f" ({summary.events / summary.seconds:,.0f}/s)" if summary.seconds else ""
-        mark = "✗" if summary.different else "✓"
+        mark = "✗" if summary.different else "?" if summary.incomplete or summary.missing else "✓"
         OUT.print(
             f"{mark} {summary.runs:,} runs: {summary.identical:,} identical, {summary.different:,} different, "
             f"{summary.incomplete:,} incomplete; {summary.events:,} events in {summary.seconds:.2f} s{rate}"
         )
     if summary.different:
         raise typer.Exit(4)
-    if summary.incomplete:
+    if summary.incomplete or summary.missing:
         raise typer.Exit(1)
 
 
@@ -258,15 +239,8 @@ def show_difference(found: Difference) -> None:
     OUT.print(styled(("@ ", "bold"), found.field), soft_wrap=True)
     if found.note:
         OUT.print(styled((found.note, "dim")), soft_wrap=True)
-    for text in _diff(_text(found.recorded), _text(found.replayed))[:LINES]:
-        colour = {"-": "red", "+": "green"}.get(text[:1], "")
-        OUT.print(styled((line(text, console=OUT), colour)), soft_wrap=True)
-
-
-def _diff(recorded: Sequence[str], replayed: Sequence[str]) -> list[str]:
-    if len(recorded) <= 1 and len(replayed) <= 1:
-        return [*(f"- {text}" for text in recorded), *(f"+ {text}" for text in replayed)]
-    return [text for text in unified_diff(recorded, replayed, n=1, lineterm="") if not text.startswith(("---", "+++"))]
+    for text in diff(_text(found.recorded), _text(found.replayed)):
+        OUT.print(text, soft_wrap=True)
 
 
 def _text(value: Any) -> list[str]:

@@ -5,7 +5,7 @@ import msgspec
 from gateway.screen import answer, note
 from schemas.errors import ErrorInfo
 from schemas.events import Metadata, RunFinished, StageTime
-from schemas.plan import RunStatus
+from schemas.plan import Known, RunStatus
 
 
 class RunReport(msgspec.Struct, omit_defaults=False):
@@ -20,13 +20,16 @@ class RunReport(msgspec.Struct, omit_defaults=False):
     stages: tuple[StageTime, ...]
     metadata: Metadata
     error: ErrorInfo | None = None
+    known: Known | msgspec.UnsetType = msgspec.UNSET
+    """The earlier run whose answer it is, if it is one's."""
 
     @classmethod
     def of(cls, run_id: str, end: RunFinished) -> "RunReport":
         """The report of a run's end."""
         meta = end.metadata
         tokens = meta.tokens_in + meta.tokens_out
-        return cls(run_id, end.status, end.output, end.method, meta.model, tokens, end.stages, meta, end.error)
+        known = end.known or msgspec.UNSET
+        return cls(run_id, end.status, end.output, end.method, meta.model, tokens, end.stages, meta, end.error, known)
 
     def print(self) -> None:
         """The answer on standard output, and how it came about below it on standard error."""

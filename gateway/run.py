@@ -12,7 +12,18 @@ from deploy.loading import Loaded
 from deploy.victoria import Victoria
 from gateway.complain import Interrupted
 from gateway.interrupt import interruptible
-from gateway.options import Calls, Deadline, Expert, Json, Strategy, Tokens, Unattended, configured, with_victoria
+from gateway.options import (
+    Calls,
+    Deadline,
+    Expert,
+    Fresh,
+    Json,
+    Strategy,
+    Tokens,
+    Unattended,
+    configured,
+    with_victoria,
+)
 from gateway.progress import Progress
 from gateway.report import RunReport
 from gateway.screen import ERR, emit
@@ -43,6 +54,7 @@ def run(
     calls: Calls = None,
     deadline: Deadline = None,
     unattended: Unattended = False,
+    fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """Run a goal: start what is missing, show each stage live, print the answer.
@@ -53,7 +65,7 @@ def run(
 
     async def work(victoria: Victoria) -> RunReport:
         victoria.engines.check(await victoria.engines.wanted())
-        taken = accepted(victoria, goal, project, session, strategy, expert)
+        taken = accepted(victoria, goal, project, session, strategy, expert, "renew" if fresh else "use")
         limits = partial(victoria.limits, tokens, calls, deadline, unattended=unattended)
         with Progress() as progress:
             return RunReport.of(taken.run_id, await run_goal(victoria, taken, limits, progress, timeout))

@@ -8,7 +8,7 @@ from deploy.loading import Loaded
 from gateway.options import Json, configured, with_victoria
 from gateway.progress import MARKS
 from gateway.report import RunReport
-from gateway.screen import answer, emit, line
+from gateway.screen import answer, emit, line, note
 from gateway.standing import Standing, standing
 
 
@@ -40,3 +40,4 @@ def _print(found: Standing) -> None:
     if view.finished:
         answer("")
         RunReport.of(view.run_id, view.finished).print()
+        note(f"`victoria show {view.run_id}` shows how it went", "dim")

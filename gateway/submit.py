@@ -11,6 +11,7 @@ from deploy.people import require
 from deploy.victoria import Victoria
 from schemas.errors import NotReachable, VictoriaError
 from schemas.events import AnswerProgressed, GoalSubmitted, RunFinished, RunProgressed
+from schemas.plan import Caching
 from streams.append import new_run_id
 from streams.connection import reachable
 from streams.follow import Seen, follow, last_id
@@ -41,13 +42,20 @@ class Refused(NamedTuple):
 
 
 def accepted(
-    victoria: Victoria, goal: str, project: str = "", session: str = "", strategy: str = "", expert: str = ""
+    victoria: Victoria,
+    goal: str,
+    project: str = "",
+    session: str = "",
+    strategy: str = "",
+    expert: str = "",
+    cache: Caching = "use",
 ) -> Accepted:
     """One checked goal. Raises InvalidInput."""
     name = victoria.projects.require(project or victoria.projects.main)
     if strategy or expert:
         require(victoria.settings, strategy, expert)
-    return Accepted(new_run_id(), replace(goal_submitted(goal, name, session), strategy=strategy, expert=expert))
+    submitted = goal_submitted(goal, name, session)
+    return Accepted(new_run_id(), replace(submitted, strategy=strategy, expert=expert, cache=cache))
 
 
 class Results:

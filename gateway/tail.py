@@ -161,6 +161,8 @@ def _print(entry: Seen) -> None:
     time = datetime.fromtimestamp(_when(entry).ms / 1000).astimezone().strftime("%H:%M:%S.%f")[:12]
     run = f"  run {entry.envelope.run}" if entry.envelope else ""
     where = entry.stream.rpartition(":")[2]
-    OUT.print(styled(time, "  ", (where, "cyan"), "  ", (entry.type, "bold"), (run, "dim")), soft_wrap=True)
+    OUT.print(
+        styled(time, "  ", (where, "cyan"), "  ", (" ".join(entry.type.split()), "bold"), (run, "dim")), soft_wrap=True
+    )
     body = msgspec.json.encode(entry.envelope.body).decode() if entry.envelope else entry.text
     OUT.print(" " * INDENT + line(body, less=INDENT, console=OUT), soft_wrap=True)

@@ -24,15 +24,17 @@ from deploy.loading import Loaded
 from deploy.victoria import Victoria
 from deploy.wiring import opened
 from gateway.complain import Interrupted
+from gateway.diff import diff
 from gateway.interrupt import interruptible
 from gateway.options import event_loop
+from gateway.policies import with_policies
 from gateway.progress import Progress
 from gateway.screen import OUT, fit, styled
 from gateway.submit import Results
 from schemas.envelope import Envelope, decode
 from schemas.errors import EffectFailed, InvalidInput, VictoriaError
 from schemas.events import Event, GoalSubmitted, PlanProposed, QuestionAnswered, QuestionAsked, RunFinished
-from schemas.plan import Limits
+from schemas.plan import Limits, least_trusted
 from streams.context import result_of
 from streams.journal import decoded, request_hash
 from streams.stage import Action, AnyStage, Context, Effects
@@ -85,10 +87,9 @@ class WhatIf(msgspec.Struct, frozen=True):
             if then == now:
                 OUT.print(f"{field:<12}the same")
                 continue
-            OUT.print(f"{field:<12}")
-            for mark, value in (("-", then), ("+", now)):
-                for text in value.splitlines() if isinstance(value, str) else value:
-                    OUT.print(styled((f"{mark} {fit(text, 200)}", "red" if mark == "-" else "green")), soft_wrap=True)
+            OUT.print(field)
+            for text in diff(*(value.splitlines() if isinstance(value, str) else value for value in (then, now))):
+                OUT.print(text, soft_wrap=True)
         for effect in self.refused:
             OUT.print(styled(("refused ", "yellow"), f"{effect}  (--allow-effects lets it happen)"))
         if self.note:
@@ -96,15 +97,19 @@ class WhatIf(msgspec.Struct, frozen=True):
         OUT.print(f"{'✗ different: ' + ', '.join(self.different) if self.different else '✓ the same'}  run {self.run}")
 
 
-def what_if(loaded: Loaded, tape: Tape, *, allow_effects: bool) -> WhatIf:
-    """Do a run anew, and compare. Raises InvalidInput `tape.no_goal`."""
+def what_if(
+    loaded: Loaded, tape: Tape, policies: Sequence[str] = (), *, allow_effects: bool, own: bool = True
+) -> WhatIf:
+    """Do a run anew, and compare. `policies` of stages are others, as in plan.timeout=5. What a person allowed in a run
+    that is not this installation's `own` allows nothing here. Raises InvalidInput `tape.no_goal`, `stage.unknown`,
+    `policy.*`."""
     goal = next((each for each in _events(tape) if isinstance(each.body, GoalSubmitted)), None)
     if goal is None:
         raise InvalidInput("tape.no_goal", "The run's goal is not there any more.", "It can't be done anew.")
     with _folder() as folder, embedded(folder) as url:
         settings = msgspec.structs.replace(loaded.settings, redis_url=url, database_url="", state_dir=folder)
         there = msgspec.structs.replace(loaded, settings=settings)
-        return event_loop(lambda: _done(there, url, tape, goal, allow_effects))
+        return event_loop(lambda: _done(there, url, tape, goal, policies, allow_effects, own))
 
 
 @contextmanager
@@ -118,13 +123,22 @@ def _folder() -> Generator[Path]:
             sleep(0.02)
 
 
-async def _done(loaded: Loaded, url: str, tape: Tape, goal: Envelope[Any], allow_effects: bool) -> WhatIf:
+async def _done(
+    loaded: Loaded,
+    url: str,
+    tape: Tape,
+    goal: Envelope[Any],
+    policies: Sequence[str],
+    allow_effects: bool,
+    own: bool,
+) -> WhatIf:
     refused: list[str] = []
     async with opened(loaded, url) as there:
-        stages = tuple(_shadowed(stage, tape, refused, allow_effects) for stage in there.topology.stages)
-        shadow = replace(there, topology=replace(there.topology, stages=stages))
+        topology = with_policies(there.topology, policies)
+        stages = tuple(_shadowed(stage, tape, refused, allow_effects) for stage in topology.stages)
+        shadow = replace(there, topology=replace(topology, stages=stages))
         with Progress() as progress:
-            events, problem = await _run(shadow, tape, goal, progress)
+            events, problem = await _run(shadow, tape, goal, progress, approvals=own or not allow_effects)
     recorded, replayed = _side(_events(tape)), _side(events)
     fields = ("status", "plan", "answer")
     different = tuple(field for field in fields if getattr(recorded, field) != getattr(replayed, field))
@@ -132,10 +146,10 @@ async def _done(loaded: Loaded, url: str, tape: Tape, goal: Envelope[Any], allow
 
 
 async def _run(
-    shadow: Victoria, tape: Tape, goal: Envelope[Any], progress: Progress
+    shadow: Victoria, tape: Tape, goal: Envelope[Any], progress: Progress, *, approvals: bool
 ) -> tuple[list[Envelope[Event]], str]:
     """The run on the shadow's server to its end, or to a question that nobody answered then: its events, and why it has
-    no end."""
+    no end. Without `approvals` nobody's of then count."""
     problem, ended = "", False
     replies = {e.body.question_id: e.body for e in _events(tape) if isinstance(e.body, QuestionAnswered)}
     wanted = [stage for stage in await shadow.needed() if stage not in AFTERWARDS]
@@ -150,7 +164,10 @@ async def _run(
             await tasks.start(worker.run)
             await shadow.require_model()
             await shadow.publisher.publish(
-                [(tape.run, goal.body)], shadow.topology.entries[GoalSubmitted], goal.trust, _limits(goal)
+                [(tape.run, goal.body)],
+                shadow.topology.entries[GoalSubmitted],
+                least_trusted(goal.trust, "user"),
+                _limits(goal),
             )
             while not (ended or problem):
                 for seen in await results.next():
@@ -160,11 +177,15 @@ async def _run(
                     match seen.envelope.body:
                         case RunFinished():
                             ended = True
-                        case QuestionAsked() as asked if asked.question_id in replies:
+                        case QuestionAsked() as asked if asked.question_id in replies and (
+                            approvals or not asked.approval
+                        ):
                             answer = replies[asked.question_id]
                             await shadow.publisher.add(tape.run, answer, "aggregate", about=answer.question_id)
                         case QuestionAsked() as asked:
-                            problem = f"It asks what it did not ask then: {asked.question}"
+                            problem = f"It asks what nobody answered then: {asked.question}"
+                            if asked.approval and not approvals:
+                                problem = f"It asks what a file can't allow: {asked.question}"
                         case _:
                             pass
             worker.stop()

@@ -12,11 +12,14 @@ import msgspec
 from schemas.errors import ErrorInfo
 from schemas.inference import ChatMessage, Priority
 from schemas.plan import (
+    Caching,
     Category,
     Done,
+    Known,
     Moment,
     Plan,
     Progress,
+    Seen,
     Source,
     Spent,
     Step,
@@ -61,7 +64,8 @@ class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     `setting` is what its sender's program says of the whole conversation: data like all else. `strategy` and `expert`
     are the ones that are wanted, "" for whatever fits best. `delegated_by` is the agent whose work this is: it is not
-    handed on once more.
+    handed on once more. `cache` says whether an answer that is known already will do; only what the same `asker` was
+    told is known, as far as a door can tell.
     """
 
     goal: str
@@ -72,6 +76,8 @@ class GoalSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     strategy: str = ""
     expert: str = ""
     delegated_by: str = ""
+    asker: str = ""
+    cache: Caching = "use"
 
 
 class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,7 +86,7 @@ class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
     `calls` are tool calls that rules are sure of, in order; `question` is what is left for a model beside them, and
     `question_alone` says that it needs nothing of what they give; `confidence` is 0 to 1. `expert` is who it is for, as
     far as that is known, `strategy` the one that is wanted. `context` is what the goal was said in: data for prompts.
-    `delegated_by` is the agent whose work this is.
+    `delegated_by` is the agent whose work this is. Under `answer_key` its answer may be kept, "" for not at all.
     """
 
     restated: str
@@ -98,6 +104,22 @@ class GoalUnderstood(Event, frozen=True, kw_only=True, omit_defaults=True):
     confidence: float = 0.0
     source: Literal["rules", "model"] = "rules"
     delegated_by: str = ""
+    answer_key: str = ""
+    spent: tuple[Spent, ...] = ()
+
+
+class AnswerFound(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The goal's answer is `known` from an earlier run, and what it rests on has not changed: this run ends with it.
+    `method`, `model` and `expert` are how that run came to it."""
+
+    restated: str
+    output: str
+    known: Known
+    method: str
+    model: str
+    expert: str = ""
+    project: str = ""
+    session: str = ""
     spent: tuple[Spent, ...] = ()
 
 
@@ -129,6 +151,7 @@ class PlanProposed(Event, frozen=True, kw_only=True, omit_defaults=True):
     context: str = ""
     expert: str = ""
     revision: int = 0
+    answer_key: str = ""
     spent: tuple[Spent, ...] = ()
 
 
@@ -182,7 +205,8 @@ class DelegationRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
 class StepFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A step ended, with its output or with the error that says why not. `source` is who made the output, and `agent`
     which other agent. A step that `settles` its run makes what has not ended yet needless: it has the answer. `note` is
-    what the run's people should know of how it was done."""
+    what the run's people should know of how it was done. `sources` are all that its output rests on beside its inputs
+    and a model, None where that is not known."""
 
     version: ClassVar[int] = 2
     upgrades: ClassVar[dict[int, Callable[[Fields], Fields]]] = {
@@ -207,6 +231,7 @@ class StepFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     note: str = ""
     error: ErrorInfo | None = None
     spent: Spent | None = None
+    sources: tuple[Seen, ...] | None = None
 
 
 class QuestionAsked(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -335,7 +360,8 @@ class Metadata(msgspec.Struct, frozen=True):
 
 class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The one end of a run. `method` is its plan's strategy, or "rules" where no model had a part in its answer. One
-    that was stopped at a limit is completed, with what there was by then, and `error` says which limit."""
+    that was stopped at a limit is completed, with what there was by then, and `error` says which limit. `known` is the
+    earlier run whose answer this is; then no model was asked."""
 
     ends_run: ClassVar[bool] = True
 
@@ -345,6 +371,7 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
     metadata: Metadata
     stages: tuple[StageTime, ...]
     error: ErrorInfo | None = None
+    known: Known | None = None
 
 
 class ExchangeCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -88,6 +88,22 @@ class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Any] = {}
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """What a tool gave, by its hash: the same call shows whether that still holds."""
+
+    call: ToolCall
+    digest: str
+
+
+class Known(msgspec.Struct, frozen=True):
+    """Where an answer was known from: the run that found it, and when that was."""
+
+    run: str
+    at: Moment
+
+
+Caching = Literal["use", "renew", "off"]
+"""Whether a known answer is given and a new one kept, it is made anew and kept, or neither."""
 How = Literal["tool", "answer", "think", "react", "vote", "choose"]
 """How a step is carried out: by its sure tool call; by one answer of a model; by its thoughts, at length; by a loop of
 thinking and acting; by a short answer that others are counted against; by the choice of the best of its inputs."""
@@ -134,7 +150,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a step had come when it had to wait, or was handed on: what it needs to go on elsewhere.
 
     `observations` are what its tools gave, `calls` the calls made, as JSON, `tools` their names, `best` its best answer
-    so far. `pending` is the call, as JSON, that waits for a person's answer.
+    so far. `pending` is the call, as JSON, that waits for a person's answer. `sources` are what it rests on, None where
+    that can't be looked at again.
     """
 
     rounds: int = 0
@@ -143,6 +160,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     tools: tuple[str, ...] = ()
     best: str = ""
     pending: str = ""
+    sources: tuple[Seen, ...] | None = None
 
 
 class Done(msgspec.Struct, frozen=True, omit_defaults=True):

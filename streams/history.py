@@ -9,11 +9,11 @@ import msgspec
 
 from schemas.envelope import UNREADABLE
 from schemas.errors import InvalidInput
-from schemas.events import GoalSubmitted, RunFinished
+from schemas.events import CancelRequested, GoalSubmitted, QuestionAnswered, RunFinished
 from streams.append import SUBMITTED
 from streams.connection import Client
 from streams.keys import INFERENCE, Keys
-from streams.outcome import DeadLetter
+from streams.outcome import DeadLetter, Try
 from streams.ranges import Range
 from streams.replay import FORK
 from streams.scan import scan
@@ -28,12 +28,17 @@ AFTERWARDS, SOON = 60_000, 2_000
 """Ms after a run's end in which what is said of it is read still; and where many runs are."""
 RUNS_AT_ONCE = 256
 """Runs whose journals are read together."""
+DIGITS = 20
+"""A number with more is none."""
 OPEN_RUNS = 100_000
 """Runs at most that are under way at one time, where many are read."""
+JOIN = (CancelRequested, QuestionAnswered)
+"""What comes from outside into a run that is there already."""
 
 
 class _Whose(msgspec.Struct):
     run: str
+    cause: str = ""
 
 
 class _When(msgspec.Struct):
@@ -51,6 +56,7 @@ class _Found(NamedTuple):
 
 _whose = msgspec.json.Decoder(_Whose).decode
 _letter = msgspec.json.Decoder(DeadLetter).decode
+_history = msgspec.json.Decoder(tuple[Try, ...]).decode
 
 
 class History:
@@ -78,12 +84,12 @@ class History:
                 if stream.startswith("infer."):
                     await self._read(tape, INFERENCE, stream, since, until)
             await self._read(tape, INFERENCE, "dead", since, until)
-            if began and _has_begin(tape):
+            if began and self._has_begin(tape):
                 break
         order = {name: number for number, name in enumerate(("intake", *self._topology.streams()))}
         tape.entries.sort(key=lambda entry: (int(entry.id.partition("-")[0]), order.get(entry.stream, 0)))
-        tape.missing = await self._trimmed(partition, began)
-        if not (tape.missing or _has_begin(tape)):
+        tape.missing = await self._trimmed(self._kept_in(partition), began)
+        if not (tape.missing or self._has_begin(tape)):
             tape.missing = ("its first event",)
         return tape
 
@@ -103,6 +109,13 @@ class History:
             for each in waiting:
                 yield each
 
+    async def gone(self, since: int) -> tuple[str, ...]:
+        """What is known not to be there any more of the runs that began at `since`, ms since 1970, or later."""
+        found: dict[str, None] = {}
+        for partition in self._keys.of_stream("results"):
+            found |= dict.fromkeys(await self._trimmed(self._kept_in(partition), since))
+        return tuple(found)
+
     async def within(self, stream: str, span: Range) -> dict[str, set[str]]:
         """The runs that have entries in a range of a stream, over all partitions, and these events' ids. Raises
         InvalidInput `range.too_large`."""
@@ -121,6 +134,13 @@ class History:
         for run_id in runs:
             pipeline.hget(self._keys.run(self._keys.of_run(run_id), run_id), SUBMITTED)
         return max(0, min(map(_ms, await pipeline.execute()), default=0) - SLACK[0])
+
+    def _has_begin(self, tape: Tape) -> bool:
+        """Whether there is the event that the run begins with; a fork begins with another's state."""
+        begin = {event.__name__ for event in self._topology.entries if event not in JOIN}
+        return any(entry.type in begin and not _whose(bytes(entry.event)).cause for entry in tape.entries) or any(
+            effect.startswith(f"{FORK}/") for effect in tape.effects
+        )
 
     def _of_runs(self) -> tuple[str, ...]:
         return tuple(s for s in self._topology.streams() if not s.startswith("infer.") and s != "results")
@@ -222,14 +242,22 @@ class History:
                 if stage.state and name in run and run.get(name + b".v", b"").isdigit():
                     tape.states[stage.name] = State(stage.name, int(run[name + b".v"]), msgspec.Raw(run[name]))
 
-    async def _trimmed(self, partition: str, began: int) -> tuple[str, ...]:
-        """What is known to be gone of a run that began then."""
-        streams = [stream for stream in self._topology.streams() if not stream.startswith("infer.")]
+    async def letters_gone(self, tape: Tape) -> tuple[str, ...]:
+        """Which dead letters that may be the run's are not kept any more: no archive has them."""
+        began = min((int(entry.id.partition("-")[0]) for entry in tape.entries), default=0)
+        return await self._trimmed([(p, "dead") for p in (self._keys.of_run(tape.run), INFERENCE)], began)
+
+    def _kept_in(self, partition: str) -> list[tuple[str, str]]:
+        """Where all is that a replay of a partition's runs needs."""
+        return [(partition, stream) for stream in self._of_runs()]
+
+    async def _trimmed(self, places: Sequence[tuple[str, str]], began: int) -> tuple[str, ...]:
+        """What is known to be gone of a run that began then, of these partitions' streams."""
         pipeline = self._client.pipeline(transaction=False)
-        for stream in streams:
-            pipeline.xinfo_stream(self._keys.stream(partition, stream))
+        for place in places:
+            pipeline.xinfo_stream(self._keys.stream(*place))
         gone: list[str] = []
-        for stream, info in zip(streams, await pipeline.execute(raise_on_error=False), strict=True):
+        for (_, stream), info in zip(places, await pipeline.execute(raise_on_error=False), strict=True):
             if isinstance(info, Exception) or info["entries-added"] <= info["length"]:
                 continue
             since = info["first-entry"][0] if info["first-entry"] else info["last-generated-id"]
@@ -266,13 +294,6 @@ class _Source:
         return taken
 
 
-def _has_begin(tape: Tape) -> bool:
-    """Whether there is the event that a run begins with; a fork begins with another's state."""
-    return any(entry.type == GoalSubmitted.__name__ for entry in tape.entries) or any(
-        effect.startswith(f"{FORK}/") for effect in tape.effects
-    )
-
-
 def _ms(event: bytes | None) -> int:
     """When an event was said, ms since 1970; 0 where that is not known."""
     try:
@@ -289,14 +310,28 @@ def _found(stream: str, entry_id: bytes, fields: dict[bytes, bytes], number: int
         if stream == "dead":
             letter = _letter(data)
             return [_Found(at, _whose(letter.event).run, letter)] if letter.event else []
-        arrived = fields.get(b"arrived", b"")
         entry = Entry(
             stream,
             entry_id.decode(),
             fields.get(b"type", b"").decode(),
             msgspec.Raw(data),
-            int(arrived) if arrived.isdigit() else 0,
+            _number(fields.get(b"arrived", b"0")),
+            _number(fields.get(b"attempt", b"1")),
+            _tries(fields.get(b"history", b"[]")),
         )
         return [_Found(at, _whose(data).run, entry)]
     except UNREADABLE:
         return []
+
+
+def _number(text: bytes) -> int:
+    """A count or a time in ms; 0 for what can be none."""
+    return int(text) if text.isdigit() and len(text) < DIGITS else 0
+
+
+def _tries(text: bytes) -> tuple[Try, ...]:
+    """The failed handlings of an entry, none where nobody can read them."""
+    try:
+        return _history(text)
+    except UNREADABLE:
+        return ()

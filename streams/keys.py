@@ -145,6 +145,14 @@ class Keys:
         """Sorted set: the ids of these records by their time in ms."""
         return f"{{{self.prefix}:kept:{collection}:{project}}}:times"
 
+    def known(self, project: str, key: str) -> str:
+        """String that expires: an answer that may be given again, consumers.answer_cache.Answer in JSON."""
+        return f"{{{self.prefix}:known:{project}}}:{key}"
+
+    def all_known(self, project: str) -> str:
+        """Sorted set that expires: the keys of a project's answers, by when they expire, in ms."""
+        return f"{{{self.prefix}:known:{project}}}:all"
+
     def tokens(self) -> str:
         """Hash: bearer tokens by name, gateway.http.tokens.Token in JSON: their hashes only."""
         return f"{{{self.prefix}:door}}:tokens"

@@ -1,8 +1,8 @@
 """Giving a range of a stage's entries to it once more: planned first, and not what is done already.
 
-An entry is done where what the stage said of it stands on a stream. What is still to come, in hand or put off is left
-alone: it is not done, and will be. So is what belongs to a run of which nothing is kept, for its recorded effects
-would be repeated.
+An entry is done where what the stage said of it stands on a stream, or where its run's journal has the change of state
+or the answer that it led to. What is still to come, in hand or put off is left alone: it is not done, and will be. So
+is what belongs to a run of which nothing is kept, for its recorded effects would be repeated.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -12,10 +12,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from schemas.envelope import Envelope, derived_id
-from schemas.events import Event
+from schemas.events import Event, InferenceRequested
 from streams.connection import Client
 from streams.entry import accepts
 from streams.follow import Seen
+from streams.journal import state_effect
 from streams.keys import Keys
 from streams.letters import AT_ONCE, BYTES_AT_ONCE, Audit
 from streams.ranges import LAST, EntryId, Range
@@ -104,19 +105,26 @@ class Redelivery:
             run, event = (envelope.run, envelope.id) if envelope else ("", "")
             looking.exists(self._keys.run(self._keys.of_run(run), run))
             looking.hexists(self._keys.redelivered(partition, self._stage.name), event)
+            looking.hexists(self._keys.journal(run), self._record(envelope))
         known: list[Any] = await looking.execute()
         planned: list[Planned] = []
         for number, (partition, entry, envelope) in enumerate(zip(places, entries, envelopes, strict=True)):
-            kept, redelivered = known[2 * number : 2 * number + 2]
+            kept, redelivered, recorded = known[3 * number : 3 * number + 3]
             fate: Fate = "again"
             if envelope is None:
                 fate = "no event"
             elif (entry.stream, entry.id) in waiting:
                 fate = "waiting"
             elif not self._force:
-                fate = self._fate(envelope, done, bool(kept), bool(redelivered))
+                fate = "done" if recorded else self._fate(envelope, done, bool(kept), bool(redelivered))
             planned.append(Planned(partition, entry, fate))
         return planned
+
+    def _record(self, envelope: Envelope[Event] | None) -> str:
+        """What its run's journal has of an event that is done, also where the stage said nothing."""
+        if envelope and isinstance(envelope.body, InferenceRequested):
+            return envelope.body.effect
+        return state_effect(envelope.id, self._stage.name) if envelope and self._stage.state else ""
 
     @staticmethod
     def _fate(envelope: Envelope[Event], done: set[str], kept: bool, redelivered: bool) -> Fate:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from schemas.envelope import Envelope, decode, derived_id
+from schemas.envelope import UNREADABLE, Envelope, decode, derived_id
 from schemas.errors import EffectFailed, ErrorInfo, InvalidInput, JournalChanged
 from schemas.events import Event, InferenceRequested
 from schemas.inference import Question
@@ -204,13 +204,14 @@ async def replay(tape: Tape, topology: Topology, stage: str = "", events: Collec
 
 
 class Replay:
-    """One tape being folded. `said` are its events by id, `stages` those that are replayed."""
+    """One `tape` being folded. `said` are its events by id, `stages` those that are replayed."""
 
     def __init__(self, tape: Tape, topology: Topology, stage: str = "", events: Collection[str] | None = None) -> None:
-        self._tape, self._only = tape, events
+        self._only = events
         self.stages = [s for s in topology.stages if not s.reads.startswith("infer.") and stage in ("", s.name)]
         self._places = {s.name: number for number, s in enumerate(topology.stages)}
         self._count = _Count(missing=list(tape.missing))
+        self.tape = msgspec.structs.replace(tape, effects=self._readable(tape.effects))
         self.said: dict[str, Said] = {}
         self._asked: dict[str, InferenceRequested] = {}
         self._states: dict[str, Any] = {}
@@ -226,8 +227,10 @@ class Replay:
         found = await self._first()
         count = self._count
         missing = tuple(dict.fromkeys(count.missing))
+        if found or missing:  # else it was not needed
+            missing += self.tape.perhaps
         return Verdict(
-            run=self._tape.run,
+            run=self.tape.run,
             verdict="different" if found else "incomplete" if missing else "identical",
             ended=self._ended,
             events=count.events,
@@ -239,8 +242,29 @@ class Replay:
             open=tuple(count.open),
         )
 
+    def _readable(self, effects: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The journal without what can't be read, which is missing."""
+        found: dict[str, bytes] = {}
+        for effect, data in effects.items():
+            try:
+                decoded(data)
+            except UNREADABLE:
+                self._count.missing.append(f"the record {effect} can't be read")
+            else:
+                found[effect] = data
+        return found
+
+    def _kept(self, effect: str, kind: type[R]) -> R | None:
+        """What a record of a state says, None where there is none or it can't be read."""
+        data = self.tape.effects.get(effect)
+        try:
+            return msgspec.json.decode(decoded(data).result, type=kind) if data else None
+        except UNREADABLE:
+            self._count.missing.append(f"the record {effect} can't be read")
+            return None
+
     def _read(self) -> None:
-        for entry in self._tape.entries:
+        for entry in self.tape.entries:
             try:
                 envelope = decode(entry.type, bytes(entry.event))
             except InvalidInput as problem:
@@ -268,8 +292,8 @@ class Replay:
         for said in self.said.values():
             for stage in readers.get(type(said.envelope.body), ()):
                 one = Input(stage, said, (said.arrived, self._places[stage.name], said.at[1]))
-                if stage.state and (data := self._tape.effects.get(state_effect(said.envelope.id, stage.name))):
-                    one.version = msgspec.json.decode(decoded(data).result, type=int)
+                if stage.state:
+                    one.version = self._kept(state_effect(said.envelope.id, stage.name), int) or 0
                 inputs.append(one)
         latest = (0, 0, 0)
         for one in sorted((each for each in inputs if each.version), key=lambda each: each.version):
@@ -294,15 +318,14 @@ class Replay:
     def begun(self, stage: AnyStage) -> Any:
         """The state that a stage begins with: a fork's is what it was forked with."""
         assert stage.state  # noqa: S101 - only asked for where the stage has one
-        data = self._tape.effects.get(state_effect(FORK, stage.name))
-        return msgspec.json.decode(decoded(data).result, type=stage.state) if data else stage.state()
+        return self._kept(state_effect(FORK, stage.name), stage.state) or stage.state()
 
     async def _handled(self, one: Input, *, last: bool = False) -> Difference | None:
         """One event handled again, and what became of it compared. `last` says that no other event comes after it."""
         stage, envelope = one.stage, one.said.envelope
         before = self._states.get(stage.name)
         letter = self._letters.get((stage.name, envelope.id))
-        context = TapeContext(self._tape.effects, envelope, one.said.arrived, before)
+        context = TapeContext(self.tape.effects, envelope, one.said.arrived, before)
         done = await self.handle(stage, envelope, context)
         self._count.asks, self._count.calls = self._count.asks + context.asks, self._count.calls + context.calls
         if letter and (done.problem or letter.error.code in NOT_OF_HANDLING):
@@ -343,7 +366,7 @@ class Replay:
         envelope = one.said.envelope
         if one.stage.on_dead is None:
             return Handling()
-        context = TapeContext(self._tape.effects, envelope, one.said.arrived, None)
+        context = TapeContext(self.tape.effects, envelope, one.said.arrived, None)
         try:
             return Handling(tuple(await one.stage.on_dead(envelope.body, error, context)), envelope.trust)
         except Exception as problem:
@@ -381,7 +404,7 @@ class Replay:
 
     def _compare_state(self, one: Input, state: Any) -> None:
         """A state that is another is shown at the end, when it is known in full."""
-        data = self._tape.effects.get(state_effect(one.said.envelope.id, one.stage.name))
+        data = self.tape.effects.get(state_effect(one.said.envelope.id, one.stage.name))
         if data and not self._drifted and decoded(data).request != state_hash(msgspec.json.encode(state)):
             self._drifted = self._of(one, "state", note="The state after it is another.")
 
@@ -400,11 +423,15 @@ class Replay:
             if found := await self._handled(one, last=True):
                 return found
         for name, state in self._states.items():
-            last = self._tape.states.get(name)
+            last = self.tape.states.get(name)
             if last is None or self._only is not None or (self._count.open and not self._drifted):
                 continue
             kind = next(stage.state for stage in self.stages if stage.name == name)
-            place = first(msgspec.json.decode(last.data, type=kind), state, "state") if kind else None
+            try:
+                place = first(msgspec.json.decode(last.data, type=kind), state, "state") if kind else None
+            except UNREADABLE:
+                self._count.missing.append(f"the last state of {name} can't be read")
+                continue
             if place and self._drifted:
                 return msgspec.structs.replace(
                     self._drifted, field=place.field, recorded=place.one, replayed=place.other
@@ -429,7 +456,7 @@ class Replay:
         if not said and (lacks or isinstance(problem, Snooze) or not self._ended or one.stage.policy.stops_with_run):
             self._count.open.append(self._named(one))
             return None
-        if lacks and not self._tape.effects:
+        if lacks and not self.tape.effects:
             self._count.missing.append("the journal")
             return None
         if lacks:
@@ -443,7 +470,7 @@ class Replay:
         if nothing and (not self._ended or afterwards or one.stage.policy.stops_with_run):
             self._count.open.append(self._named(one))
             return None
-        if self._tape.missing:
+        if self.tape.missing:
             self._count.missing.append(f"what {self._named(one)} led to")
             return None
         return self._of(one, where, None, replayed, note)

@@ -14,7 +14,8 @@ SHOWN = 3
 
 
 class Summary(msgspec.Struct):
-    """What came of many replays. `first` are the first ones that were not identical."""
+    """What came of many replays. `first` are the first ones that were not identical; `missing` is what the streams do
+    not hold any more, so that runs which began there are not among them."""
 
     runs: int = 0
     identical: int = 0
@@ -24,6 +25,7 @@ class Summary(msgspec.Struct):
     outputs: int = 0
     seconds: float = 0.0
     first: list[Verdict] = msgspec.field(default_factory=list[Verdict])
+    missing: tuple[str, ...] = ()
 
     def add(self, verdict: Verdict) -> None:
         """Count one."""
@@ -47,7 +49,7 @@ async def replay_all(
 ) -> Summary:
     """Replay the runs that began at `since`, ms since 1970, or later, and have ended; `tell` hears of each. With `runs`
     only those, and of `stage` only these events."""
-    summary, began = Summary(), monotonic()
+    summary, began = Summary(missing=await history.gone(since) if runs is None else ()), monotonic()
     async for tape in history.tapes(since, runs):
         events = runs[tape.run] if runs else None
         verdict = await replay(tape, topology, stage, events)

@@ -59,6 +59,12 @@ async def scan(
             yield entry
 
 
+async def newest_first(client: Client, keys: Sequence[str], first: EntryId) -> AsyncGenerator[Seen]:
+    """The entries since `first`, the newest first, without what comes meanwhile. Raises redis errors."""
+    async for _, entry in _merged(client, keys, first, await ends(client, keys), backwards=True):
+        yield entry
+
+
 async def _merged(
     client: Client, keys: Sequence[str], first: EntryId, tops: Sequence[EntryId], *, backwards: bool = False
 ) -> AsyncGenerator[tuple[Place, Seen]]:

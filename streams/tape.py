@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.envelope import EVENT_BYTES
 from schemas.errors import InvalidInput
-from streams.outcome import DeadLetter
+from streams.outcome import DeadLetter, Try
 
 VERSION = 1
 """Of the file's form."""
@@ -25,24 +25,29 @@ class _Line(msgspec.Struct, frozen=True, tag_field="line", omit_defaults=True):
 
 
 class Head(_Line, frozen=True, tag="run"):
-    """Whose tape it is. `settings` are those that its stages were made with, `missing` what was not there any more."""
+    """Whose tape it is. `settings` are those that its stages were made with, `missing` what was not there any more, and
+    `perhaps` what may have been."""
 
     format: Literal["victoria run"]
     version: int
     run: str
     settings: dict[str, str] = {}
     missing: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
 
 
 class Entry(_Line, frozen=True, tag="event"):
     """One entry of a stream. `arrived` is when it first came on its stream, ms since 1970, where a retry put it back
-    later; 0 where its own id says so."""
+    later; 0 where its own id says so. Then `attempt` counts its handlings, 0 where that is not known, and `history` has
+    those that failed."""
 
     stream: str
     id: str
     type: str
     event: msgspec.Raw
     arrived: int = 0
+    attempt: int = 1
+    history: tuple[Try, ...] = ()
 
 
 class Effect(_Line, frozen=True, tag="effect"):
@@ -67,7 +72,8 @@ class Letter(_Line, frozen=True, tag="letter"):
 
 
 class Tape(msgspec.Struct):
-    """A whole run. `missing` says what is known to have been there, and is not any more."""
+    """A whole run. `missing` says what is known to have been there, and is not any more; `perhaps`, where else
+    there may have been something of it."""
 
     run: str
     entries: list[Entry] = []
@@ -75,11 +81,12 @@ class Tape(msgspec.Struct):
     states: dict[str, State] = {}
     letters: list[DeadLetter] = []
     missing: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
     settings: dict[str, str] = {}
 
     def lines(self) -> Iterator[bytes]:
         """The lines of its file."""
-        yield _line(Head("victoria run", VERSION, self.run, self.settings, self.missing))
+        yield _line(Head("victoria run", VERSION, self.run, self.settings, self.missing, self.perhaps))
         yield from map(_line, self.entries)
         for effect, record in self.effects.items():
             yield _line(Effect(effect, msgspec.Raw(record)))
@@ -128,7 +135,7 @@ class Tape(msgspec.Struct):
             raise InvalidInput(
                 "tape.newer", f"The file has version {head.version}; this program knows up to {VERSION}.", "Upgrade it."
             )
-        return cls(head.run, missing=head.missing, settings=head.settings)
+        return cls(head.run, missing=head.missing, perhaps=head.perhaps, settings=head.settings)
 
     def add(self, said: Any) -> None:
         """Add what one line says. Raises InvalidInput where that is no part of a run."""

@@ -23,6 +23,8 @@ from tests.llm.real_ollama import real_ollama
 from tests.servers import docker_answers
 from tests.workshop import wipe
 
+os.environ.setdefault("VICTORIA_ANSWER_CACHE", "0")
+"""Tests that send the same goal twice are about the way to its answer; those of the cache turn it on."""
 pytest.register_assert_rewrite("tests.contract.store")
 logs.configure("info")  # as in production: the library's own way to show a traceback takes longer than most tests
 

@@ -34,7 +34,7 @@ class Database:
     """The tables of one installation, named by `prefix`, on the server at `url`. Connects when first used.
 
     `connections` is how many there are at most. All that is done in its contexts raises NotReachable while the server
-    is away or can't work, with a `database.*` code, and else PostgreSQL's own errors.
+    is away or can't work, with a `database.*` code, and PostgreSQL's own errors for what it was asked.
     """
 
     def __init__(self, url: str, prefix: str = "victoria", connections: int = 8) -> None:
@@ -70,6 +70,7 @@ class Database:
                 max_size=self._connections,
                 timeout=CONNECT,
                 command_timeout=STATEMENT + CONNECT,  # where the server can't even say that it took too long
+                connect=_connect,
                 init=_prepare,
                 server_settings={
                     "application_name": "victoria",
@@ -114,7 +115,23 @@ def key(name: str) -> str:
     return rf"\#{blake2b(name.encode(), digest_size=16).hexdigest()}"
 
 
+async def _connect(dsn: str | None = None, **options: Any) -> Any:
+    try:
+        return await asyncpg.connect(dsn, **options)
+    except (refused.ClientConfigurationError, refused.UndefinedObjectError, refused.CantChangeRuntimeParamError) as no:
+        why = masked(str(no))
+    except ValueError:  # its words may be a part of the password
+        why = "its host or port is none; in a password, write / as %2F, # as %23 and @ as %40"
+    raise InvalidInput("database.url", f"{masked(dsn or '')} can't be used: {why}", "Correct DATABASE_URL.")
+
+
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    if (encoding := connection.get_settings().server_encoding) != "UTF8":
+        raise CouldNotStart(
+            "database.encoding",
+            f"The database keeps text in {encoding}, where not every language's has room.",
+            "Create one with ENCODING 'UTF8' TEMPLATE template0, and name it in DATABASE_URL.",
+        )
     if connection.get_server_version().major < OLDEST:
         raise CouldNotStart(
             "database.too_old",
@@ -138,22 +155,26 @@ def storable(data: bytes) -> bytes:
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
+_LOST = re.compile("clos|released back")
+
+
 @contextmanager
 def reachable(url: str) -> Generator[None]:
     """Turn the trouble inside that is the server's, or the way's to it, into ours, naming the server."""
     try:
         yield
-    except refused.ClientConfigurationError as cause:
-        raise InvalidInput(
-            "database.url", f"{masked(url)} can't be used: {masked(str(cause))}", "Correct DATABASE_URL."
-        ) from None
     except refused.PostgresError as cause:
         if ours := _ours(masked(url), cause):
             raise ours from cause
         raise
     except (OSError, TimeoutError, refused.InterfaceError, refused.InternalClientError) as cause:
-        # The last is what the driver says where a server dies in the midst of an answer.
-        if isinstance(cause, refused.InterfaceError) and not isinstance(cause, OSError) and "clos" not in str(cause):
+        # The last is what the driver says where a server dies in the midst of an answer; of a connection that was lost
+        # between two statements it says that it is closed, or was released.
+        if (
+            isinstance(cause, refused.InterfaceError)
+            and not isinstance(cause, OSError)
+            and not _LOST.search(str(cause))
+        ):
             raise  # a mistake in how it is used
         raise _unreachable(masked(url), cause) from cause
 
@@ -194,5 +215,12 @@ def _ours(url: str, cause: refused.PostgresError) -> VictoriaError | None:
             return NotReachable(
                 "database.not_migrated", f"{url} lacks what this version needs: {cause}", "Run `victoria migrate`."
             )
-        case _:
-            return None
+        case (
+            refused.SyntaxOrAccessError()
+            | refused.DataError()
+            | refused.ProgramLimitExceededError()
+            | refused.IntegrityConstraintViolationError()
+        ):
+            return None  # that is in what was asked of it
+        case _:  # its own faults, and those of triggers and functions that others put there
+            return NotReachable("database.trouble", f"{url} fails: {cause}", "Its log may say more. Try again.")

@@ -2,10 +2,10 @@
 
 Words are looked for in one index, vectors in a table for each embedder; one ranking is made of both. Neither reads more
 than a bounded part, however much there is: words only the rare ones, vectors all of a small project and session, and of
-a large one by an index that finds nearly all that are nearest.
+a large one those of some of an index's lists, which have nearly all that are nearest.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from math import inf
 from typing import Any, Literal
@@ -15,8 +15,9 @@ import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
-from consumers.memory import MOST, TEXT, Memory, fused, searchable
+from consumers.memory import ASLEEP, MOST, NOWHERE, TEXT, Memory, fused, searchable
 from consumers.postgres.database import Connection, Database, key
+from consumers.postgres.migrate import LONGEST
 from consumers.postgres.queries import query
 from llm.embedding import Embedder, Vector
 from schemas.errors import ModelFailed, NotReachable, VictoriaError
@@ -27,12 +28,12 @@ BOTH: tuple[Way, ...] = ("words", "meaning")
 
 CANDIDATES = 40
 """Of each ranking, what goes into the common one."""
-COMMON = 2_000
+COMMON = 1_000
 """Memories that the words that are looked for may be in together."""
 FEW = 5_000
 """Vectors that are all compared; where there are more, the index is asked."""
-BY_BITS = 100
-"""What the index is asked for."""
+INDEXED = 4_000
+"""Dimensions of a vector that the index has."""
 WITHIN, REST = 0.5, 10.0
 """Seconds that a run waits for what is recalled, half of them for its embedder; and in which none is recalled after it
 was not."""
@@ -86,6 +87,8 @@ class Memories:
             try:
                 return tuple(await self.search(project, session, said, embed_within=self.patience / 2))
             except VictoriaError as cause:
+                if cause.code in (ASLEEP, NOWHERE):
+                    return ()  # known at once, and no trouble
                 problem = str(cause)
         _log.warning("memory.not_recalled", error=problem)
         self._rests_until = anyio.current_time() + REST
@@ -104,17 +107,36 @@ class Memories:
         words alone where the embedder takes longer than `embed_within` seconds."""
         project, session = key(self._resolved(project)), key(session)
         embedder = self._embedder() if "meaning" in ways else None
-        vector = await _embedded(embedder, said, embed_within)
-        rankings: list[list[str]] = []
-        async with self._database.transaction() as connection:
-            if "words" in ways:
+        rankings: dict[Way, list[str]] = {way: [] for way in BOTH}
+        problems: list[VictoriaError] = []
+
+        async def by_words() -> list[str]:
+            async with self._database.connection() as connection:
                 rows = await connection.fetch(
                     query("recall_by_words"), project, session, searchable(said), CANDIDATES, COMMON
                 )
-                rankings.append([row["id"] for row in rows])
-            if embedder and vector and (table := await self._table(connection, embedder, vector)):
-                rankings.append(await self._nearest(connection, table, project, session, vector))
-            ids = fused(*rankings)[:most]
+            return [row["id"] for row in rows]
+
+        async def by_meaning() -> list[str]:
+            vector = await _embedded(embedder, said, embed_within)
+            return await self.nearest(embedder, vector, project, session) if embedder and vector else []
+
+        async def rank(way: Way, ranked: Callable[[], Awaitable[list[str]]]) -> None:
+            try:
+                rankings[way] = await ranked()
+            except VictoriaError as problem:
+                problems.append(problem)
+                at_once.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as at_once:
+            if "words" in ways:
+                at_once.start_soon(rank, "words", by_words)
+            if embedder:
+                at_once.start_soon(rank, "meaning", by_meaning)
+        if problems:
+            raise problems[0]
+        ids = fused(*rankings.values())[:most]
+        async with self._database.connection() as connection:
             found = {each.id: each for each in _memories(await connection.fetch(query("read_memories"), ids))}
         return [found[each] for each in ids if each in found]
 
@@ -133,11 +155,12 @@ class Memories:
             return await connection.fetchval(query("forget_memory"), memory_id)
 
     async def fill(self) -> int:
-        """Give a vector of the embedder there is now to all memories without one; how many got theirs.
+        """Give a vector of the embedder there is now to all memories without one; how many got theirs. The index is
+        made anew where these made it too small.
 
         Raises ModelFailed.
         """
-        done, after = 0, ""
+        done, after, known = 0, "", None
         while embedder := self._embedder():
             (probe,) = await embedder.embed(["."])
             async with self._database.connection() as connection:
@@ -148,13 +171,15 @@ class Memories:
                 rows = await connection.fetch(text, after, AT_ONCE)
             if not rows:
                 break
-            vectors = await embedder.embed([row["text"] for row in rows])
+            vectors, known = await embedder.embed([row["text"] for row in rows]), (embedder.name, len(probe))
             async with self._database.connection() as connection:
                 await connection.executemany(
                     query("keep_vector").format(vectors=table),
                     [(row["id"], _literal(vector)) for row, vector in zip(rows, vectors, strict=True)],
                 )
             done, after = done + len(rows), rows[-1]["id"]
+        if known:
+            await self._index(*known)
         return done
 
     async def attend(self, consumer: str, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -167,26 +192,36 @@ class Memories:
             try:
                 await self.fill()
             except (NotReachable, ModelFailed) as problem:
-                _log.warning("memory.without_vector", error=str(problem))
+                if problem.code not in (ASLEEP, NOWHERE):
+                    _log.warning("memory.without_vector", error=str(problem))
                 await anyio.sleep(REST)
             with anyio.move_on_after(LOOK):
                 await self._behind.wait()
 
-    async def _nearest(
-        self, connection: Connection, table: str, project: str, session: str, vector: Vector
-    ) -> list[str]:
-        """Of the project's own and of the session's, each as many as can be asked for."""
+    async def _index(self, embedder: str, width: int) -> None:
+        async with self._database.connection() as connection:
+            await connection.execute("SET statement_timeout = 0")  # the pool undoes it
+            if await connection.fetchval(query("index_vectors"), embedder, width, timeout=LONGEST):
+                _log.info("memory.indexed", embedder=embedder)
+
+    async def nearest(self, embedder: Embedder, vector: Vector, project: str, session: str) -> list[str]:
+        """The ids of those whose vectors are nearest, of the project's own and of the session's. `project` and
+        `session` are as tables have them."""
         found: list[tuple[float, str]] = []
-        asked, names = _literal(vector), {"vectors": table, "width": len(vector)}
-        for scope in {"", session}:
-            many = await connection.fetchval(query("count_vectors").format(**names), project, scope, self._few + 1)
-            if many > self._few:
-                await connection.fetch(query("recall_settings"))
-                text, more = query("recall_near").format(**names), (BY_BITS,)
-            else:
-                text, more = query("recall_nearest").format(**names), ()
-            rows = await connection.fetch(text, project, scope, asked, CANDIDATES, *more)
-            found += [(row["distance"], row["memory"]) for row in rows]
+        asked, width = _literal(vector), min(len(vector), INDEXED)
+        async with self._database.transaction() as connection:
+            table = await self._table(connection, embedder, vector)
+            for scope in {"", session} if table else ():
+                many = await connection.fetchval(
+                    query("count_vectors").format(vectors=table), project, scope, self._few + 1
+                )
+                text = query("recall_near" if many > self._few else "recall_nearest")
+                if many > self._few:
+                    await connection.fetch(query("recall_settings"))
+                rows = await connection.fetch(
+                    text.format(vectors=table, width=width, part=_part(vector)), project, scope, asked, CANDIDATES
+                )
+                found += [(row["distance"], row["memory"]) for row in rows]
         return [memory for _, memory in sorted(found)[:CANDIDATES]]
 
     async def _table(self, connection: Connection, embedder: Embedder, vector: Vector) -> str | None:
@@ -208,6 +243,11 @@ async def _embedded(embedder: Embedder | None, said: str, within: float) -> Vect
             problem = str(cause)
     _log.warning("memory.by_words_alone", error=problem)
     return None
+
+
+def _part(vector: Vector) -> str:
+    """What is in the index, as migration 0006 has it."""
+    return "embedding" if len(vector) <= INDEXED else f"(subvector(embedding, 1, {INDEXED})::halfvec({INDEXED}))"
 
 
 def _literal(vector: Sequence[float]) -> str:

@@ -9,7 +9,8 @@ A batch, its effects and the positions of its streams are one transaction; only 
 in between, it is written again, which changes nothing. A database that never had anything written gets all that is on
 the streams, whatever was acknowledged to another one.
 
-Between batches old weeks of the archive go, but nothing that is on the streams as well.
+Between batches old weeks of the archive go, but nothing that is on the streams as well, and what a rebuild that was
+killed has left.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from consumers.postgres.database import Connection, Database, reachable
 from consumers.postgres.journals import Journals
 from consumers.postgres.projection import REFUSALS, Partitions, move, said_of, write
 from consumers.postgres.queries import query
+from consumers.postgres.rebuild import tidy
 from schemas.errors import ErrorInfo, NotReachable
 from schemas.events import RunFinished
 from streams.connection import TROUBLE, Client
@@ -157,6 +159,7 @@ class Projector:
                 if anyio.current_time() - forgot > FORGET:
                     forgot = anyio.current_time()
                     await self.forget(connection)
+                    await tidy(connection, self._database.schema)
 
     async def _tend_journals(self, connection: Connection) -> None:
         """Archive what came late to journals, and let them go."""

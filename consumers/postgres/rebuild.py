@@ -2,7 +2,7 @@
 
 They are built in a schema of their own and put in place in one transaction, so readers see the old ones or the new,
 whole. Whoever projects meanwhile writes to both (see `projection.write`), so nothing is missed; it is held up only
-while they are put in place. Who is killed leaves what was there as it was, and a schema that the next one begins anew.
+while they are put in place. Who is killed leaves what was there as it was, and a schema that who projects removes.
 
 Rows of runs that are older than the archive stay as they are.
 """
@@ -96,14 +96,25 @@ async def rebuild(
                 changed[table] = await connection.fetchval(
                     query("put_in_place"), shadow, table, run, same, timeout=LONGEST
                 )
-        await connection.fetchval(query("end_rebuild"), schema)
-        await connection.execute(f"TRUNCATE {', '.join(_tables(shadow))}")
+            await connection.execute(_no_tables(shadow))
+            # Nobody has begun to write who does not wait for this transaction, and then sees that it is over.
+            await connection.fetchval(query("end_rebuild"), schema)
         after = {model.table: await _checksum(connection, model.table) for model in MODELS}
     tables = (
         Rebuilt(table, after[table].rows, before[table].digest, after[table].digest, changed[table])
         for table in ("runs", "steps", "answers")
     )
     return Rebuild(tuple(tables), events, unreadable)
+
+
+async def tidy(connection: Connection, schema: str) -> bool:
+    """Remove what a rebuild that was killed has left behind; whether there was anything."""
+    shadow = shadow_of(schema)
+    async with connection.transaction():
+        left: bool = await connection.fetchval(query("rebuild_left"), schema, shadow)
+        if left:
+            await connection.execute(_no_tables(shadow))
+    return left
 
 
 def _tables(shadow: str) -> list[str]:
@@ -115,7 +126,11 @@ def _new_tables(shadow: str) -> str:
         f"CREATE TABLE {table} (LIKE {quoted(model.table)} INCLUDING ALL);"
         for table, model in zip(_tables(shadow), MODELS, strict=True)
     )
-    return f"DROP SCHEMA IF EXISTS {quoted(shadow)} CASCADE; CREATE SCHEMA {quoted(shadow)}; {made}"
+    return f"{_no_tables(shadow)}; CREATE SCHEMA {quoted(shadow)}; {made}"
+
+
+def _no_tables(shadow: str) -> str:
+    return f"DROP SCHEMA IF EXISTS {quoted(shadow)} CASCADE"
 
 
 async def _checksum(connection: Connection, table: str) -> Checksum:

@@ -18,6 +18,6 @@ async def add_archived(database: Database, tape: Tape) -> None:
         stream = row["stream"].partition(":")[2]
         data = msgspec.Raw(unpacked(row["packing"], row["data"]))
         if (stream, row["entry"]) not in held:
-            tape.entries.append(Entry(stream, row["entry"], row["type"], data))
+            tape.entries.append(Entry(stream, row["entry"], row["type"], data, attempt=0))
     for row in effects:
         tape.effects.setdefault(row["effect"], unpacked(row["packing"], row["data"]))

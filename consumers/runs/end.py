@@ -9,7 +9,7 @@ from consumers.runs.state import OPEN, STAGE, UNLOCKS, RunEnd, RunState, StepSta
 from consumers.runs.votes import Group, tally
 from llm.prompts import excerpt
 from schemas.errors import ErrorInfo
-from schemas.events import Event, Metadata, RunFinished, StageTime, StepSummary
+from schemas.events import AnswerFound, Event, Metadata, RunFinished, StageTime, StepSummary
 from schemas.plan import Source, Step, Usage
 
 OUTPUT_CHARACTERS = 400_000
@@ -58,6 +58,39 @@ def ended_early(state: RunState, status: RunEnd, error: ErrorInfo, now: datetime
     if limited(error) and answers(state):
         status = "completed"
     return _ended(state, status, output(state), error, Usage(), now), []
+
+
+def recalled(state: RunState, event: AnswerFound, now: datetime) -> RunState:
+    """The end of a run whose answer was known: nothing was asked or done for it."""
+    state = replace(
+        state,
+        goal=event.restated,
+        project=event.project,
+        session=event.session,
+        expert=event.expert,
+        spent=event.spent,
+        planned_at=now,
+    )
+    known = event.known
+    note = f"Run {known.run} had found this out at {known.at:%Y-%m-%d %H:%M:%S} UTC; what it rests on has not changed."
+    finished = RunFinished(
+        status="completed",
+        output=excerpt(event.output, OUTPUT_CHARACTERS),
+        method=event.method,
+        metadata=Metadata(
+            model=event.model,
+            source="model",
+            delegated_to=None,
+            tokens_in=0,
+            tokens_out=0,
+            seconds=_seconds(event.spent[0].at if event.spent else now, now),
+            steps=(),
+            notes=(note,),
+        ),
+        stages=_stage_times(state, Usage(), now),
+        known=known,
+    )
+    return replace(state, finished=finished)
 
 
 def _unanswered(state: RunState) -> ErrorInfo | None:

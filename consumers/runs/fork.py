@@ -58,6 +58,7 @@ async def forked(
     """The fork of a run at an event, given by its id or the beginning of that. `edit` are fields of the event to be
     others. Raises InvalidInput `fork.*`, `event.malformed`."""
     fold = Replay(tape, topology)
+    tape = fold.tape
     inputs = fold.inputs()
     event = _named(inputs, at)
     handled, version = _handled(fold, inputs, event)
@@ -170,20 +171,28 @@ def _at(fold: Replay, event: Envelope[Event]) -> tuple[int, int]:
 def _unbound(body: Event, tape: Tape, event_id: str, run_id: str, shift: timedelta) -> Event:
     """An event's content without what binds it to the other run: its session, its times, and its questions' ids."""
     match body:
-        case GoalSubmitted(session=session) if session:
+        case GoalSubmitted():
             data = tape.effects.get(f"{event_id}/session")
             turn = msgspec.json.decode(decoded(data).result, type=Turn) if data else Turn()
-            return replace(body, session="", history=turn.history or body.history)
+            return replace(body, session="", history=turn.history or body.history, cache="off")
         case DeadlineSet():
             return replace(body, at=body.at + shift, question_id=_own(body.question_id, tape.run, run_id))
         case QuestionAsked():
             ends = body.expires and body.expires + shift
             return replace(body, question_id=_own(body.question_id, tape.run, run_id), expires=ends)
         case _:
-            return replace(body, session="") if getattr(body, "session", "") else body
+            own = {name: "" for name in ("session", "answer_key") if getattr(body, name, "")}
+            return replace(body, **own) if own else body
 
 
 def _edited(body: Event, edit: Mapping[str, Any]) -> Event:
+    fields = msgspec.structs.fields(body)
+    if unknown := sorted(edit.keys() - {field.encode_name for field in fields}):
+        raise InvalidInput(
+            "event.malformed",
+            f"{type(body).__name__} has no field {unknown[0][:80]!r}.",
+            f"It has {', '.join(field.encode_name for field in fields)}.",
+        )
     try:
         return msgspec.convert({**msgspec.to_builtins(body), **edit}, type(body))
     except msgspec.ValidationError as problem:
@@ -198,7 +207,9 @@ def _renamed(state: RunState, run: str, run_id: str) -> RunState:
         id_: replace(step, asking=replace(step.asking, id=_own(step.asking.id, run, run_id))) if step.asking else step
         for id_, step in state.steps.items()
     }
-    return replace(state, session="", steps=steps, asked=tuple(_own(id_, run, run_id) for id_ in state.asked))
+    return replace(
+        state, session="", answer_key="", steps=steps, asked=tuple(_own(id_, run, run_id) for id_ in state.asked)
+    )
 
 
 def _own(question_id: str, run: str, run_id: str) -> str:

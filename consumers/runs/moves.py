@@ -11,11 +11,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from consumers.runs.check import checked
-from consumers.runs.end import counted, ended_early, limited
+from consumers.runs.end import counted, ended_early, limited, recalled
 from consumers.runs.release import ended, release
 from consumers.runs.state import OPEN, STAGE, UNLOCKS, Asking, RunState, StepState, waiting
 from schemas.errors import ErrorInfo
 from schemas.events import (
+    AnswerFound,
     AnswersCollected,
     CancelRequested,
     DeadlinePassed,
@@ -43,7 +44,8 @@ OUTPUT_CHARACTERS = 1_000
 
 Moved = tuple[RunState, list[Event]]
 AggregateEvent = (
-    AnswersCollected
+    AnswerFound
+    | AnswersCollected
     | PlanProposed
     | StepFinished
     | StepHandedOff
@@ -87,9 +89,15 @@ def _begun(state: RunState, event: PlanProposed, now: datetime) -> RunState:
         expert=event.expert,
         plan=plan,
         steps={step.id: StepState(expert=step.expert) for step in plan.steps},
+        answer_key=event.answer_key,
         spent=event.spent,
         planned_at=now,
     )
+
+
+def _found(state: RunState, event: AnswerFound, now: datetime) -> Moved:
+    """The run's end, where its answer was known before it had a plan."""
+    return (recalled(state, event, now) if state.plan is None else state), []
 
 
 def _revised(state: RunState, plan: Plan, event: PlanProposed) -> RunState:
@@ -134,6 +142,7 @@ def _finished(state: RunState, event: StepFinished, now: datetime) -> Moved:
         agent=event.agent,
         expert=event.expert or before.expert,
         tools=tuple(dict.fromkeys((*before.tools, *event.tools)))[:50],
+        sources=event.sources,
         error=error and ErrorInfo(error.code[:100], error.message[:1_000], error.hint[:500]),
     )
     begun = min(event.spent.at if event.spent else now, state.begun_at or now)
@@ -318,6 +327,7 @@ def _collected(state: RunState, _event: AnswersCollected, _now: datetime) -> Mov
 
 
 _MOVES: dict[type[Event], Callable[[RunState, Any, datetime], Moved]] = {
+    AnswerFound: _found,
     AnswersCollected: _collected,
     PlanProposed: _proposed,
     StepFinished: _finished,

@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.errors import ErrorInfo
 from schemas.events import ExchangeCompleted, RunFinished
-from schemas.plan import Moment, Plan, Progress, Source, Spent, Step, StepStatus, Trust, Usage
+from schemas.plan import Moment, Plan, Progress, Seen, Source, Spent, Step, StepStatus, Trust, Usage
 
 STAGE = "aggregate"
 UNLOCKS = ("ok", "partial")
@@ -30,7 +30,8 @@ class StepState(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where one step stands, and what it left. `seconds` is wall time of its stages.
 
     `experts` are those who had it before it was handed to the step's own. One that was under way already has its
-    `progress`; while it waits, `asking` says for what, and then `reply` is what was answered.
+    `progress`; while it waits, `asking` says for what, and then `reply` is what was answered. `sources` are what its
+    output rests on, None where that is not known.
     """
 
     status: StepStatus = "pending"
@@ -46,6 +47,7 @@ class StepState(msgspec.Struct, frozen=True, omit_defaults=True):
     progress: Progress | None = None
     asking: Asking | None = None
     reply: str = ""
+    sources: tuple[Seen, ...] | None = None
 
 
 class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,7 +57,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
     `revision` counts how often what was left was planned again, `replanning` says that it is being planned now, and
     `again` why it must be once more after that.
     `settled` is the step that made all others needless, `limit` the limit that stops the run; `asked` has the ids of
-    all questions.
+    all questions. `answer_key` is where its answer is kept, if it may be.
     """
 
     goal: str = ""
@@ -72,6 +74,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
     limit: ErrorInfo | None = None
     notes: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    answer_key: str = ""
     spent: tuple[Spent, ...] = ()
     planned_at: Moment | None = None
     begun_at: Moment | None = None
@@ -101,16 +104,20 @@ def exchange(state: RunState) -> ExchangeCompleted | None:
     end = state.finished
     if end is None or not state.session:
         return None
-    experts = {step.expert for step in state.steps.values() if step.expert and step.status in UNLOCKS}
-    expert = experts.pop() if len(experts) == 1 else state.expert  # it may have been handed on
     return ExchangeCompleted(
         session=state.session,
         goal=state.goal,
         output=end.output,
         status=end.status,
-        expert=expert,
+        expert=answered_by(state),
         project=state.project,
     )
+
+
+def answered_by(state: RunState) -> str:
+    """The expert who answered, "" for nobody in particular: it may have been handed on."""
+    experts = {step.expert for step in state.steps.values() if step.expert and step.status in UNLOCKS}
+    return experts.pop() if len(experts) == 1 else state.expert
 
 
 RunEnd = Literal["completed", "failed", "cancelled"]

@@ -8,10 +8,11 @@ import msgspec
 
 from consumers.runs.release import in_order
 from consumers.runs.state import STAGE, Asking, RunState, StepState, waiting
-from schemas.envelope import Envelope, decoder
+from schemas.envelope import Envelope, decoder, husk
 from schemas.errors import ErrorInfo, InvalidInput
-from schemas.events import GoalSubmitted, RunFinished
+from schemas.events import GoalSubmitted, HypothesisRaised, RunFinished
 from schemas.plan import How, Plan, RunStatus, Step, StepStatus
+from streams.append import first_id
 from streams.connection import Client
 from streams.keys import Keys
 
@@ -69,11 +70,11 @@ class PlanView(msgspec.Struct, frozen=True):
 
 
 async def view(client: Client, keys: Keys, run_id: str) -> RunView:
-    """The run's view. Raises InvalidInput with code `run.unknown`."""
+    """The run's view. Raises InvalidInput with code `run.unknown` or `run.hypothesis`."""
     submitted, state = await _stored(client, keys, run_id)
     return RunView(
         run_id=run_id,
-        status=_status(state),
+        status=status_of(state),
         goal=submitted.body.goal,
         submitted_at=submitted.at,
         steps=tuple(
@@ -85,12 +86,12 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
 
 
 async def plan_view(client: Client, keys: Keys, run_id: str) -> PlanView:
-    """The plan of a run, as it is now. Raises InvalidInput with code `run.unknown`."""
+    """The plan of a run, as it is now. Raises InvalidInput with code `run.unknown` or `run.hypothesis`."""
     submitted, state = await _stored(client, keys, run_id)
     plan = state.plan or Plan("")
     return PlanView(
         run_id=run_id,
-        status=_status(state),
+        status=status_of(state),
         goal=state.goal or submitted.body.goal,
         strategy=plan.strategy,
         aggregate=plan.aggregate,
@@ -131,7 +132,7 @@ async def ends(client: Client, keys: Keys, run_ids: Sequence[str]) -> dict[str, 
 
 
 async def goal_of(client: Client, keys: Keys, run_id: str) -> GoalSubmitted:
-    """What the run was asked for. Raises InvalidInput with code `run.unknown`."""
+    """What the run was asked for. Raises InvalidInput with code `run.unknown` or `run.hypothesis`."""
     found = await client.hget(keys.run(keys.of_run(run_id), run_id), "submitted")
     return _submitted(run_id, cast("bytes | None", found)).body
 
@@ -139,7 +140,14 @@ async def goal_of(client: Client, keys: Keys, run_id: str) -> GoalSubmitted:
 def _submitted(run_id: str, found: bytes | None) -> Envelope[GoalSubmitted]:
     if found is None:
         raise InvalidInput("run.unknown", f"There is no run {run_id[:80]!r}.", "`victoria tail intake` shows runs.")
-    return cast("Envelope[GoalSubmitted]", decoder(GoalSubmitted)(found))
+    try:
+        return cast("Envelope[GoalSubmitted]", decoder(GoalSubmitted)(found))
+    except InvalidInput:
+        said = husk(found)
+        if said and said.id == first_id(run_id, HypothesisRaised):
+            hint = f"`victoria hypotheses show {run_id}` shows where it stands."
+            raise InvalidInput("run.hypothesis", f"{run_id!r} is a hypothesis, and no run.", hint) from None
+        raise
 
 
 async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[GoalSubmitted], RunState]:
@@ -150,7 +158,8 @@ async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[Goa
     return _submitted(run_id, found[0]), state
 
 
-def _status(state: RunState) -> RunStatus:
+def status_of(state: RunState) -> RunStatus:
+    """A run's status: `queued` until its plan came."""
     if state.finished:
         return state.finished.status
     if any(step.status == "waiting" for step in state.steps.values()):

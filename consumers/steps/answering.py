@@ -82,7 +82,7 @@ async def chosen(event: StepReady, persona: Persona, ctx: Context[None]) -> Step
     choice = await ctx.ask("choose", question)
     best = texts[choice.best - 1] if choice.best <= len(texts) else texts[0]
     settles = choice.score >= SURE and choice.best <= len(texts)
-    return StepFinished(step_id=event.step.id, status="ok", output=best, source="model", settles=settles)
+    return StepFinished(step_id=event.step.id, status="ok", output=best, source="model", settles=settles, sources=())
 
 
 def by_rules(event: StepReady, problem: EffectFailed) -> StepFinished:
@@ -111,4 +111,4 @@ def _question(kind: Prompt, answer: type[T], tokens: int, event: StepReady, pers
 
 
 def _said(event: StepReady, output: str) -> StepFinished:
-    return StepFinished(step_id=event.step.id, status="ok", output=output, source="model")
+    return StepFinished(step_id=event.step.id, status="ok", output=output, source="model", sources=())

@@ -15,6 +15,7 @@ from consumers.runs.end import limited
 from consumers.steps.answering import CONTEXT_CHARACTERS, answered, by_rules, inputs
 from consumers.tools.finish import Finish
 from consumers.tools.registry import Registry
+from consumers.tools.seen import with_seen
 from consumers.tools.tool import Asked, Missing, ToolArguments
 from llm.prompts import excerpt, prompt
 from schemas.advice import CUT, INVALID
@@ -59,7 +60,7 @@ class Loop:
 
     async def run(self, ctx: Context[None]) -> Event:
         """The step's end, or what it waits for, or to whom it goes."""
-        progress = self._event.progress or Progress()
+        progress = self._event.progress or Progress(sources=())
         if progress.pending:
             progress = await self._taken_up(progress, ctx)
         while progress.rounds < self._rounds:
@@ -75,6 +76,8 @@ class Loop:
             said = msgspec.json.encode(action.without_thought()).decode()
             calls = (*progress.calls, said)
             progress = replace(progress, calls=calls, tools=tuple(dict.fromkeys((*progress.tools, action.name))))
+            if not action.again:
+                progress = replace(progress, sources=None)
             if calls.count(said) >= REPEATS:
                 break
             try:
@@ -120,8 +123,9 @@ class Loop:
         try:
             best = await self._hands.use(self._event, f"tool-{progress.rounds}", action, ctx)
         except (EffectFailed, ToolRefused) as problem:
-            return _observed(progress, f"{action.name} failed: {problem}")
-        return replace(_observed(progress, f"{action.name}: {excerpt(best, OBSERVATION_CHARACTERS)}"), best=best)
+            return _observed(replace(progress, sources=None), f"{action.name} failed: {problem}")
+        progress = replace(progress, best=best, sources=with_seen(progress.sources, action, best))
+        return _observed(progress, f"{action.name}: {excerpt(best, OBSERVATION_CHARACTERS)}")
 
     def _question(self, progress: Progress) -> Question[ToolArguments]:
         step = self._event.step
@@ -161,6 +165,7 @@ class Loop:
             output=output,
             source="model",
             tools=progress.tools,
+            sources=progress.sources,
         )
 
     def _failed(self, progress: Progress, error: ErrorInfo) -> StepFinished:

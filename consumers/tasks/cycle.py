@@ -81,7 +81,8 @@ class Staffing:
 
 class Cycle:
     """One cycle after the other, each under the lock. `cancel` asks for a run's end, `seconds` is how long one may
-    take, 0 for any time, and `forgotten` after how long a task that was taken and not published is free again."""
+    take, 0 for any time, `forgotten` after how long a task that was taken and not published is free again, and `keep`
+    for how long the streams' server knows a run after its end."""
 
     def __init__(
         self,
@@ -93,10 +94,11 @@ class Cycle:
         cancel: Callable[[str], Awaitable[None]],
         seconds: float,
         forgotten: float,
+        keep: float,
     ) -> None:
         self._database, self._client, self._keys = database, client, keys
         self._lease, self._staffing, self._cancel = lease, staffing, cancel
-        self._seconds, self._forgotten = seconds, forgotten
+        self._seconds, self._forgotten, self._keep = seconds, forgotten, keep
         self._tasks = Tasks(database)
 
     async def run(self, *, look: bool = True) -> Cycled | float:
@@ -106,7 +108,7 @@ class Cycle:
             return wait
         done = Cycled()
         try:
-            done.repaired = await self._step("task_repair", self._forgotten)
+            done.repaired = await self._step("task_repair", self._forgotten, self._keep)
             done.migrated = await self._all("task_migrate")
             done.prioritised = await self._all("task_prioritise")
             while assigned := await self._assign():
@@ -140,7 +142,7 @@ class Cycle:
 
     async def _look(self) -> int:
         """Look at all runs under way: settle those that ended or vanished, stop those that nobody wants or that take
-        far too long."""
+        far too long. What vanished may have been done, and what is slow still be: only a person has it done again."""
         async with self._database.connection() as connection:
             rows = [dict(row) for row in await connection.fetch(query("task_running"))]
         known = await ends(self._client, self._keys, [row["run"] for row in rows])
@@ -150,18 +152,26 @@ class Cycle:
             if end := known.get(run):
                 ended.append(Ended.of(run, end, now))
             elif run not in known:
-                ended.append(_from_rows(row) if row["at"] else Ended(run, "failed", now, error=LOST))
+                ended.append(_from_rows(row) if row["at"] else Ended(run, "failed", now, error=LOST, again=False))
             elif row["seconds"] > 2 * self._seconds > 0:
                 await self._cancel(run)
-                ended.append(Ended(run, "failed", now, error=STUCK))
+                ended.append(Ended(run, "failed", now, error=STUCK, again=False))
             elif row["cancel_asked"]:
                 await self._cancel(run)
         await self._lease.renew()
         return await self._tasks.settle(ended, self._lease.fence)
 
 
-LOST = ErrorInfo("task.run_lost", "Its run vanished from the streams' server.", "Was that server's data lost?")
-STUCK = ErrorInfo("task.stuck", "Its run did not end in twice its time.", "`victoria status` of the run says why.")
+LOST = ErrorInfo(
+    "task.run_lost",
+    "Its run is not known any more, neither to the streams' server nor to history: it may have been done.",
+    "See whether it was; `victoria tasks retry` has it done again.",
+)
+STUCK = ErrorInfo(
+    "task.stuck",
+    "Its run did not end in twice its time, and is to be cancelled.",
+    "`victoria status` of the run says why; `victoria tasks retry` has it done again.",
+)
 
 
 def _from_rows(row: Mapping[str, Any]) -> Ended:

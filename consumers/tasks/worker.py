@@ -19,7 +19,7 @@ from uuid import uuid4
 import anyio
 import structlog
 from anyio.abc import TaskStatus
-from asyncpg import TransactionRollbackError
+from asyncpg import PostgresError
 from msgspec.structs import replace
 
 from consumers.intake import goal_submitted
@@ -86,7 +86,7 @@ class Publishing:
         for task, expert in zip(mine, self._staffing.wanted(mine), strict=True):
             try:
                 goal = goal_submitted(task.goal, task.project, setting=task.context)
-                goals.append((task.run, replace(goal, expert=expert)))
+                goals.append((task.run, replace(goal, expert=expert, cache="off")))  # it is to be done, each time
             except InvalidInput as problem:
                 refused.append(Ended(task.run, "failed", datetime.now(UTC), error=problem.info, again=False))
         await self._tasks.settle(refused)
@@ -141,7 +141,7 @@ class TaskWorker:
                 # A statement is not left in its midst, nor a connection: each work ends when it sees that all is to.
                 with anyio.CancelScope(shield=True):
                     await work(*given)
-            except* (NotReachable, Overloaded, LeaseLost, TransactionRollbackError, *TROUBLE) as problems:
+            except* (NotReachable, Overloaded, LeaseLost, PostgresError, *TROUBLE) as problems:
                 if (problem := str(problems.exceptions[0])) != told:
                     _log.warning("tasks.trouble", doing=work.__name__.strip("_"), error=problem)
                 told = problem

@@ -14,6 +14,7 @@ class ListDirectory(ToolArguments, frozen=True, tag="list_directory"):
 
     description: ClassVar[str] = "the names in one folder; names of folders end with /"
     capability: ClassVar[str] = "file_operations"
+    again: ClassVar[bool] = True
     commands: ClassVar[tuple[str, ...]] = ("/list PATH",)
     look: ClassVar[Look] = Look("List", "listing")
 

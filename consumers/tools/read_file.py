@@ -12,6 +12,7 @@ class ReadFile(ToolArguments, frozen=True, tag="read_file"):
 
     description: ClassVar[str] = "the text of one file"
     capability: ClassVar[str] = "file_operations"
+    again: ClassVar[bool] = True
     commands: ClassVar[tuple[str, ...]] = ("/read PATH",)
     look: ClassVar[Look] = Look("Read")
 

@@ -97,6 +97,9 @@ class ToolArguments(
     effects: ClassVar[Effects] = "none"
     approval: ClassVar[bool] = False
     """Whether a person has to agree to each call: for what changes things outside."""
+    again: ClassVar[bool] = False
+    """Whether a call can be made again just to see if what it gave still holds: it acts nowhere, is quick, and gives
+    the same as long as the project's files are the same. Only answers that rest on nothing else may be given again."""
     commands: ClassVar[tuple[str, ...]] = ()
     """What people type in a chat to use it themselves, as in `/read PATH`."""
     look: ClassVar[Look] = Look()

@@ -106,7 +106,7 @@ async def _hop(
 def _sink() -> Generator[str]:
     """The address of a collector that keeps nothing, in a process of its own."""
     command = [sys.executable, "-P", "-m", "deploy.observed.sink"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own module
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this program itself
         try:
             assert process.stdout  # noqa: S101 - it is a pipe
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1/traces"

@@ -44,7 +44,7 @@ class Many(Observer):
         """The first context that one of them gives to each event."""
         with ExitStack() as inside:
             given: list[Sequence[str]] = [inside.enter_context(one.publishing(stream, events)) for one in self._each]
-            yield [next(filter(None, contexts), "") for contexts in _transposed(given, len(events))]
+            yield [next((each for each in contexts if each), "") for contexts in zip(*given, strict=True)]
 
     def handling(self, stage: AnyStage, handle: Handle) -> Handle:
         """One around the other."""
@@ -89,7 +89,3 @@ def together(*each: Observer | None) -> Observer:
     """All that there are, as one."""
     found = [one for one in each if one]
     return Many(found) if len(found) > 1 else next(iter(found), SILENT)
-
-
-def _transposed(given: Sequence[Sequence[str]], count: int) -> list[list[str]]:
-    return [[contexts[place] for contexts in given] for place in range(count)]

@@ -14,7 +14,7 @@ from gateway.standing import Standing, Waits
 from schemas.envelope import EVENT_BYTES, UNREADABLE
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import Exchange, RunFinished
-from schemas.plan import MOST, RunStatus, StepStatus
+from schemas.plan import MOST, Known, RunStatus, StepStatus
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -46,7 +46,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `strategy` and `expert` are the ones that are wanted. `max_tokens` is what models may use for it, `deadline_seconds`
     the time in which it must end; 0 is no limit. An `unattended` run asks no person anything; by default one with
-    async_mode=0 is.
+    async_mode=0 is. The answer to a `fresh` one is found anew, even if an earlier run has.
     """
 
     goal: Annotated[str, SAID]
@@ -59,6 +59,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     deadline_seconds: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)] | None = None
     async_mode: bool | Literal[0, 1] | None = None
     unattended: bool | None = None
+    fresh: bool | None = None
 
 
 class CancelRequest(msgspec.Struct, frozen=True):
@@ -88,7 +89,8 @@ class StepReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Knowledge(msgspec.Struct, frozen=True):
-    """How an answer came about, and who answers for it (`agent`)."""
+    """How an answer came about, and who answers for it (`agent`). `known` is the earlier run that had found it, where
+    one had."""
 
     method: str
     model: str
@@ -103,6 +105,7 @@ class Knowledge(msgspec.Struct, frozen=True):
     seconds: float
     steps: tuple[StepReport, ...]
     notes: tuple[str, ...]
+    known: Known | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def of(cls, task_id: str, end: RunFinished, agent: str) -> "Knowledge":
@@ -124,6 +127,7 @@ class Knowledge(msgspec.Struct, frozen=True):
                 StepReport(s.id, s.title, s.status, s.tools, s.seconds, s.expert, s.agent, s.error) for s in meta.steps
             ),
             notes=meta.notes,
+            known=end.known or msgspec.UNSET,
         )
 
 

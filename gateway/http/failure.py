@@ -17,6 +17,7 @@ from streams.connection import reachable
 
 STATUS = {
     "run.unknown": 404,
+    "run.hypothesis": 404,
     "model.unknown": 404,
     "session.unknown": 404,
     "run.other_goal": 409,

@@ -183,7 +183,8 @@ class Runs:
         self._require(body.strategy or "", body.expert or "")
         by = _header(request, DELEGATED_BY, AGENTS)
         wanted = {"strategy": body.strategy or strategy, "expert": body.expert or ""}
-        return msgspec.structs.replace(goal, **wanted, delegated_by=by)
+        known = {"asker": caller_of(request).name, "cache": "renew" if body.fresh else "use"}
+        return msgspec.structs.replace(goal, **wanted, **known, delegated_by=by)
 
     def _require(self, strategy: str, expert: str) -> None:
         """See that these are there. To look takes longer than all else, so what was found is remembered."""

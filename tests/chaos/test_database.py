@@ -1,11 +1,11 @@
-"""History under fire: whoever writes it and the database itself are killed a hundred times over a loaded run."""
+"""PostgreSQL under fire: it, its projectors and its tasks workers are killed a hundred times; runs end meanwhile."""
 
 import os
 import random
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,17 @@ import anyio
 import pytest
 
 from consumers.postgres.database import Database
+from consumers.postgres.migrate import migrate
 from consumers.postgres.projector import NAME
 from consumers.postgres.rebuild import rebuild
-from deploy.embedded import embedded
-from deploy.place import Place, listener
+from consumers.tasks.table import Tasks
+from consumers.tasks.task import NewTask
+from consumers.tasks.worker import NAME as TASKS
+from deploy.place import Place
 from deploy.postgres import POSTGRES
 from deploy.wiring import catalogue_topology
 from schemas.envelope import decode
-from schemas.errors import NotReachable
-from schemas.events import GoalSubmitted, RunFinished
+from schemas.events import Event, GoalSubmitted, RunFinished
 from streams.append import Publisher
 from streams.connection import Client
 from streams.keys import Keys
@@ -29,15 +31,55 @@ from streams.keys import Keys
 pytestmark = pytest.mark.heavy
 
 KILLS = int(os.environ.get("KILLS", "100"))
-GOALS = 20
-"""Goals between two kills."""
+GOALS, ADDED = 10, 5
+"""Goals and tasks between two kills."""
 GOAL = "List the files in the folder schemas"
 ROOT = Path(__file__).parents[2]
 
 
+class Server:
+    """A PostgreSQL that the test alone starts and kills, with its data in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._place = Place(folder)
+        self._socket = self._place.new_socket(POSTGRES.socket)
+        self.url = POSTGRES.url(self._socket)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it, and wait for its first answer."""
+        with anyio.fail_after(60):
+            lock = await anyio.to_thread.run_sync(self._place.lock, "server")  # once all processes of the last are gone
+            with (self._place.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork takes no time
+                    POSTGRES.command(self._socket), cwd=self._place.folder, stdout=log, stderr=log, pass_fds=(lock,)
+                )
+            os.close(lock)
+            while not POSTGRES.answers(self._socket):
+                await anyio.sleep(0.02)
+
+    def kill(self) -> None:
+        """kill -9 it."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+
 @pytest.fixture
-def start(tmp_path: Path, redis_url: str, prefix: str) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
-    """Starts `victoria` with a database of the test's own; whatever still runs in the end is killed."""
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """A running one."""
+    server = Server(tmp_path / "postgres")
+    await server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def start(
+    tmp_path: Path, redis_url: str, prefix: str, server: Server
+) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Starts `victoria`, workers with the test's database; whatever still runs in the end is killed."""
     foreign = ("VICTORIA_", "DATABASE_URL")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {
         "VICTORIA_REDIS_URL": redis_url,
@@ -52,7 +94,8 @@ def start(tmp_path: Path, redis_url: str, prefix: str) -> Iterator[Callable[...,
     def run(*arguments: str) -> "subprocess.Popen[bytes]":
         with (tmp_path / "log").open("ab") as log:
             command = [sys.executable, "-m", "gateway.cli", *arguments]
-            running.append(subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log))
+            more = {"DATABASE_URL": server.url} if arguments[0] == "worker" else {}
+            running.append(subprocess.Popen(command, cwd=ROOT, env=environ | more, stdout=log, stderr=log))
         return running[-1]
 
     yield run
@@ -69,13 +112,20 @@ class Counted:
         self._keys, self._topology = keys, catalogue_topology()
         self.places = [keys.stream(p, s) for s in self._topology.streams() for p in keys.of_stream(s)]
 
-    async def ended(self) -> int:
-        """How many runs have ended so far."""
-        found = 0
-        for partition in self._keys.of_stream("results"):
-            for _, fields in await self._client.xrange(self._keys.stream(partition, "results")):
-                found += fields[b"type"] == RunFinished.__name__.encode()
+    async def runs(self, stream: str, event: type[Event]) -> list[str]:
+        """The runs that have an event of this type on a stream, as often as they have one."""
+        found: list[str] = []
+        for partition in self._keys.of_stream(stream):
+            for _, fields in await self._client.xrange(self._keys.stream(partition, stream)):
+                if fields[b"type"] == event.__name__.encode():
+                    found.append(decode(event.__name__, fields[b"event"]).run)
         return found
+
+    async def end_of(self, runs: Sequence[str]) -> None:
+        """Wait until these have ended."""
+        with anyio.fail_after(60):
+            while not {*runs} <= {*await self.runs("results", RunFinished)}:
+                await anyio.sleep(0.05)
 
     async def settled(self) -> bool:
         """Whether all is acknowledged by who writes history."""
@@ -99,75 +149,76 @@ class Counted:
         return sum(not field.endswith(b"!") for journal in journals for field in journal)
 
 
-async def test_killed_a_hundred_times_history_has_what_the_streams_have(
+async def test_killed_a_hundred_times_nothing_is_lost_or_twice_and_runs_end_while_the_database_is_down(
     client: Client,
     prefix: str,
-    tmp_path: Path,
+    server: Server,
     start: Callable[..., "subprocess.Popen[bytes]"],
     record_property: Callable[[str, object], None],
 ) -> None:
     keys, chance = Keys(prefix, 2), random.Random(7)
     publisher, counted = Publisher(client, keys), Counted(client, keys)
-    folder = tmp_path / "postgres"
-    with embedded(folder, program=POSTGRES) as url:
-        start("up")
-        projectors = [start("worker", NAME) for _ in range(2)]
-        runs: list[str] = []
-        killed = {"projector": 0, "PostgreSQL": 0}
-        for number in range(KILLS):
-            new = [f"run-{number}-{each}" for each in range(GOALS)]
-            runs += new
-            await publisher.publish([(run, GoalSubmitted(goal=GOAL)) for run in new], "intake")
-            await anyio.sleep(chance.uniform(0.05, 0.6))
-            if number % 3:
-                killed["projector"] += 1
-                at = chance.randrange(2)
-                projectors[at].kill()
-                projectors[at].wait()
-                projectors[at] = start("worker", NAME)
-            else:
-                killed["PostgreSQL"] += 1
-                if server := _server(folder):
-                    os.kill(server, signal.SIGKILL)
-            with anyio.fail_after(60):  # it answers, whatever became of its history
-                while await counted.ended() < len(runs):
-                    await anyio.sleep(0.02)
-        with anyio.fail_after(120):
-            while not await counted.settled():
-                await anyio.sleep(0.1)
-        database = Database(url, prefix)
-        for _ in range(100):
-            try:
-                async with database.connection() as connection:
-                    ids = {row["id"] for row in await connection.fetch("SELECT id FROM events")}
-                    counts = {
-                        table: await connection.fetchval(f"SELECT count(*) FROM {table}")
-                        for table in ("events", "runs", "answers", "effects")
-                    }
-                    ended = await connection.fetchval("SELECT count(*) FROM runs WHERE status = 'completed'")
-                break
-            except NotReachable:
-                await anyio.sleep(0.1)
+    database = Database(server.url, prefix)
+    await migrate(database)
+    start("up")
+    workers = [(name, start("worker", name)) for name in (NAME, TASKS) * 2]
+    runs: list[str] = []
+    tasks: list[str] = []
+    killed = Counter[str]()
+    for number in range(KILLS):
+        tasks += await Tasks(database).add([NewTask(goal=GOAL, id=f"task-{number}-{n}") for n in range(ADDED)])
+        new = [f"run-{number}-{each}" for each in range(GOALS)]
+        runs += new
+        await publisher.publish([(run, GoalSubmitted(goal=GOAL)) for run in new], "intake")
+        await anyio.sleep(chance.uniform(0.05, 0.6))
+        if number % 3:
+            name, process = workers.pop(chance.randrange(len(workers)))
+            process.kill()
+            process.wait()
+            workers.append((name, start("worker", name)))
+            killed[name] += 1
         else:
-            raise AssertionError("the database does not come back")
-        assert ids == await counted.events()
-        assert counts == {
-            "events": len(ids),
-            "runs": len(runs),
-            "answers": len(runs),
-            "effects": await counted.effects(runs),
-        }
-        assert ended == len(runs)
-        again = await rebuild(client, keys, catalogue_topology(), database, 60, _unheard)
-        assert [each.changed for each in again.tables] == [0, 0, 0]
+            server.kill()
+            killed["PostgreSQL"] += 1
+            late = [f"{run}-while-it-is-down" for run in new]
+            runs += late
+            await publisher.publish([(run, GoalSubmitted(goal=GOAL)) for run in late], "intake")
+            await counted.end_of(late)
+            await server.start()
+        # As a supervisor does: who was just starting can't without a database.
+        workers = [(name, start("worker", name) if it.poll() is not None else it) for name, it in workers]
         await database.close()
-    record_property("killed, and nothing lost or twice", f"{killed}, {counts}")
-
-
-def _server(folder: Path) -> int | None:
-    """The database server's process, while it is there."""
-    socket = Place(folder).socket()
-    return listener(socket) if socket else None
+    begun = sorted([*runs, *(f"{task}-1" for task in tasks)])
+    with anyio.fail_after(120):
+        while len(await counted.runs("results", RunFinished)) < len(begun) or not await counted.settled():
+            await anyio.sleep(0.1)
+        async with database.connection() as connection:
+            while await connection.fetchval("SELECT count(*) FROM tasks WHERE finished_at IS NULL"):
+                await anyio.sleep(0.1)
+    assert sorted({*await counted.runs("intake", GoalSubmitted)}) == begun, "each was begun, and no task again"
+    assert sorted(await counted.runs("results", RunFinished)) == begun, "each ended once"
+    async with database.connection() as connection:
+        ids = {row["id"] for row in await connection.fetch("SELECT id FROM events")}
+        counts = {
+            table: await connection.fetchval(f"SELECT count(*) FROM {table}")
+            for table in ("events", "runs", "answers", "effects", "tasks")
+        }
+        ended = await connection.fetchval("SELECT count(*) FROM runs WHERE status = 'completed'")
+        done = await connection.fetch("SELECT DISTINCT status, attempt, output <> '' AS told FROM tasks")
+    assert ids == await counted.events()
+    assert counts == {
+        "events": len(ids),
+        "runs": len(begun),
+        "answers": len(begun),
+        "effects": await counted.effects(begun),
+        "tasks": len(tasks),
+    }
+    assert ended == len(begun)
+    assert [tuple(row) for row in done] == [("completed", 1, True)]
+    again = await rebuild(client, keys, catalogue_topology(), database, 60, _unheard)
+    assert [each.changed for each in again.tables] == [0, 0, 0]
+    await database.close()
+    record_property("killed, and nothing lost or twice", f"{dict(killed)}, {counts}")
 
 
 def _unheard(what: str, done: int, total: int) -> None:

@@ -16,6 +16,7 @@ from consumers.runs.check import MAX_STEPS
 from consumers.runs.state import UNLOCKS
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import (
+    AnswerFound,
     CancelRequested,
     DeadlinePassed,
     DeadlineSet,
@@ -174,7 +175,7 @@ async def test_random_plans_all_end_in_order_and_never_more_than_three_steps_of_
     assert len(proposed) == count
     questions = Questions(workshop.client, workshop.keys)
     stages = (aggregate.stage(questions.listed), watch.stage(), person(questions))
-    outside = (PlanProposed, CancelRequested, DeadlinePassed, StageFailed)
+    outside = (AnswerFound, PlanProposed, CancelRequested, DeadlinePassed, StageFailed)
     away = (
         *(RunProgressed, RunFinished, DelegationRequested, ReplanRequested, DeadlineSet, ExchangeCompleted),
         ValidationFinished,

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from consumers import understand
 from consumers.experts.expert import FOLDER
 from consumers.experts.roster import Folders
 from consumers.memory import Memory, fused, searchable, told, trust_of
@@ -65,6 +64,13 @@ async def test_where_rules_are_sure_nothing_is_recalled(goal: str) -> None:
     recall = Recalling(MEMORY)
     await reader(recall).handle(GoalSubmitted(goal=goal), ScriptedContext[None]())
     assert recall.asked == []
+
+
+async def test_whom_the_user_has_named_a_model_reads_what_is_remembered() -> None:
+    recall = Recalling(MEMORY)
+    goal = GoalSubmitted(goal="List the files in this folder", expert="backend")
+    await reader(recall).handle(goal, ScriptedContext[None]())
+    assert recall.asked
 
 
 async def test_an_expert_who_gets_a_goal_at_once_gets_what_is_remembered_too() -> None:
@@ -127,7 +133,3 @@ def test_texts_are_looked_for_in_one_form() -> None:
     assert searchable("Ｅ４７１１ Ёлка\0") == "e4711 елка "
     assert searchable("用户登录 ok").split() == ["用户", "户登", "登录", "ok"]
     assert searchable("一").strip() == "一"
-
-
-def test_the_stage_needs_nobody_who_remembers() -> None:
-    assert understand.Reader(Names(lambda _name: Workspace(Path(__file__).parent))).recall is None

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import pytest
 
+from consumers.memory import ASLEEP, NOWHERE
 from consumers.remember import handle, stage
 from schemas.errors import NotReachable
 from schemas.events import MemoryKept
@@ -12,16 +13,16 @@ from streams.testing import ScriptedContext
 
 
 class Kept:
-    """Keeps in memory; `away` it can't."""
+    """Keeps in memory, unless `away` says why not."""
 
-    def __init__(self) -> None:
+    def __init__(self, away: str = "") -> None:
         self.found: dict[str, MemoryKept] = {}
-        self.away = False
+        self.away = away
 
     async def keep(self, memory_id: str, kept: MemoryKept, at: datetime) -> bool:
         del at
         if self.away:
-            raise NotReachable("database.unreachable", "It is away.")
+            raise NotReachable(self.away, "It is away.")
         return self.found.setdefault(memory_id, kept) is kept
 
 
@@ -35,16 +36,16 @@ async def test_it_is_kept_under_its_events_id() -> None:
     assert keeper.found == {"event-1": FACT}
 
 
-async def test_while_the_database_is_away_it_is_tried_again_without_end() -> None:
-    keeper = Kept()
-    keeper.away = True
+@pytest.mark.parametrize("away", ["database.unreachable", ASLEEP])
+async def test_while_the_database_is_away_it_is_tried_again_without_end(away: str) -> None:
     with pytest.raises(Snooze):
-        await handle(FACT, ScriptedContext[None](), keeper)
+        await handle(FACT, ScriptedContext[None](), Kept(away))
 
 
 async def test_without_a_database_and_without_words_there_is_nothing_to_keep() -> None:
     ctx, keeper = ScriptedContext[None](), Kept()
     await handle(FACT, ctx, None)
+    assert await handle(FACT, ScriptedContext[None](), Kept(NOWHERE)) == []
     await handle(MemoryKept(text=" \n"), ctx, keeper)
     assert ctx.called == []
-    assert stage(None).accepts == (MemoryKept,)
+    assert MemoryKept in stage(None).accepts

@@ -243,6 +243,27 @@ async def test_a_range_goes_to_its_stage_once_more_without_what_is_done_or_will_
     assert [line.action for line in await audit_of(workshop)] == 9 * ["redeliver"]
 
 
+async def test_what_changed_a_state_without_a_word_or_was_answered_is_done(workshop: Workshop) -> None:
+    async def handle(_event: GoalSubmitted, ctx: Any) -> Sequence[Event]:
+        ctx.state = Seen(ctx.state.goals + 1)
+        return []
+
+    stage = intake_stage(handle, state=Seen)
+    topology = workshop.topology(stage)
+    async with workshop.working(stage):
+        await workshop.publish("goal 0")
+        await eventually(lambda: _settled(workshop))
+    redelivery = Redelivery(workshop.client, workshop.keys, topology, stage)
+    fates = [each.fate async for batch in redelivery.planned(parse("start")) for each in batch]
+    assert fates == ["done"]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """How many goals came."""
+
+    goals: int = 0
+
+
 async def _is(value: bool) -> bool:
     return value
 

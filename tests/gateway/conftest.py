@@ -103,6 +103,7 @@ class Cli:
             "VICTORIA_STATE_DIR": str(state),
             "VICTORIA_MODEL": "none",
             "VICTORIA_LEASE": "1",
+            "VICTORIA_ANSWER_CACHE": "0",
             "VICTORIA_HISTORY": "false",  # each would make a database of its own, which takes two seconds
             "COLUMNS": "80",
         }

@@ -37,6 +37,8 @@ WRONG: dict[str, tuple[list[str], int, str, str]] = {
     "status without server": (["status", "x", "--redis-url", NOWHERE], 5, "server.unreachable", "Start it"),
     "a worker without server": (["worker", "plan", "--redis-url", NOWHERE], 5, "server.unreachable", "Start it"),
     "a state folder that can't be": (["run", "x", "--set", "state_dir=/dev/null/x"], 3, "server.embedded", "Set "),
+    "an id that is no text": (["status", "a\udcffb"], 2, "usage.encoding", "UTF-8"),
+    "too much that is no text": (["project", "rebuild", "\udcff"], 2, "usage.encoding", "UTF-8"),
     "an unknown run": (["status", "nope"], 2, "run.unknown", "victoria tail intake"),
     "an unknown stage": (["worker", "plam"], 2, "stage.unknown", "Stages: understand, plan"),
     "an unknown stream": (["tail", "nope"], 2, "stream.unknown", "Streams: intake"),

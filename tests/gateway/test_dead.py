@@ -89,6 +89,14 @@ def test_a_letter_can_be_corrected_in_an_editor_or_from_a_file(
     )
 
 
+def test_an_editor_or_a_file_that_is_not_there_is_told(call: Call, letters: list[str]) -> None:
+    for editor in ("'", "no-such-editor"):
+        refused = call("dead", "edit", letters[0], "--json", EDITOR=editor, VISUAL="")
+        assert (refused.code, refused.json()["error"]["code"]) == (2, "dead.editor")
+    refused = call("dead", "edit", letters[0], "--file", "/no/such/file", "--json")
+    assert (refused.code, refused.json()["error"]["code"]) == (2, "dead.edit")
+
+
 def test_a_range_is_planned_and_with_yes_given_to_its_stage_once_more(cli: Cli, call: Call) -> None:
     with server_of(Path(cli.environ["VICTORIA_STATE_DIR"])) as client:
         client.flushall()

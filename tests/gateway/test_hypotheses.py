@@ -27,6 +27,10 @@ def test_a_hypothesis_is_raised_by_hand_shown_and_ends_open_without_a_model(cli:
     assert shown.startswith("The file docs/alpha.txt is empty.\nopen · confidence 0.00 · ")
     _, listed = call("hypotheses").out.splitlines()
     assert listed.split()[:3] == ["guess-1", "open", "0.00"]
+    for command in ("status", "plan"):
+        done = call(command, "guess-1")
+        assert (done.code, "[run.hypothesis]" in done.err) == (2, True)
+        assert "`victoria hypotheses show guess-1`" in done.err
     unknown = call("hypotheses", "show", "guess-2")
     assert (unknown.code, "[hypothesis.unknown]" in unknown.err) == (2, True)
 

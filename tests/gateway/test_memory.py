@@ -1,8 +1,12 @@
 """`victoria memory` from the command line."""
 
 import asyncio
+import json
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
@@ -12,7 +16,7 @@ from consumers.postgres.migrate import migrate
 from deploy.database import database_server
 from deploy.settings import Settings
 from schemas.events import MemoryKept
-from tests.gateway.conftest import Call, Cli
+from tests.gateway.conftest import WITHIN, Call, Cli
 from tests.memories import AT
 
 MINE = {"VICTORIA_PREFIX": "remembering", "VICTORIA_EMBEDDER": "none", "ALLOWED_PROJECTS": "garden"}
@@ -47,6 +51,16 @@ def test_memories_are_found_listed_and_forgotten(call: Call) -> None:
     assert "trust user" in listed.out
     assert call("memory", "forget", "m2", "--json", **MINE).json() == {"id": "m2", "forgotten": True}
     assert "m2" not in call("memory", "list", "--project", "garden", **MINE).out
+
+
+def test_a_worker_started_by_hand_keeps_them_in_the_database_that_another_process_runs(cli: Cli, call: Call) -> None:
+    kept = {"project": "garden", "tag": "fact", "text": "The greenhouse is watered at dawn."}
+    worker = cli.start("worker", "remember", stdin=DEVNULL, **MINE, VICTORIA_HISTORY="true")
+    assert call("publish", "--type", "MemoryKept", "--json-body", json.dumps(kept), **MINE).code == 0
+    give_up = time.monotonic() + WITHIN
+    while "watered at dawn" not in call("memory", "list", "--project", "garden", **MINE).out:
+        assert time.monotonic() < give_up
+    assert worker.end(signal.SIGTERM)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,16 @@ def test_tables_are_made_once_and_a_dry_run_makes_none(call: Call) -> None:
     assert NAMES[0] in call("migrate", "--status", **mine).out
 
 
+def test_tables_of_a_newer_version_are_told(call: Call, database: str) -> None:
+    mine = {"VICTORIA_PREFIX": "newer"}
+    states(call, **mine)
+    ask(database, "INSERT INTO newer.migrations VALUES ('9999_future', 'x')")
+    told = call("migrate", **mine).out
+    assert "A newer version of Victoria has applied 9999_future." in told
+    assert "Nothing to do" not in told
+    assert "1 of a newer version" in call("doctor", **mine).out
+
+
 def test_a_database_that_is_away_is_named_without_its_password(call: Call) -> None:
     done = call("migrate", "--json", DATABASE_URL="postgresql://u:secret@127.0.0.1:1/x")
     assert done.code == 5

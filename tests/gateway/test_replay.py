@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.loading import Loaded
+from deploy.loading import Loaded, load
 from deploy.victoria import Victoria
-from deploy.wiring import opened
+from deploy.wiring import catalogue_topology, opened
 from gateway import whatif
+from gateway.policies import with_policies
+from gateway.tapes import as_taped
+from schemas.errors import InvalidInput
+from streams.tape import Tape
 from tests.gateway.conftest import Call, Cli, server_of
 from tests.replay.test_replay import GOAL, SAYS
 from tests.rows.house import Model
@@ -42,7 +46,8 @@ def test_a_run_is_replayed_saved_and_replayed_from_its_file(call: Call, cli: Cli
     assert (shown.code, "✓ identical" in shown.out, "no model was asked" in shown.out) == (0, True, True)
     again = call("replay", file, "--json", VICTORIA_REDIS_URL="redis://127.0.0.1:1")
     assert (again.code, again.json()["verdict"], again.json()["events"]) == (0, "identical", 7)
-    assert call("replay", "--all", "--since", "-1h", "--json").json()["different"] == 0
+    for since in ("-1h", "1h", "@-1h"):
+        assert call("replay", "--all", "--since", since, "--json").json()["different"] == 0
     assert call("replay", "--stage", "plan", "--range", "-1", "--json").json()["identical"] == 1
     assert checksum(cli) == before
 
@@ -61,6 +66,30 @@ def test_a_changed_prompt_is_tried_out_and_others_are_refused(call: Call, run: s
     for wrong in ((), (run, "--all"), ("--all", "--live"), ("--stage", "plan")):
         assert call("replay", *wrong, "--json").json()["error"]["code"] == "replay.which"
     assert call("replay", "nobody", "--json").json()["error"]["code"] == "run.unknown"
+    assert call("replay", "--all", "--since", "yesterday", "--json").json()["error"]["code"] == "replay.since"
+    for unused in ((run, "--since", "1h"), ("--all", "--save", "file"), (run, "--allow-effects")):
+        assert call("replay", *unused, "--json").json()["error"]["code"] == "replay.usage"
+
+
+def test_a_file_of_somebody_else_gives_no_rights_where_anything_is_done() -> None:
+    tape = Tape("r", settings={"programs": "bash", "approved_tools": "ssh_run", "max_iterations": "3", "ssh_key": "x"})
+    usual = load({})
+    folded, live = as_taped(usual, tape, live=False).settings, as_taped(usual, tape, live=True).settings
+    assert (folded.approved_tools, folded.max_iterations, folded.ssh_key) == ("ssh_run", 3, usual.settings.ssh_key)
+    assert (live.programs, live.approved_tools) == (usual.settings.programs, usual.settings.approved_tools)
+    assert live.max_iterations == 3
+
+
+def test_other_policies_of_stages_are_tried_out_and_wrong_ones_refused(call: Call, cli: Cli, run: str) -> None:
+    before = checksum(cli)
+    tried = call("replay", run, "--set", "plan.timeout=20", "--set", "plan.attempts=1", "--json")
+    assert (tried.code, tried.json()["different"]) == (0, [])
+    assert checksum(cli) == before
+    topology = catalogue_topology()
+    assert with_policies(topology, ["plan.attempts=1"]).stage("plan").policy.attempts == 1
+    for wrong in ("nope.attempts=1", "plan.colour=1", "plan.timeout=-1", "plan.timeout=nan", "plan.attempts=soon"):
+        with pytest.raises(InvalidInput):
+            with_policies(topology, [wrong])
 
 
 def test_a_live_replay_shows_what_another_model_does_and_leaves_production_as_it_was(

@@ -221,7 +221,9 @@ def test_every_help_has_an_example_that_fits(command: str) -> None:
 
 def test_all_commands_are_there() -> None:
     doing = "run chat ask up worker serve publish cancel questions answer"
-    looking = "status plan tail lag replay fork redeliver events tools experts strategies config doctor migrate"
+    looking = (
+        "status runs plan show tail lag replay fork redeliver events tools experts strategies config doctor migrate"
+    )
     assert f"{doing} {looking}".split() == COMMANDS
 
 

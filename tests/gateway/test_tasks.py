@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
-import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +12,8 @@ import asyncpg
 import pytest
 
 from deploy.database import database_server
-from deploy.place import Place, listener
 from deploy.settings import Settings
-from tests.gateway.conftest import Call, Cli, Running, server_of
+from tests.gateway.conftest import Call, Cli
 
 LIST = "List the files in the folder docs"
 
@@ -87,56 +83,6 @@ def test_workers_do_what_somebody_waits_for_and_stop_when_told(call: Call, cli: 
     assert (code, "stopped: tasks" in text) == (0, True)
     done = call("tasks", "add", LIST, "--wait", "--json", VICTORIA_PREFIX=prefix).json()
     assert f"-{up.process.pid}-" in done["worker"], "`up` works tasks off as well, where it has a database"
-
-
-@pytest.mark.heavy
-def test_a_thousand_tasks_are_done_once_each_whoever_is_killed(
-    cli: Cli, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Workers and the database itself, by kill -9, at random moments of the work."""
-    monkeypatch.setitem(cli.environ, "VICTORIA_PREFIX", "tasks-kill")
-    monkeypatch.setitem(cli.environ, "VICTORIA_LEASE", "2")
-    state = Path(cli.environ["VICTORIA_STATE_DIR"])
-    total, chance = 1_000, random.Random(7)
-    assert cli("migrate").code == 0
-    ask(database, f"""INSERT INTO "tasks-kill".tasks (goal) SELECT '{LIST}' FROM generate_series(1, {total})""")
-
-    def worker() -> Running:
-        return cli.start("worker", "tasks")
-
-    cli.start("up").until("ready")
-    workers = [worker(), worker()]
-    kills, give_up = Counter[str](), time.monotonic() + 300
-    left = total
-    while left:
-        assert time.monotonic() < give_up, f"{left} left after {kills}"
-        time.sleep(chance.uniform(0.2, 1.5))
-        if kills["worker"] < 30:
-            number = chance.randrange(2)
-            workers[number].process.kill()
-            workers[number].process.wait()
-            workers[number] = worker()
-            kills["worker"] += 1
-        if kills["database"] < 5 and chance.random() < 0.3:
-            socket = Place(state / "postgres").socket()
-            if pid := socket and listener(socket):
-                os.kill(pid, signal.SIGKILL)
-                kills["database"] += 1
-        try:
-            left = ask(database, """SELECT count(*) FROM "tasks-kill".tasks WHERE finished_at IS NULL""")[0][0]
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            continue
-    rows = ask(database, """SELECT run, attempt, status, output FROM "tasks-kill".tasks""")
-    assert {(row["attempt"], row["status"], row["output"]) for row in rows} == {
-        (1, "completed", "alpha.txt\nbeta.txt\ngamma.txt")
-    }
-    with server_of(state) as client:
-        found: Any = client.xrange("{tasks-kill:0}:intake")
-        begun = [json.loads(fields[b"event"])["run"] for _, fields in found]
-        ends: Any = client.xrange("{tasks-kill:0}:results")
-        ended = [json.loads(fields[b"event"])["run"] for _, fields in ends if fields[b"type"] == b"RunFinished"]
-    assert sorted(begun) == sorted(ended) == sorted(row["run"] for row in rows)
-    print(f"{total} tasks, kills: {dict(kills)}")
 
 
 @pytest.mark.heavy

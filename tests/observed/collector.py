@@ -81,7 +81,7 @@ def collecting() -> Generator[Collector]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its base names it so
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the library
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

@@ -58,11 +58,9 @@ async def text_of(house: House) -> tuple[str, str]:
 @pytest.fixture
 async def told(house: Build) -> AsyncIterator[tuple[str, str]]:
     """The figures of a worker and of a door, after a run with tools and models."""
-    async with house(SAYS, measured=True) as home:
+    async with house(SAYS, measured=True, delay=0.01) as home:
         assert home.victoria.figures
         home.victoria.figures.written = lambda: 7
-        with home.victoria.figures.asking("local", _question("m"), "run-1") as asked:  # the script's takes no time
-            asked.ended(Usage("m", 1, 5, 7, 0.5))
         await home.run(GOAL)
         yield await text_of(home)
 

@@ -108,8 +108,8 @@ async def test_a_callers_trace_goes_on_and_what_it_does_not_sample_is_not_traced
     house: Build, collector: Collector
 ) -> None:
     trace, parent = CALLER
+    before = ""
     async with house(None, otel="true") as home, indoors(home.victoria) as client:
-        before = ""
         for flags in ("00", "01"):
             body = {"goal": "List the files in the folder docs"}
             headers = {"traceparent": f"00-{trace}-{parent}-{flags}"}

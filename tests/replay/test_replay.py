@@ -20,6 +20,7 @@ from llm.prompts import replaced
 from schemas.errors import InvalidInput
 from schemas.events import (
     GoalUnderstood,
+    HypothesisRaised,
     PlanProposed,
     QuestionAnswered,
     QuestionAsked,
@@ -74,10 +75,16 @@ def changed(topology: Topology, name: str, line: Any) -> Topology:
 
 
 async def checksum(client: Client, prefix: str) -> str:
-    """Of all keys and what they hold; leases and other signs of life change by themselves."""
+    """Of all keys and what they hold; leases and other signs of life change by themselves, in streams too: there it is
+    the entries that count, and who reads them."""
     digest, raw = hashlib.blake2b(), cast_any(client)
     for key in sorted([key async for key in raw.scan_iter(match=f"{{{prefix}:*", count=1000)]):
-        if not key.endswith((b":leases", b"offers", b"retaining")):
+        if key.endswith((b":leases", b"offers", b"retaining")):
+            continue
+        if await raw.type(key) == b"stream":
+            readers = sorted(group["name"] for group in await raw.xinfo_groups(key))
+            digest.update(repr((key, await raw.xrange(key), readers)).encode())
+        else:
             digest.update(key + (await raw.dump(key) or b""))
     return digest.hexdigest()
 
@@ -105,6 +112,32 @@ async def test_a_run_with_tools_and_models_comes_to_the_same_without_any_model(h
     assert "All in all: alpha." in text
     elsewhere = still_topology(home.victoria.settings, Projects("", {}))
     assert await replay(Tape.load(tmp_path / "run"), elsewhere) == verdict
+
+
+async def test_what_can_not_be_read_of_a_run_is_told_and_ends_no_replay(house: Build) -> None:
+    async with house(None) as home:
+        run = await home.submit("List the files in docs")
+        await home.end(run)
+        tape = await taped(home, run)
+    for effect, data in tape.effects.items():
+        for broken in (b"{", data.replace(b'"kind":"', b'"kind":"x'), data.replace(b'"at":"', b'"at":"x')):
+            wrong = msgspec.structs.replace(tape, effects={**tape.effects, effect: broken})
+            verdict = await replay(wrong, home.victoria.topology)
+            assert verdict.verdict != "identical"
+            assert any(effect in each for each in verdict.missing)
+    states = {name: msgspec.structs.replace(one, data=msgspec.Raw(b"[1")) for name, one in tape.states.items()}
+    verdict = await replay(msgspec.structs.replace(tape, states=states), home.victoria.topology)
+    assert verdict.verdict == "incomplete"
+
+
+async def test_a_run_may_begin_with_a_hypothesis(house: Build) -> None:
+    async with house(None) as home:
+        v = home.victoria
+        raised = HypothesisRaised(statement="The file docs/alpha.txt is empty.")
+        await home.publish("hypothesis-1", raised, v.topology.entries[HypothesisRaised])
+        tape = await taped(home, "hypothesis-1")
+    assert tape.missing == ()
+    assert tape.entries
 
 
 async def test_a_changed_prompt_is_shown_where_it_is_asked(house: Build) -> None:
@@ -187,6 +220,10 @@ async def test_many_runs_and_a_range_of_one_stage_are_replayed_and_nothing_is_wr
         assert wrong.first[0].difference
         assert wrong.first[0].difference.field == "PlanProposed.revision"
         assert await checksum(client, prefix) == before
+        assert summary.missing == ()
+        await cast_any(client).xtrim(v.keys.stream("0", "intake"), maxlen=30, approximate=False)
+        (gone,) = (await replay_all(history, v.topology, 0, unheard)).missing
+        assert "intake" in gone, "runs that can't be looked at are told"
 
 
 async def test_a_run_whose_streams_are_trimmed_is_read_from_the_archive_and_what_is_missing_is_said(
@@ -225,6 +262,16 @@ async def test_a_run_whose_streams_are_trimmed_is_read_from_the_archive_and_what
         again = await replay(tape, v.topology)
         assert (again.verdict, again.difference) == ("identical", None)
         assert again.asks == whole.asks
+        # Dead letters are in no archive: that some went which may be the run's is said.
+        history, dead = History(v.client, v.keys, v.topology), v.keys.dead("0")
+        await raw.xadd(dead, {"type": "DeadLetter", "event": "{}"})
+        assert await history.letters_gone(tape) == ()
+        await raw.xtrim(dead, maxlen=0)
+        tape.perhaps = await history.letters_gone(tape)
+        assert "on the stream dead" in tape.perhaps[0]
+        assert (await replay(tape, v.topology)).missing == (), "it was not needed"
+        tape.entries = [each for each in tape.entries if each.type != "PlanProposed"]
+        assert tape.perhaps[0] in (await replay(tape, v.topology)).missing
 
 
 def lost_intake(tape: Tape) -> bool:
@@ -260,6 +307,21 @@ async def test_a_fork_shares_the_past_and_comes_to_an_end_of_its_own(house: Buil
         assert (await replay(await taped(home, run), v.topology)).verdict == "identical"
         with pytest.raises(InvalidInput, match="is read by a stage"):
             await forked(tape, v.topology, "nothing", "run-x")
+
+
+async def test_a_fork_goes_on_with_the_model_it_is_given(house: Build) -> None:
+    async with house(SAYS) as home:
+        v = home.victoria
+        run = await home.submit(GOAL)
+        await home.end(run)
+        asked, tape = len(home.asked), await taped(home, run)
+        first = next(e.envelope.id for e in await home.entries(run) if e.type == "GoalSubmitted" and e.envelope)
+        begun = await forked(tape, v.topology, first, "fork-none", model="none")
+        await publish(begun, v.client, v.keys, v.topology)
+        end = await home.end("fork-none")
+        assert (end.metadata.model, end.metadata.calls, len(home.asked)) == ("none", 0, asked)
+        with pytest.raises(InvalidInput, match="no field 'goall'"):
+            await forked(tape, v.topology, first, "fork-x", {"goall": "x"})
 
 
 async def test_a_run_can_be_forked_at_each_of_its_events(house: Build) -> None:

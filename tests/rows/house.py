@@ -30,7 +30,7 @@ from tests.workshop import eventually
 
 E = TypeVar("E", bound=Event)
 FILES = {"README.md": "# A small project\n", "docs/alpha.txt": "This is alpha.\n", "docs/beta.txt": "This is beta.\n"}
-FOLDERS = ("experts_dir", "strategies_dir", "tools_dir")
+FOLDERS = ("experts_dir", "strategies_dir", "tools_dir", "state_dir")
 PROMPTS = tuple(prompt(name) for name in names())
 
 
@@ -207,6 +207,8 @@ async def at_work(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     own = {name: str(folder.parent / f"{folder.name}-{name}") for name in FOLDERS}
+    # Answers are found anew: what a test tells of the way to them holds the second time as well.
+    own["answer_cache"] = "0"
     chosen = {"redis_url": url, "prefix": prefix, "grace": "1", "model": "none" if says is None else "local"}
     async with opened(load({**own, **chosen, **settings}, {}, folder), url, measured=measured) as victoria:
         model = Model(says or {}, delay)

@@ -10,7 +10,7 @@ from consumers.postgres.database import Database
 from consumers.tasks.cycle import Cycled
 from consumers.tasks.task import NewTask
 from deploy.tasks import TaskParts, task_parts
-from schemas.events import GoalSubmitted
+from schemas.events import GoalSubmitted, InferenceRequested
 from tests.rows.conftest import Build
 from tests.rows.house import House
 from tests.workshop import eventually
@@ -63,6 +63,8 @@ async def test_I2_a_task_goes_through_the_pipeline_and_its_result_comes_back_int
         assert (await home.end(first.run)).output == first.output
         assert second.assignee == "qa"
         assert "qa" in second.knowledge["experts"]
+        asked = await home.events(second.run, InferenceRequested)
+        assert {each.priority for each in asked} == {"background"}, "what people ask comes first"
 
 
 async def test_I3_by_hand_one_cycle_publishes_and_a_later_one_settles(house: Build, database: Database) -> None:

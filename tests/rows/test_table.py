@@ -46,6 +46,7 @@ ROWS = {
     "G1": "after an exchange it is decided what is worth keeping, and under which tag; the next turn knows it as data",
     "G2": "memory is kept by tags, for each project and session, and can be looked at and cleared",
     "G3": "over its limit a model compresses it, or it is trimmed by tags; it is never above",
+    "G4": "what was found out is given again to the same goal, as long as nothing it rests on has changed",
     "H1": "hypotheses are validated in the background, and end confirmed, refuted or open",
     "I1": "a cycle under a lock gives tasks to the best experts; no two workers take the same one",
     "I2": "tasks go through the same pipeline, and what comes of them is in their rows",
@@ -67,5 +68,9 @@ def test_no_test_is_of_a_row_that_is_not_in_the_table() -> None:
 
 def covered() -> set[str]:
     """The rows that tests beside this file are named for."""
-    files = Path(__file__).parent.glob("test_?.py")
-    return {row for file in files for row in _TEST.findall(file.read_text(encoding="utf-8"))}
+    here = Path(__file__).parent
+    return {
+        row
+        for file in (*here.glob("test_?.py"), *here.glob("test_??.py"))
+        for row in _TEST.findall(file.read_text(encoding="utf-8"))
+    }

@@ -14,6 +14,7 @@ from schemas.envelope import Envelope, decode, derived_id, encode
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import (
     CATALOGUE,
+    AnswerFound,
     AnswerProgressed,
     AnswersCollected,
     CancelRequested,
@@ -47,7 +48,7 @@ from schemas.events import (
     ValidationDue,
     ValidationFinished,
 )
-from schemas.plan import Done, Plan, Progress, Spent, Step, ToolCall, Usage
+from schemas.plan import Done, Known, Plan, Progress, Seen, Spent, Step, ToolCall, Usage
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 ERROR = ErrorInfo("some.code", "It went wrong.", "Try again.")
@@ -58,7 +59,9 @@ STEP = Step(
     "2", "заголовок", "做点什么", "tool", "memo", "veronica", "notes", ("1",), True, "a text", CALL, inner=True
 )  # fmt: skip
 PLAN = Plan("react", (STEP,), aggregate=True, quorum=2, revisable=True, notes=("note",))
-PROGRESS = Progress(2, ("seen",), ("{}",), ("read_file",), "best", "{}")
+SEEN = Seen(CALL, "5eed")
+PROGRESS = Progress(2, ("seen",), ("{}",), ("read_file",), "best", "{}", (SEEN,))
+KNOWN = Known("run-0", AT)
 
 SAMPLES: tuple[Event, ...] = (
     GoalSubmitted(
@@ -70,6 +73,8 @@ SAMPLES: tuple[Event, ...] = (
         strategy="swarm",
         expert="memo",
         delegated_by="veronica",
+        asker="backup-1",
+        cache="renew",
     ),
     GoalUnderstood(
         restated="r",
@@ -86,11 +91,31 @@ SAMPLES: tuple[Event, ...] = (
         question_alone=True,
         confidence=0.8,
         delegated_by="veronica",
+        answer_key="5eed",
         source="model",
         spent=(SPENT,),
     ),
+    AnswerFound(
+        restated="r",
+        output="o",
+        known=KNOWN,
+        method="simple",
+        model="tiny",
+        expert="memo",
+        project="p",
+        session="s",
+        spent=(SPENT,),
+    ),
     PlanProposed(
-        restated="r", plan=PLAN, project="p", session="s", context="c", expert="memo", revision=1, spent=(SPENT,)
+        restated="r",
+        plan=PLAN,
+        project="p",
+        session="s",
+        context="c",
+        expert="memo",
+        revision=1,
+        answer_key="5eed",
+        spent=(SPENT,),
     ),
     ReplanRequested(
         restated="r",
@@ -120,6 +145,7 @@ SAMPLES: tuple[Event, ...] = (
         note="n",
         error=ERROR,
         spent=SPENT,
+        sources=(SEEN,),
     ),
     QuestionAsked(
         question_id="r.1",
@@ -164,6 +190,7 @@ SAMPLES: tuple[Event, ...] = (
         ),
         stages=(StageTime("plan", 0.5, 2, USAGE),),
         error=ERROR,
+        known=KNOWN,
     ),
     ExchangeCompleted(session="s", goal="g", output="o", status="completed", expert="memo", project="p"),
     MemoryKept(project="p", session="s", tag="fact", text="t", trust="tool", source="run:r"),

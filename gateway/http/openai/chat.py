@@ -70,7 +70,9 @@ class Chat:
         turn = await self._conversations.turn(heard.asker, heard.said)
         unfit = await self._answer(heard, turn) if turn.question else None
         if not turn.question:
-            goal = replace(await self._goal(heard, turn), **wanted._asdict())
+            goal = replace(await self._goal(heard, turn), **wanted._asdict(), asker=heard.asker.person)
+            # Another attempt is to be another one; what is asked for with a seed, by itself.
+            goal = replace(goal, cache="off" if heard.body.seed is not None else "renew" if turn.again else "use")
             with self._door.metrics.taking():
                 (published,) = await self._victoria.submit([(turn.run_id, goal)])
             if published != "known":

@@ -35,6 +35,12 @@ class Asker(msgspec.Struct, frozen=True):
     whom: tuple[str, ...]
     model: str
 
+    @property
+    def person(self) -> str:
+        """Who it is in one word, whatever chat of theirs this is."""
+        people = (self.caller, *self.whom[:3])
+        return derived_id(*people) if any(people) else ""
+
     @classmethod
     def of(cls, request: Request, body: ChatRequest) -> "Asker":
         """That of a request."""
@@ -46,12 +52,14 @@ class Asker(msgspec.Struct, frozen=True):
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a request is about: a run, the conversation that it is the answer to, and the question of it that the last
-    message answers, "" if it answers none. `after` is the run that asked, where that has ended: with another answer."""
+    message answers, "" if it answers none. `after` is the run that asked, where that has ended: with another answer.
+    `again` says that it is another attempt."""
 
     run_id: str
     conversation: str
     question: str = ""
     after: str = ""
+    again: bool = False
 
 
 class Conversations:
@@ -75,7 +83,7 @@ class Conversations:
 
     def fresh(self, conversation: str, before: int = 0, after: str = "") -> Turn:
         """A conversation's run that is its own, after so many others."""
-        return Turn(derived_id("conversation", conversation, before), conversation, after=after)
+        return Turn(derived_id("conversation", conversation, before), conversation, after=after, again=before > 0)
 
     def own(self, asker: Asker, messages: Sequence[Said]) -> Turn:
         """The first run of these messages themselves, whatever they answer."""

@@ -15,7 +15,7 @@ from consumers.postgres.database import Database, schema_of, storable
 from deploy.embedded import embedded
 from deploy.place import Place, listener
 from deploy.postgres import POSTGRES
-from schemas.errors import InvalidInput, NotReachable
+from schemas.errors import CouldNotStart, InvalidInput, NotReachable
 
 
 async def test_data_come_back_as_they_were_given(database: Database) -> None:
@@ -68,8 +68,8 @@ async def test_more_users_than_connections_take_turns(database_url: str) -> None
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (("postgresql://victoria@/postgres", "postgresql://nobody:secret@/postgres"), "database.denied"),
-        (("/postgres?", "/nowhere?"), "database.missing"),
+        (("//victoria@", "//nobody:secret@"), "database.denied"),
+        (("/postgres", "/nowhere"), "database.missing"),
     ],
 )
 async def test_a_server_that_refuses_is_named_without_the_password(
@@ -83,12 +83,60 @@ async def test_a_server_that_refuses_is_named_without_the_password(
     assert "secret" not in str(caught.value)
 
 
-async def test_a_url_that_can_not_be_used_is_bad_input() -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        "secret@h/x?sslmode=nonsense",
+        "secret@h:port/x",
+        "sec/ret@h/x",
+        "sec#ret@h/x",
+    ],
+)
+async def test_a_url_that_can_not_be_used_is_bad_input(end: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        async with Database("postgresql://u:secret@h/x?sslmode=nonsense").connection():
+        async with Database(f"postgresql://u:{end}").connection():
             pass
     assert caught.value.code == "database.url"
-    assert "secret" not in str(caught.value)
+    assert "sec" not in str(caught.value)
+
+
+async def test_a_url_may_have_only_parameters_that_the_server_knows(database_url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        async with Database(f"{database_url}&colour=blue").connection():
+            pass
+    assert caught.value.code == "database.url"
+    assert "colour" in caught.value.message
+
+
+async def test_a_database_that_can_not_keep_every_language_is_refused(database_url: str) -> None:
+    server = Database(database_url)
+    async with server.connection() as connection:
+        await connection.execute("DROP DATABASE IF EXISTS latin")
+        await connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(CouldNotStart) as caught:
+        async with Database(database_url.replace("/postgres?", "/latin?")).connection():
+            pass
+    assert (caught.value.code, "LATIN1" in caught.value.message) == ("database.encoding", True)
+    await server.close()
+
+
+@pytest.mark.parametrize("fault", ["internal_error", "raise_exception", "io_error", "data_corrupted"])
+async def test_a_fault_inside_the_server_is_trouble_of_the_server(database: Database, fault: str) -> None:
+    with pytest.raises(NotReachable) as caught:
+        async with database.connection() as connection:
+            await connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'boom' USING ERRCODE = '{fault}'; END $$")
+    assert (caught.value.code, "boom" in caught.value.message) == ("database.trouble", True)
+
+
+async def test_a_connection_lost_between_two_statements_is_trouble_of_the_server(database: Database) -> None:
+    async def lose_it() -> None:
+        async with database.connection() as connection:
+            connection.terminate()  # as the driver does where a server that was killed says nothing any more
+            await connection.fetchval("SELECT 1")
+
+    with pytest.raises(NotReachable) as caught:
+        await lose_it()
+    assert caught.value.code == "database.unreachable"
 
 
 async def test_mistakes_in_statements_are_no_trouble_of_the_server(database: Database) -> None:

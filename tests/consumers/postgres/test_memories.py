@@ -161,18 +161,31 @@ async def test_by_words_and_by_meaning_more_is_found_than_by_either(database: Da
     assert both > meaning
 
 
-async def test_a_large_project_is_searched_by_the_index(database: Database) -> None:
-    embedder = Hashing(width=64)
+async def test_a_large_project_is_searched_by_an_index_that_is_made_when_there_is_enough(database: Database) -> None:
+    embedder = Hashing()
     memories = Memories(database, lambda: embedder, few=50)
     await memories.keep("m", kept("the gate opens at nine in summer", PROJECT), AT)
     await memories.fill()
+    asked = "gate opens in summer at nine"
+    assert await found_by_meaning(memories, asked) == ["m"]
     async with database.transaction() as connection:
-        await connection.execute(NOISE, PROJECT, 300)
-        await connection.execute(VECTORS, PROJECT, 300)
-    found = await memories.search(PROJECT, "", "gate opens in summer at nine", ways=["meaning"])
-    assert "m" in {each.id for each in found}
+        await connection.execute(NOISE, PROJECT, MANY)
+        await connection.execute(VECTORS, PROJECT, MANY)
+    assert (await found_by_meaning(memories, asked))[0] == "m", "there is no index yet"
+    await memories.keep("late", kept("the gate opens at nine in summer", PROJECT), AT)
+    await memories.fill()
+    async with database.transaction() as connection:
+        assert await connection.fetchval("SELECT to_regclass('vectors_1_near') IS NOT NULL")
+        assert not await connection.fetchval("SELECT index_vectors(1)"), "it is made anew for twice as many"
+    assert {"m", "late"} <= {*await found_by_meaning(memories, asked)}
 
 
+async def found_by_meaning(memories: Memories, asked: str) -> list[str]:
+    return [each.id for each in await memories.search(PROJECT, "", asked, ways=["meaning"])]
+
+
+MANY = 10_500
+"""Vectors of which there is an index."""
 NOISE = """
 INSERT INTO memories
 SELECT 'n' || n, $1, '', now(), '', 'noise', 'user', '', '{}' FROM generate_series(1, $2::int) AS n
@@ -180,5 +193,5 @@ SELECT 'n' || n, $1, '', now(), '', 'noise', 'user', '', '{}' FROM generate_seri
 VECTORS = """
 INSERT INTO vectors_1
 SELECT 'n' || n, $1, '', array_agg(random() - 0.5)::vector::halfvec
-FROM generate_series(1, $2::int) AS n, generate_series(1, 64) GROUP BY n
+FROM generate_series(1, $2::int) AS n, generate_series(1, 16) GROUP BY n
 """

@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from consumers.postgres.database import Database, quoted, shadow_of
+from consumers.postgres.database import Database, shadow_of
 from consumers.postgres.projector import Projector
-from consumers.postgres.rebuild import Rebuild, rebuild
+from consumers.postgres.rebuild import Rebuild, rebuild, tidy
 from schemas.errors import CouldNotStart
 from streams.connection import Client
 from streams.keys import Keys
@@ -27,6 +27,7 @@ from tests.consumers.postgres.test_projector import (
     streams,
     until_settled,
 )
+from tests.workshop import eventually
 
 REBUILD = """
 import asyncio, sys
@@ -51,8 +52,14 @@ def keys(prefix: str) -> Keys:
 @pytest.fixture(autouse=True)
 async def _nothing_left(database: Database) -> AsyncIterator[None]:  # pyright: ignore[reportUnusedFunction] - pytest uses it
     yield
+    assert not await left(database)
+
+
+async def left(database: Database) -> bool:
+    """Whether there is a schema of a rebuild."""
     async with database.connection() as connection:
-        await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(shadow_of(database.schema))} CASCADE")
+        schema = shadow_of(database.schema)
+        return await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema)
 
 
 async def rebuilt(client: Client, keys: Keys, database: Database) -> Rebuild:
@@ -140,17 +147,18 @@ async def test_killed_in_the_middle_it_leaves_what_was_there_and_begins_anew(
         process.send_signal(signal.SIGKILL)
         await process.wait()
     assert await contents(database) == whole
+    assert await left(database)
+    async with database.connection() as connection:
+
+        async def tidied() -> bool:  # once its server has noticed
+            return await tidy(connection, database.schema)
+
+        await eventually(tidied, 30)
+    assert not await left(database)
     async with projecting(Projector(client, keys, streams(), database)):
         await say(client, keys, 5, first=60)
         await until_settled(client, keys)
-    with anyio.fail_after(30):
-        while True:
-            try:
-                found = await rebuilt(client, keys, database)
-            except CouldNotStart:  # its server has still to notice
-                await anyio.sleep(0.05)
-            else:
-                break
+    found = await rebuilt(client, keys, database)
     assert [(each.rows, each.changed) for each in found.tables] == [(65, 0)] * 3
 
 
@@ -172,5 +180,3 @@ async def test_rows_older_than_the_archive_stay(client: Client, keys: Keys, data
         )
     await rebuilt(client, keys, database)
     assert await count(database, "runs") == 4
-    async with database.connection() as connection:
-        assert not await connection.fetchval(f"SELECT count(*) FROM {quoted(shadow_of(database.schema))}.runs")

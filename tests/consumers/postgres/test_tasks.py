@@ -69,6 +69,7 @@ class Shop:
     tasks: Tasks
     lease: float = 2.0
     forgotten: float = 2.0
+    keep: float = 3_600.0
     under_way: int = 200
     cancelled: list[str] = field(default_factory=list[str])
 
@@ -89,6 +90,7 @@ class Shop:
             self.cancel,
             60,
             self.forgotten,
+            self.keep,
         )
 
     def publishing(self, name: str = "one") -> Publishing:
@@ -207,17 +209,32 @@ async def test_runs_that_ended_while_nobody_looked_or_that_vanished_are_found(sh
         {"model": "m", "source": "rules", "delegated_to": None, "tokens_in": 1, "tokens_out": 2, "seconds": 0.1}
         | {"steps": []},
     )
-    done = await shop.cycle().run()
-    assert isinstance(done, Cycled)
-    assert done.settled == 3
+    assert await shop.cycle().run() == Cycled(settled=3)
     found = [await shop.tasks.show(each) for each in (ended, kept, vanished)]
     assert [task.output for task in found] == ["done: ended", "from the read model", ""]
-    assert (found[2].status, found[2].error["code"]) == ("assigned", LOST.code)
+    assert (found[2].status, found[2].error["code"]) == ("failed", LOST.code), "it was done, but that is not known"
     assert (await shop.cycle().run()) == Cycled(), "again, it changes nothing"
+    await shop.tasks.retry(vanished)
+    await shop.once()
+    assert (await shop.runs())[3:] == [f"{vanished}-2"], "a person may"
+
+
+async def test_what_was_taken_so_long_ago_that_its_run_may_be_forgotten_is_not_begun_again(shop: Shop) -> None:
+    shop.keep = 30
+    under_way, over = await shop.add("under way", "over")
+    await shop.cycle().run()
+    assert await shop.tasks.claim("dead", 10, 10) == 2
+    await shop.submit([(f"{under_way}-1", GoalSubmitted(goal="under way"))])  # and died
+    await shop.execute("UPDATE tasks SET claimed_at = now() - interval '1 minute'")
+    assert await shop.cycle().run() == Cycled(repaired=2, settled=1)
+    assert (await shop.tasks.show(over)).error["code"] == LOST.code
+    async with shop.working("two"):
+        (task,) = await shop.ended(under_way)
+    assert (task.status, task.attempt, await shop.runs()) == ("completed", 1, [f"{under_way}-1"])
 
 
 async def test_who_lost_the_lock_writes_nothing_more(shop: Shop) -> None:
-    shop.lease = 0.2
+    shop.lease = 60
     (task_id,) = await shop.add("goal", expert="frontend")
 
     async def paused() -> dict[str, float]:
@@ -225,7 +242,7 @@ async def test_who_lost_the_lock_writes_nothing_more(shop: Shop) -> None:
         waits = await shop.cycle("two").run()
         assert isinstance(waits, float)
         assert 0 < waits <= shop.lease
-        await anyio.sleep(waits)
+        await shop.execute("UPDATE leases SET ends = clock_timestamp()")
         assert await shop.cycle("two").run() == Cycled(assigned=1)
         await shop.execute("UPDATE tasks SET status = 'pending', assignee = ''")
         return {}
@@ -323,6 +340,27 @@ async def test_what_others_call_things_is_translated_and_odd_goals_stop_nothing(
     task = found[hostile]
     assert (task.goal, task.context, task.project, task.created_by) == (kept, kept, kept, kept)
     assert task.output == f"done: {kept}"
+
+
+async def test_odd_numbers_and_times_in_one_row_stop_no_other(shop: Shop) -> None:
+    rows = {
+        "attempt": "2147483647",
+        "attempts": "2147483647",
+        "created_at": "4714-11-24 00:00:00+00 BC",
+        "not_before": "-infinity",
+        "claimed_at": "infinity",
+        "finished_at": "294276-12-31 23:59:59+00",
+    }
+    for column, value in rows.items():
+        status = "running" if column == "claimed_at" else "pending"
+        await shop.execute(
+            f"INSERT INTO tasks (id, goal, status, {column}) VALUES ($1, 'x', $2, '{value}')", column, status
+        )
+    await shop.add("x", id="good")
+    async with shop.working("one"):
+        found = await shop.ended(*rows, "good")
+    assert {task.status for task in found} == {"completed"}
+    assert len(await shop.tasks.newest()) == len(found)
 
 
 async def test_the_urgent_come_first_and_the_old_are_not_forgotten(shop: Shop) -> None:
