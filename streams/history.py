@@ -70,7 +70,7 @@ class History:
 
     async def tape(self, run_id: str) -> Tape:
         """One run, with the questions that models were asked. Of one that is not there any more there is what is left:
-        `missing` says so. It may be empty. One that goes on is read again until nothing moves meanwhile, a few times."""
+        `missing` says so. It may be empty. One that goes on is read again until nothing moves, a few times."""
         tape = await self._tape(run_id)
         for _ in range(READINGS - 1):
             then = Tape(run_id)
