@@ -1,11 +1,11 @@
 """`victoria show`: what a run did, when and why, as far as it is recorded, in a terminal, as data, and as a page."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-import anyio
 import msgspec
 import pytest
 from rich.cells import cell_len
@@ -40,7 +40,7 @@ class Runs(NamedTuple):
 @pytest.fixture(scope="module")
 def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder, prefix = tmp_path_factory.mktemp("run"), f"test-{uuid4().hex[:12]}"
-    waiting, ended = anyio.run(recorded, redis_url, prefix, folder)
+    waiting, ended = asyncio.run(recorded(redis_url, prefix, folder))  # not anyio's: fixtures of others may hold it
     ended.save(folder / "run.jsonl")
     yield Runs(waiting, ended, folder / "run.jsonl")
 
@@ -49,7 +49,7 @@ def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         await wipe(client, prefix)
         await client.aclose()
 
-    anyio.run(clear)
+    asyncio.run(clear())
 
 
 def named(found: Timeline, kind: str, name: str) -> Row:
