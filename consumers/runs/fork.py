@@ -17,7 +17,7 @@ from consumers.sessions import Turn
 from schemas.envelope import EVENT_BYTES, Envelope, derived_id, encode, too_large
 from schemas.errors import InvalidInput
 from schemas.events import CancelRequested, DeadlineSet, Event, GoalSubmitted, QuestionAsked
-from schemas.plan import Limits
+from schemas.plan import Limits, Spent
 from streams.append import SUBMITTED
 from streams.connection import Client
 from streams.journal import Record, decoded, state_effect, state_hash
@@ -105,7 +105,7 @@ async def forked(
         run=run_id,
         goal=replace(first, id=goal.id, cause=goal.cause),
         version=version,
-        state=_renamed(state, tape.run, run_id),
+        state=_renamed(state, tape.run, run_id, shift),
         past=tuple(handled),
         effects={effect: data for effect, data in tape.effects.items() if effect.partition("/")[0] in handled},
         events=events,
@@ -181,8 +181,14 @@ def _unbound(body: Event, tape: Tape, event_id: str, run_id: str, shift: timedel
             ends = body.expires and body.expires + shift
             return replace(body, question_id=_own(body.question_id, tape.run, run_id), expires=ends)
         case _:
-            own = {name: "" for name in ("session", "answer_key") if getattr(body, name, "")}
+            own: dict[str, Any] = {name: "" for name in ("session", "answer_key") if getattr(body, name, "")}
+            if isinstance(spent := getattr(body, "spent", None), tuple):
+                own["spent"] = _later(cast("tuple[Spent, ...]", spent), shift)
             return replace(body, **own) if own else body
+
+
+def _later(spent: tuple[Spent, ...], shift: timedelta) -> tuple[Spent, ...]:
+    return tuple(replace(each, at=each.at + shift) for each in spent)
 
 
 def _edited(body: Event, edit: Mapping[str, Any]) -> Event:
@@ -201,14 +207,21 @@ def _edited(body: Event, edit: Mapping[str, Any]) -> Event:
         ) from problem
 
 
-def _renamed(state: RunState, run: str, run_id: str) -> RunState:
-    """A state whose questions are the new run's, and which is no turn of a session."""
+def _renamed(state: RunState, run: str, run_id: str, shift: timedelta) -> RunState:
+    """A state whose questions and times are the new run's, and which is no turn of a session."""
     steps = {
         id_: replace(step, asking=replace(step.asking, id=_own(step.asking.id, run, run_id))) if step.asking else step
         for id_, step in state.steps.items()
     }
     return replace(
-        state, session="", answer_key="", steps=steps, asked=tuple(_own(id_, run, run_id) for id_ in state.asked)
+        state,
+        session="",
+        answer_key="",
+        steps=steps,
+        asked=tuple(_own(id_, run, run_id) for id_ in state.asked),
+        spent=_later(state.spent, shift),
+        planned_at=state.planned_at and state.planned_at + shift,
+        begun_at=state.begun_at and state.begun_at + shift,
     )
 
 
