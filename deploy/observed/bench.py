@@ -23,7 +23,8 @@ SHARE = 0.001
 
 class ObservedFigures(msgspec.Struct, frozen=True):
     """Medians over `rounds`, each of `events` hops with nobody listening and with metrics, then with traces of a
-    `share` of the runs too, and of all of them. The costs are parts of the processor's time of a hop."""
+    `share` of the runs too, and of all of them. The costs are by how much slower a round's hops are than those of the
+    same round with nobody listening, and how much more of the processor's time one takes."""
 
     cpu_us_off: float
     cpu_us_metrics: float
@@ -32,6 +33,7 @@ class ObservedFigures(msgspec.Struct, frozen=True):
     metrics_cost: float
     cost: float
     all_traced_cost: float
+    cpu_cost: float
     hops_per_s_off: float
     hops_per_s_observed: float
     share: float
@@ -57,10 +59,16 @@ async def observed(
         ]
         found: list[list[HopFigures]] = [[] for _ in ways]
         for number in range(rounds):
-            for way, of in zip(ways, found, strict=True):
+            both = list(zip(ways, found, strict=True))
+            for way, of in both if number % 2 else reversed(both):  # none is always the one after another
                 figures, traced = way()
                 of.append(await _hop(client, prefix, events, batch, progress, figures, traced))
             progress("rounds", number + 1, rounds)
+
+    def cost(way: int) -> float:
+        pairs = zip(found[0], found[way], strict=True)
+        return round(statistics.median(off.hops_per_s / on.hops_per_s for off, on in pairs) - 1, 4)
+
     cpu = [statistics.median(each.cpu_us_per_hop for each in of) for of in found]
     speed = [statistics.median(each.hops_per_s for each in of) for of in found]
     off, metrics, traced, every = cpu
@@ -69,9 +77,13 @@ async def observed(
         cpu_us_metrics=metrics,
         cpu_us_traced=traced,
         cpu_us_all_traced=every,
-        metrics_cost=round(metrics / off - 1, 4),
-        cost=round(traced / off - 1, 4),
-        all_traced_cost=round(every / off - 1, 4),
+        metrics_cost=cost(1),
+        cost=cost(2),
+        all_traced_cost=cost(3),
+        cpu_cost=round(
+            statistics.median(b.cpu_us_per_hop / a.cpu_us_per_hop for a, b in zip(found[0], found[2], strict=True)) - 1,
+            4,
+        ),
         hops_per_s_off=round(speed[0], 1),
         hops_per_s_observed=round(speed[2], 1),
         share=SHARE,

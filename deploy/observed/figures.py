@@ -30,7 +30,7 @@ SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SPEEDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Tokens per second."""
-TIMED = 16
+TIMED = 4
 """Entries of a batch whose handling is timed."""
 MOST_LABELS = 500
 """Combinations of labels of one family, of those that come from outside; what comes then is `other`."""
@@ -140,13 +140,11 @@ class Figures(Observer, Collector):
         of.batches.add(len(batch))
         of.handling.add_all(of.took)
         of.took.clear()
-        emitted = 0
-        for handled, result in zip(batch, results, strict=True):
-            if result > 0 and handled.outcome is EMITTED:
-                emitted += 1
-            else:
-                of.outcomes[_outcome(handled, result)] += 1
-        of.outcomes["handled"] += emitted
+        both = zip(batch, results, strict=True)
+        others = [(handled, result) for handled, result in both if result <= 0 or handled.outcome is not EMITTED]
+        of.outcomes["handled"] += len(batch) - len(others)
+        for handled, result in others:
+            of.outcomes[_outcome(handled, result)] += 1
 
     def trouble(self, stage: str) -> None:
         """Count it."""
