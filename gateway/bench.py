@@ -85,7 +85,7 @@ def hop(
 def observed(
     loaded: Loaded,
     events: Annotated[int, typer.Option(min=1, max=10_000_000, metavar="N", help="How many go through.")] = 20_000,
-    rounds: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="How often each is measured.")] = 11,
+    rounds: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="How often each is measured.")] = 25,
     as_json: Json = False,
 ) -> None:
     """Measure what metrics and traces cost: the hop with nobody listening and with both on, in turn. Needs the extra

@@ -198,12 +198,12 @@ class Traces(Observer):
             return handled
 
     def settled(self, stage: AnyStage, batch: Sequence[Handled], results: Sequence[int], seconds: float) -> None:
-        """One span for a batch that has a sampled entry, linked to the handling of each; its child, if it is alone."""
-        if not self._in_hand:
-            return
+        """One span for a batch that has several sampled entries, linked to the handling of each."""
         in_hand = self._in_hand
+        if not in_hand:
+            return
         found = [in_hand.pop(handled.entry) for handled in batch if handled.entry in in_hand]
-        if not found:
+        if len(found) < 2:
             return
         now = time_ns()
         attributes = {
@@ -214,15 +214,9 @@ class Traces(Observer):
             n.MESSAGING_GROUP: stage.name,
             n.MESSAGING_BATCH: len(batch),
         }
-        alone = found[0] if len(found) == 1 else None
-        self._tracer.start_span(
-            f"{n.SETTLE} {stage.reads}",
-            trace.set_span_in_context(NonRecordingSpan(alone), Context()) if alone else Context(),
-            SpanKind.CLIENT,
-            attributes,
-            [] if alone else [Link(own) for own in found],
-            now - int(seconds * 1e9),
-        ).end(now)
+        links = [Link(own) for own in found]
+        name, began = f"{n.SETTLE} {stage.reads}", now - int(seconds * 1e9)
+        self._tracer.start_span(name, Context(), SpanKind.CLIENT, attributes, links, began).end(now)
 
     @contextmanager
     def asking(self, engine: str, event: InferenceRequested, run_id: str) -> Generator[Asked]:
