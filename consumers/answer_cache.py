@@ -11,7 +11,7 @@ another key. Files and folders that were read are read again at each look.
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -143,7 +143,9 @@ class AnswerCache:
         key = key_of(msgspec.structs.replace(wanted, project=project), self._staff())
         data = None if renew else await self._client.get(self._keys.known(project, key))
         answer = _read(data) if data else None
-        return Found(key, answer if answer and await self._holds(project, answer.sources) else None)
+        return Found(
+            key, answer if answer and self._new(answer) and await self._holds(project, answer.sources) else None
+        )
 
     async def keep(self, kept: Reusable, run: str, at: Moment, trust: Trust) -> bool:
         """Keep a run's answer from `at` on; doing it again changes nothing. False where the server would not: then it
@@ -164,6 +166,10 @@ class AnswerCache:
             _log.warning("answer.not_kept", run=run, error=str(problem))
             return False
         return True
+
+    def _new(self, answer: Answer) -> bool:
+        """Whether it is still given: the setting may have been a longer time when it was kept."""
+        return datetime.now(UTC) - answer.known.at < timedelta(seconds=self._seconds)
 
     async def _holds(self, project: str, sources: tuple[Seen, ...]) -> bool:
         """Whether all that an answer rests on is as it was."""

@@ -19,6 +19,7 @@ from consumers.memory import Memory, Recall, nothing, trust_of
 from consumers.sessions import Sessions, Turn
 from consumers.strategies.registry import BUILT_IN, Strategies
 from consumers.strategies.strategy import Brief
+from consumers.tools.dates import stretches
 from consumers.words.findings import Recognised, Routed
 from consumers.words.names import Names
 from consumers.words.preparation import context, normalised
@@ -48,6 +49,8 @@ SURE = 0.8
 CLEAR = 0.6
 """From this confidence on the rules' category counts, not the model's; above it, the expert whom the router finds."""
 HISTORY_CHARACTERS = 1_000
+DATED = 2_000
+"""Characters of a goal in which a day or time is looked for."""
 PATIENCE = 30.0
 """Seconds for which a goal waits for a model to be there. Then rules alone decide, and who needs a model waits on."""
 
@@ -197,12 +200,12 @@ class Reader:
     ) -> Found:
         """Whether the answer is known from an earlier run, looked up once; and where a new one may be kept.
 
-        It is not where rules do all, something is to be carried out, or this is a part of something larger, which wants
-        an answer of its own.
+        It is not where rules do all, something is to be carried out, a day or time is spoken of, which may be past the
+        next time, or this is a part of something larger, which wants an answer of its own.
         """
         rules, limits = looked.rules, ctx.limits
         part = event.delegated_by or (limits and limits.validates)
-        decided = rules.kind == "execution" or (rules.calls and not rules.rest)
+        decided = rules.kind == "execution" or (rules.calls and not rules.rest) or stretches(event.goal[:DATED])
         if self.answers is None or event.cache == "off" or part or decided:
             return NOTHING
         answers = self.answers

@@ -140,7 +140,8 @@ def engines_alone(settings: Settings) -> Engines:
 
 
 def traces_of(settings: Settings) -> "Traces | None":
-    """The traces that these settings want, for the caller to close. Raises CouldNotStart `otel.missing`."""
+    """The traces that these settings want, for the caller to close. Raises CouldNotStart `otel.missing`,
+    `otel.malformed`."""
     if not settings.otel:
         return None
     try:
@@ -151,7 +152,14 @@ def traces_of(settings: Settings) -> "Traces | None":
             f"Traces need what is not installed: {problem.name}.",
             "Install it: pip install victoria-streams[otel]; or unset VICTORIA_OTEL.",
         ) from None
-    return Traces(content=settings.otel_content)
+    try:
+        return Traces(content=settings.otel_content)
+    except (ValueError, OSError) as problem:
+        raise CouldNotStart(
+            "otel.malformed",
+            f"Traces can't be exported so: {problem}",
+            "See the variables OTEL_*; or unset VICTORIA_OTEL.",
+        ) from problem
 
 
 @asynccontextmanager

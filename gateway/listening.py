@@ -1,5 +1,6 @@
 """Sockets that take connections before there is anybody to serve them: they wait."""
 
+import errno
 import os
 import socket
 from collections.abc import Generator
@@ -16,20 +17,23 @@ def listening(host: str, port: int, option: str = "--port 8020", code: str = "ht
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as problem:
-        raise CouldNotStart(
-            f"{code}.host",
-            f"{host!r} is no address: {problem}.",
-            "It is the address of one of this machine's networks; 127.0.0.1 is for itself.",
-        ) from None
+        raise _no_address(code, host, problem) from None
     try:
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as problem:
+        if problem.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(code, host, problem.strerror) from None
         why = os.strerror(problem.errno) if problem.errno else problem
         raise CouldNotStart(
             f"{code}.port", f"No server can be at {url_of(host, port)}: {why}.", f"Choose another port: {option}."
         ) from None
     with listener:
         yield listener
+
+
+def _no_address(code: str, host: str, why: object) -> CouldNotStart:
+    hint = "It is the address of one of this machine's networks; 127.0.0.1 is for itself."
+    return CouldNotStart(f"{code}.host", f"{host!r} is no address of this machine: {why}.", hint)
 
 
 def url_of(host: str, port: int) -> str:

@@ -20,7 +20,7 @@ from gateway.diff import diff
 from gateway.interrupt import interruptible
 from gateway.options import Json, configured, event_loop, with_victoria
 from gateway.screen import OUT, emit, note, styled
-from gateway.tapes import as_taped, saved, tape_of
+from gateway.tapes import as_taped, file_of, saved, tape_of
 from gateway.whatif import WhatIf, what_if
 from llm import prompts
 from schemas.errors import InvalidInput
@@ -94,9 +94,9 @@ def replay(
         if stage:
             _tell_all(_stage(loaded, stage, entries, as_json=as_json), as_json)
             return
-        file = Path(what)
-        own = not file.is_file()
-        tape = tape_of(loaded, what) if own else Tape.load(file)
+        file = file_of(what)
+        own = file is None
+        tape = Tape.load(file) if file else tape_of(loaded, what)
         if save:
             saved(tape, as_taped(loaded, tape, live=False).settings, save)
         loaded = as_taped(loaded, tape, live=live)

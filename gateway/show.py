@@ -13,7 +13,7 @@ from deploy.victoria import Victoria
 from deploy.wiring import still_topology
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, emit, note
-from gateway.tapes import tape_of
+from gateway.tapes import file_of, tape_of
 from gateway.timeline_page import page
 from gateway.waterfall import waterfall
 from schemas.errors import InvalidInput
@@ -42,7 +42,7 @@ def show(
     Example: victoria show 019ab2c3d4e5f60718293a4b5c6d7e8f --html run.html
     """
     topology = still_topology(loaded.settings, Projects.from_settings(loaded.settings, loaded.root))
-    if (file := Path(what)).is_file():
+    if file := file_of(what):
         found = retold(Tape.load(file), topology)
     else:
         found = retold(tape_of(loaded, what), topology, with_victoria(loaded, _now))

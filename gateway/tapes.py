@@ -19,6 +19,14 @@ PORTABLE = ("max_iterations", "question_timeout", "use_victoria_enhanced", *RIGH
 """Settings that handlers go by and that a saved run brings along: none is a secret or a place on this machine."""
 
 
+def file_of(what: str) -> Path | None:
+    """The file of that name, None where there is none, or can be none: then it may be a run's id."""
+    try:
+        return file if (file := Path(what)).is_file() else None
+    except (OSError, ValueError):  # a name too long, a folder that is closed
+        return None
+
+
 def tape_of(loaded: Loaded, run_id: str) -> Tape:
     """A run's tape, from the streams, and where they do not hold it any more, from the archive. Raises InvalidInput
     `run.unknown`."""

@@ -95,7 +95,7 @@ def _style(row: Row) -> str:
 def _numbers(row: Row) -> Sequence[tuple[str, str]]:
     took = "" if row.start is None else "open" if row.open else span(row.took)
     tokens = "" if row.tokens_in is None else f"{_short(row.tokens_in)}+{_short(row.tokens_out or 0)}"
-    return [(f"{took:>9}", ""), (f"{tokens:>10} ", "dim")]
+    return [(f"{took:>9}", ""), (f"{fit(tokens, 10):>10} ", "dim")]
 
 
 def _short(number: int) -> str:

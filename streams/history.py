@@ -28,6 +28,8 @@ AFTERWARDS, SOON = 60_000, 2_000
 """Ms after a run's end in which what is said of it is read still; and where many runs are."""
 RUNS_AT_ONCE = 256
 """Runs whose journals are read together."""
+READINGS = 5
+"""Of a run that goes on, at most, for a tape of which all is of one time."""
 DIGITS = 20
 """A number with more is none."""
 OPEN_RUNS = 100_000
@@ -68,7 +70,17 @@ class History:
 
     async def tape(self, run_id: str) -> Tape:
         """One run, with the questions that models were asked. Of one that is not there any more there is what is left:
-        `missing` says so. It may be empty."""
+        `missing` says so. It may be empty. One that goes on is read again until nothing moves, a few times."""
+        tape = await self._tape(run_id)
+        for _ in range(READINGS - 1):
+            then = Tape(run_id)
+            await self._add_kept([then])
+            if _kept(then) == _kept(tape):
+                break
+            tape = await self._tape(run_id)
+        return tape
+
+    async def _tape(self, run_id: str) -> Tape:
         partition = self._keys.of_run(run_id)
         tape = Tape(run_id)
         await self._add_kept([tape])
@@ -322,6 +334,11 @@ def _found(stream: str, entry_id: bytes, fields: dict[bytes, bytes], number: int
         return [_Found(at, _whose(data).run, entry)]
     except UNREADABLE:
         return []
+
+
+def _kept(tape: Tape) -> tuple[set[str], dict[str, int]]:
+    """What shows whether a run has gone on."""
+    return set(tape.effects), {stage: state.version for stage, state in tape.states.items()}
 
 
 def _number(text: bytes) -> int:

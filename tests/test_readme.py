@@ -15,6 +15,7 @@ from deploy.settings import describe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "deploy" / "SETTINGS.md").read_text()
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 OVER_HTTP = re.findall(r"```shell-session\n(.*?)```", README, re.DOTALL)
 VARYING = {
@@ -91,10 +92,10 @@ def test_the_two_commands_are_there() -> None:
     assert len(BLOCKS) >= 4
 
 
-def printed(table: str) -> str:
+def printed(table: str, text: str = README) -> str:
     """What stands between the marks of a table."""
     return (
-        README.partition(f"<!-- {table}: made by the test that checks this table -->\n")[2]
+        text.partition(f"<!-- {table}: made by the test that checks this table -->\n")[2]
         .partition(f"<!-- /{table} -->")[0]
         .strip()
     )
@@ -106,7 +107,7 @@ def test_the_table_of_settings_is_what_the_code_says() -> None:
         default = f"`{setting.default}`" if setting.default else ""
         rows.append(f"| {setting.key} | `{'`, `'.join(setting.environment)}` | {default} | {setting.description} |")
     table = "\n".join(rows)
-    assert printed("settings") == table, f"Put this between the marks:\n{table}"
+    assert printed("settings", SETTINGS) == table, f"Put this between the marks:\n{table}"
 
 
 def test_the_table_of_experts_is_what_their_files_say() -> None:

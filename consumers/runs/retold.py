@@ -48,6 +48,8 @@ GOAL, TITLE, NAME = 2_000, 200, 80
 """Characters of a goal, and of rows' titles and names."""
 LONGEST = 1e9
 """Seconds for which anything can have been at work."""
+MOST = 10**12
+"""No count of tokens or attempts is larger, whatever a file says."""
 SKEW = 250
 """Ms by which clocks may differ without a word about it."""
 
@@ -174,7 +176,7 @@ class _Telling:
         heard.streams.add(entry.stream)
         heard.came = sorted({*heard.came, ms, *([entry.arrived] if 0 < entry.arrived < ms else [])})
         if entry.attempt:
-            heard.attempts = max(heard.attempts or 1, entry.attempt)
+            heard.attempts = max(heard.attempts or 1, _count(entry.attempt))
         heard.history = max(heard.history, entry.history, key=len)
 
     def _recall(self, effect: str, data: bytes) -> None:
@@ -240,8 +242,8 @@ class _Telling:
             open=end is None and letter is None and self._end is None,
             waits=self._put_off(heard, history, work, end),
             working=length(work) if self._effects[heard.id] else None,
-            attempts=letter.attempts if letter else heard.attempts,
-            tries=tuple(Failed(each.attempt, self._ms(each.at), each.error) for each in history),
+            attempts=_count(letter.attempts) if letter else heard.attempts,
+            tries=tuple(Failed(_count(each.attempt), self._ms(each.at), each.error) for each in history),
             expert=heard.body.step.expert if isinstance(heard.body, StepReady) else "",
             cause=self._cause(heard),
             status="dead" if letter else "ok" if end is not None else "open" if self._end is None else "unknown",
@@ -435,9 +437,9 @@ def _with(row: Row, usage: Usage) -> Row:
     tokens = usage if usage.calls else None
     return msgspec.structs.replace(
         row,
-        tokens_in=tokens and tokens.tokens_in,
-        tokens_out=tokens and tokens.tokens_out,
-        tokens_cached=tokens and tokens.cached,
+        tokens_in=tokens and _count(tokens.tokens_in),
+        tokens_out=tokens and _count(tokens.tokens_out),
+        tokens_cached=tokens and _count(tokens.cached),
         model=usage.model,
         node=usage.node,
     )
@@ -449,6 +451,11 @@ def _delegated(row: Row, agent: str, record: Record) -> Row:
         return _with(row, msgspec.json.decode(record.result, type=Delivery).usage)
     except UNREADABLE:
         return row
+
+
+def _count(number: int) -> int:
+    """A number of something, where a file may say any."""
+    return min(max(number, 0), MOST)
 
 
 def cut(text: str) -> str:

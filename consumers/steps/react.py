@@ -165,7 +165,7 @@ class Loop:
             output=output,
             source="model",
             tools=progress.tools,
-            sources=progress.sources,
+            sources=progress.sources or None,  # what it could have looked up and did not may be otherwise the next time
         )
 
     def _failed(self, progress: Progress, error: ErrorInfo) -> StepFinished:

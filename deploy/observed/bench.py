@@ -62,9 +62,7 @@ async def observed(
             both = list(zip(ways, found, strict=True))
             for way, of in both if number % 2 else reversed(both):  # none is always the one after another
                 figures, traced = way()
-                count = (
-                    max(1, events // 20) if of is found[-1] else events
-                )  # with all of them it takes 10 times as long
+                count = max(1, events // 20) if of is found[-1] else events  # they take ten times as long
                 of.append(await _hop(client, prefix, count, batch, progress, figures, traced))
             progress("rounds", number + 1, rounds)
 

@@ -208,6 +208,9 @@ def test_where_a_plan_was_mended_or_a_step_handed_on_or_a_person_asked_nothing_i
         ("Read test_answer_cache.py and summarise it", True),
         ("restart nginx on the staging cluster", False),
         ("List the files in the folder postgres", False),
+        ("What day is it today?", False),
+        ("Какой сегодня день?", False),
+        ("What has changed since last week?", False),
     ],
 )
 async def test_it_is_looked_up_only_where_a_model_would_be_asked_and_nothing_is_to_be_carried_out(
@@ -256,3 +259,17 @@ async def test_keeping_an_answer_twice_is_keeping_it_once_and_only_so_many_are_k
     assert await clear(client, keys, "lab") == 0
     assert await clear(client, keys, "shop") == 3
     assert not await server.exists(keys.all_known("shop"))
+
+
+async def test_after_the_setting_became_a_shorter_time_an_older_answer_is_not_given(
+    client: Client, prefix: str
+) -> None:
+    def cache(seconds: float) -> AnswerCache:
+        return AnswerCache(client, Keys(prefix), seconds, str, lambda _project: Workspace(Path("/nowhere")), TOOLS)
+
+    long, short = cache(3_600), cache(600)
+    found = await long.look(WANTED)
+    answer = Reusable(key=found.key, output="Then.", method="simple", model="m", project="shop")
+    assert await long.keep(answer, "run-1", datetime.now(UTC) - timedelta(seconds=1_200), "model")
+    assert (await long.look(WANTED)).answer
+    assert await short.look(WANTED) == found

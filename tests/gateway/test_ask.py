@@ -9,7 +9,6 @@ from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
 
-import anyio
 import pytest
 
 from tests.gateway.conftest import WITHIN, Call, Cli, server_of
@@ -156,10 +155,10 @@ def test_interrupted_it_stops_the_model_and_what_is_left_goes_by_itself(
 
     ollama.scripts["/api/chat"] = never
     asking = cli.start("ask", "x", "--json", stdin=DEVNULL, **at)
-    anyio.run(eventually, chats)
+    asyncio.run(eventually(chats))
     code, printed = asking.end(signal.SIGINT)
     assert (code, json.loads(printed.splitlines()[-1])["error"]["code"]) == (130, "interrupted")
-    anyio.run(eventually, left)
+    asyncio.run(eventually(left))
     assert all(seconds > 0 for seconds in left_behind(cli).values())
 
 

@@ -1,5 +1,6 @@
 """`victoria models` says which models there are and how they do; `victoria models pull` has a server fetch one."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Sequence
@@ -7,7 +8,6 @@ from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
 
-import anyio
 import pytest
 
 from consumers.offers import Announcement, Board
@@ -33,7 +33,7 @@ def announce(cli: Cli, prefix: str, *offers: Offer, consumers: int = 1, faults: 
             await Board(client, Keys(prefix)).announce(said, 30)
         await client.aclose()
 
-    anyio.run(do)
+    asyncio.run(do())
 
 
 def test_what_no_consumer_serves_is_looked_up_and_said_to_be_so(call: Call) -> None:

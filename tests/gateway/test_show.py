@@ -1,16 +1,16 @@
 """`victoria show`: what a run did, when and why, as far as it is recorded, in a terminal, as data, and as a page."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-import anyio
 import msgspec
 import pytest
 from rich.cells import cell_len
 
-from consumers.runs.retold import retold
+from consumers.runs.retold import MOST, retold
 from consumers.runs.timeline import Row, Timeline
 from deploy.projects import Projects
 from deploy.settings import Settings
@@ -40,7 +40,7 @@ class Runs(NamedTuple):
 @pytest.fixture(scope="module")
 def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder, prefix = tmp_path_factory.mktemp("run"), f"test-{uuid4().hex[:12]}"
-    waiting, ended = anyio.run(recorded, redis_url, prefix, folder)
+    waiting, ended = asyncio.run(recorded(redis_url, prefix, folder))  # not anyio's: fixtures of others may hold it
     ended.save(folder / "run.jsonl")
     yield Runs(waiting, ended, folder / "run.jsonl")
 
@@ -49,7 +49,7 @@ def runs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         await wipe(client, prefix)
         await client.aclose()
 
-    anyio.run(clear)
+    asyncio.run(clear())
 
 
 def named(found: Timeline, kind: str, name: str) -> Row:
@@ -141,6 +141,21 @@ def test_what_is_not_recorded_is_unknown_and_said(runs: Runs) -> None:
     assert "nobody" in page(empty)
 
 
+def test_a_file_may_count_anything_and_is_shown(runs: Runs) -> None:
+    """Numbers that no machine word and no float holds."""
+    vast, tape = 10**400, Tape.read(iter(runs.ended.lines()), "")
+    tape.entries = [msgspec.structs.replace(entry, attempt=vast) for entry in tape.entries]
+    for effect, data in tape.effects.items():
+        record = msgspec.json.decode(data)
+        record["usage"] = {"calls": 1, "tokens_in": vast, "tokens_out": vast, "cached": vast}
+        tape.effects[effect] = msgspec.json.encode(record)
+    found = retold(tape, TOPOLOGY)
+    assert named(found, "model", "fuse").tokens_in == MOST
+    assert max(cell_len(line.plain) for line in waterfall(found, 80)) <= 80
+    assert "×1000000000000" in page(found)
+    assert msgspec.json.encode(found)
+
+
 @pytest.mark.parametrize("width", [60, 80, 133])
 def test_the_drawing_fits_the_terminal_and_its_bars_are_in_line(runs: Runs, width: int) -> None:
     found = retold(runs.ended, TOPOLOGY)
@@ -200,6 +215,8 @@ def test_a_run_and_a_file_are_shown_drawn_as_a_page_and_as_data(
     assert (refused.code, refused.json()["error"]["code"]) == (2, "page.unwritable")
     (tmp_path / "bad").write_text("[]")
     assert call("show", str(tmp_path / "bad"), "--json").json()["error"]["code"] == "tape.malformed"
+    for command in ("show", "replay"):
+        assert call(command, "a" * 5_000, "--json").json()["error"]["code"] == "run.unknown"
     assert str(cli.project) not in shown.out
 
 

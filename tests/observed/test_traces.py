@@ -169,6 +169,13 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     assert traces_of(Settings()) is None
 
 
+def test_variables_that_can_not_be_are_said_before_anything_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-5")
+    with pytest.raises(CouldNotStart, match="OTEL_") as wrong:
+        traces_of(Settings(otel=True))
+    assert wrong.value.code == "otel.malformed"
+
+
 def test_names_are_those_of_the_conventions() -> None:
     known: set[str] = set()
     for module in (

@@ -161,6 +161,15 @@ async def test_G4_what_a_loop_looked_at_is_looked_at_again_and_what_acts_or_fail
         assert not await is_kept(home, run), "a failed look is nothing to rest on"
 
 
+async def test_G4_what_a_loop_could_have_looked_up_and_did_not_is_not_kept(house: Build) -> None:
+    goal = "Remember that the milk is sour"
+    async with house({**SAYS, "act": finish("Noted.")}, answer_cache=ON) as home:
+        run = await home.submit(goal)
+        assert (await home.end(run)).output == "Noted."
+        assert not await is_kept(home, run), "the next time it may really be noted"
+        assert not await known(home, goal)
+
+
 async def test_G4_what_is_not_whole_is_not_kept(house: Build) -> None:
     async with house({**SAYS, "answer": ModelFailed("model.refused", "No.")}, answer_cache=ON) as home:
         run = await home.submit(QUESTION)

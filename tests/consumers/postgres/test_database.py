@@ -1,5 +1,6 @@
 """What the connection layer gives those who use it, also while the server comes and goes."""
 
+import asyncio
 import os
 import signal
 from contextlib import suppress
@@ -174,4 +175,4 @@ def test_a_server_that_is_killed_is_met_again(tmp_path: Path) -> None:
         await database.close()
 
     with embedded(tmp_path, program=POSTGRES) as url:
-        anyio.run(use, url)
+        asyncio.run(use(url))

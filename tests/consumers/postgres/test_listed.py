@@ -50,4 +50,3 @@ async def test_what_history_has_and_what_it_lacks_are_one_list(
     assert [row.id for row in (await Listing(client, keys).newest(Which(), 9)).rows] == ["new", "projected"]
     monkeypatch.setattr(listed, "LOOKED", 4)
     assert not (await Listing(client, keys).newest(Which("failed"), 1)).whole
-    assert (await listing.newest(Which("failed"), 1)).whole

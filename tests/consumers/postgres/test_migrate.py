@@ -1,5 +1,6 @@
 """Migrations on every server that can be had: applied once and whole, whoever else does the same or is killed."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -72,7 +73,7 @@ def test_all_that_is_shipped_works_on_the_systems_older_server(tmp_path: Path) -
 
     try:
         with system_server(tmp_path) as url:
-            anyio.run(use, url)
+            asyncio.run(use(url))
     except FileNotFoundError as problem:
         pytest.skip(str(problem))
 
