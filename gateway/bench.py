@@ -85,7 +85,7 @@ def hop(
 def observed(
     loaded: Loaded,
     events: Annotated[int, typer.Option(min=1, max=10_000_000, metavar="N", help="How many go through.")] = 20_000,
-    rounds: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="How often each is measured.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, max=1_000, metavar="N", help="How often each is measured.")] = 25,
     as_json: Json = False,
 ) -> None:
     """Measure what metrics and traces cost: the hop with nobody listening and with both on, in turn. Needs the extra
@@ -108,8 +108,8 @@ def observed(
         emit(figures)
         return
     answer(
-        f"{figures.cost:+.1%} of CPU a hop is what metrics and traces of one run in {1 / figures.share:,.0f} cost "
-        f"({figures.cpu_us_off:.2f} µs, then {figures.cpu_us_traced:.2f} µs)\n"
+        f"{figures.cost:+.1%} of a hop's time is what metrics and traces of one run in {1 / figures.share:,.0f} cost "
+        f"({figures.cpu_cost:+.1%} of its CPU: {figures.cpu_us_off:.2f} µs, then {figures.cpu_us_traced:.2f} µs)\n"
         f"{figures.metrics_cost:+.1%} with metrics alone, {figures.all_traced_cost:+.1%} with traces of all runs\n"
         f"{figures.hops_per_s_off:,.0f} hops/s, then {figures.hops_per_s_observed:,.0f}; medians of {figures.rounds} "
         f"rounds of {figures.events:,} events, in turn, {figures.server}"

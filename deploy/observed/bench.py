@@ -3,7 +3,7 @@
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import msgspec
@@ -23,8 +23,8 @@ SHARE = 0.001
 
 class ObservedFigures(msgspec.Struct, frozen=True):
     """Medians over `rounds`, each of `events` hops with nobody listening and with metrics, then with traces of a
-    `share` of the runs too, and of all of them. The costs are parts of the processor's time of a hop,
-    medians of each round's own, since a machine is not equally fast for long."""
+    `share` of the runs too, and of all of them. The costs are by how much slower a round's hops are than those of the
+    same round with nobody listening, and how much more of the processor's time one takes."""
 
     cpu_us_off: float
     cpu_us_metrics: float
@@ -33,6 +33,7 @@ class ObservedFigures(msgspec.Struct, frozen=True):
     metrics_cost: float
     cost: float
     all_traced_cost: float
+    cpu_cost: float
     hops_per_s_off: float
     hops_per_s_observed: float
     share: float
@@ -58,10 +59,17 @@ async def observed(
         ]
         found: list[list[HopFigures]] = [[] for _ in ways]
         for number in range(rounds):
-            for way, of in zip(ways, found, strict=True):
+            both = list(zip(ways, found, strict=True))
+            for way, of in both if number % 2 else reversed(both):  # none is always the one after another
                 figures, traced = way()
-                of.append(await _hop(client, prefix, events, batch, progress, figures, traced))
+                count = max(1, events // 20) if of is found[-1] else events  # they take ten times as long
+                of.append(await _hop(client, prefix, count, batch, progress, figures, traced))
             progress("rounds", number + 1, rounds)
+
+    def cost(way: int) -> float:
+        pairs = zip(found[0], found[way], strict=True)
+        return round(statistics.median(off.hops_per_s / on.hops_per_s for off, on in pairs) - 1, 4)
+
     cpu = [statistics.median(each.cpu_us_per_hop for each in of) for of in found]
     speed = [statistics.median(each.hops_per_s for each in of) for of in found]
     off, metrics, traced, every = cpu
@@ -70,9 +78,13 @@ async def observed(
         cpu_us_metrics=metrics,
         cpu_us_traced=traced,
         cpu_us_all_traced=every,
-        metrics_cost=_cost(found[1], found[0]),
-        cost=_cost(found[2], found[0]),
-        all_traced_cost=_cost(found[3], found[0]),
+        metrics_cost=cost(1),
+        cost=cost(2),
+        all_traced_cost=cost(3),
+        cpu_cost=round(
+            statistics.median(b.cpu_us_per_hop / a.cpu_us_per_hop for a, b in zip(found[0], found[2], strict=True)) - 1,
+            4,
+        ),
         hops_per_s_off=round(speed[0], 1),
         hops_per_s_observed=round(speed[2], 1),
         share=SHARE,
@@ -80,11 +92,6 @@ async def observed(
         events=events,
         server=found[0][0].server,
     )
-
-
-def _cost(those: Sequence[HopFigures], off: Sequence[HopFigures]) -> float:
-    ratios = [one.cpu_us_per_hop / other.cpu_us_per_hop for one, other in zip(those, off, strict=True)]
-    return round(statistics.median(ratios) - 1, 4)
 
 
 async def _hop(

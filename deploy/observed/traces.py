@@ -47,13 +47,14 @@ from streams.worker import process_name
 
 CLOSE_WITHIN = 3.0
 """Seconds at most that what is not exported yet keeps a process from ending."""
+UNSAMPLED = "00"
+"""All that is carried of a trace which is not sampled: its flags. The rest would cost each hop a thirtieth."""
 CONTENT = 8_192
 """Characters of a goal, a prompt, an answer."""
 CAUSES, RUNS = 32, 1_024
 """Earlier events of a run that a handling with state is linked to, and for how many runs they are remembered."""
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-|\Z)")
-_UNSAMPLED = frozenset("02468ace")
 _RUN = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 _log: Any = structlog.get_logger()
@@ -86,7 +87,7 @@ class Traces(Observer):
         self._provider = TracerProvider(sampler, Resource.create(given), shutdown_on_exit=False, id_generator=self._ids)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
         self._tracer = self._provider.get_tracer(n.SCOPE, version("victoria-streams"))
-        self._in_hand: dict[tuple[str, str, bytes], SpanContext] = {}
+        self._in_hand: dict[Entry, SpanContext] = {}
         self._causes: OrderedDict[tuple[str, str], list[SpanContext]] = OrderedDict()
 
     def flush(self) -> None:
@@ -147,7 +148,8 @@ class Traces(Observer):
         """A span for each entry whose run is sampled; what follows from it has that as its parent."""
 
         def traced(entry: Entry) -> Awaitable[Handled]:
-            if (envelope := entry.envelope) is None or envelope.traceparent[-1:] in _UNSAMPLED:
+            envelope = entry.envelope
+            if envelope is None or envelope.traceparent == UNSAMPLED:
                 return handle(entry)
             return self._handled(stage, handle, entry, envelope)
 
@@ -189,22 +191,19 @@ class Traces(Observer):
                 _failed(span, problem)
                 raise
             _tell(span, handled)
-            self._in_hand[stage.name, entry.partition, entry.id] = own
+            self._in_hand[entry] = own
             if stage.state:
                 causes.append(own)
                 del causes[:-CAUSES]
             return handled
 
     def settled(self, stage: AnyStage, batch: Sequence[Handled], results: Sequence[int], seconds: float) -> None:
-        """One span for a batch that has a sampled entry, linked to the handling of each; its child, if it is alone."""
-        if not self._in_hand:
+        """One span for a batch that has several sampled entries, linked to the handling of each."""
+        in_hand = self._in_hand
+        if not in_hand:
             return
-        found = [
-            own
-            for handled in batch
-            if (own := self._in_hand.pop((stage.name, handled.entry.partition, handled.entry.id), None))
-        ]
-        if not found:
+        found = [in_hand.pop(handled.entry) for handled in batch if handled.entry in in_hand]
+        if len(found) < 2:
             return
         now = time_ns()
         attributes = {
@@ -215,15 +214,9 @@ class Traces(Observer):
             n.MESSAGING_GROUP: stage.name,
             n.MESSAGING_BATCH: len(batch),
         }
-        alone = found[0] if len(found) == 1 else None
-        self._tracer.start_span(
-            f"{n.SETTLE} {stage.reads}",
-            trace.set_span_in_context(NonRecordingSpan(alone), Context()) if alone else Context(),
-            SpanKind.CLIENT,
-            attributes,
-            [] if alone else [Link(own) for own in found],
-            now - int(seconds * 1e9),
-        ).end(now)
+        links = [Link(own) for own in found]
+        name, began = f"{n.SETTLE} {stage.reads}", now - int(seconds * 1e9)
+        self._tracer.start_span(name, Context(), SpanKind.CLIENT, attributes, links, began).end(now)
 
     @contextmanager
     def asking(self, engine: str, event: InferenceRequested, run_id: str) -> Generator[Asked]:
@@ -357,8 +350,9 @@ def _remote(traceparent: str) -> Context:
 
 
 def _traceparent(of: SpanContext) -> str:
-    flags = of.trace_flags & TraceFlags.SAMPLED
-    return f"00-{of.trace_id:032x}-{of.span_id:016x}-{flags:02x}" if of.is_valid else ""
+    if not of.is_valid:
+        return ""
+    return f"00-{of.trace_id:032x}-{of.span_id:016x}-01" if of.trace_flags.sampled else UNSAMPLED
 
 
 @contextmanager

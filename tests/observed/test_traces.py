@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,15 +13,19 @@ from deploy.observed import names
 from deploy.observed.traces import Traces, trace_id
 from deploy.settings import Settings
 from deploy.wiring import traces_of
+from schemas.envelope import Envelope, encode
 from schemas.errors import CouldNotStart
 from schemas.events import GoalSubmitted
 from streams.append import new_run_id
+from streams.entry import Entry, accepts
 from streams.history import History
 from streams.replay import replay
+from streams.settlement import Handled
 from tests.gateway.indoors import ended, indoors
 from tests.observed.collector import Collector, Span
 from tests.rows.conftest import Build
 from tests.rows.house import House, Says, act, decomposition, finish, step
+from tests.workshop import intake_stage
 
 GOAL = "Investigate the folder docs, then say what it means"
 SAID = "All in all: alpha."
@@ -194,3 +199,28 @@ async def test_what_can_not_be_published_ends_its_span_as_failed(collector: Coll
     (span,) = collector.spans
     assert (span.failed, span.attributes[names.ERROR_TYPE]) == (True, "ValueError")
     assert "secret" not in str(span)
+
+
+async def test_a_batch_has_one_span_that_is_linked_to_the_handling_of_each(collector: Collector) -> None:
+    async def handle(entry: Entry) -> Handled:
+        return Handled(entry)
+
+    async def nothing(_event: GoalSubmitted, _ctx: Any) -> list[Any]:
+        return []
+
+    stage = intake_stage(nothing)
+    traces = Traces(endpoint=f"{collector.url}/v1/traces")
+    handling = traces.handling(stage, handle)
+    batch: list[Handled] = []
+    for number in range(3):
+        run, goal = new_run_id(), GoalSubmitted(goal="?")
+        envelope: Any = Envelope(id=f"{number}", run=run, v=1, at=datetime.now(UTC), trust="user", body=goal)
+        fields = (b"type", b"GoalSubmitted", b"event", encode(envelope))
+        batch.append(await handling(Entry(b"%d-1" % number, fields, "0", accepts(stage))))
+    traces.settled(stage, batch, [1, 1, 0], 0.001)
+    traces.settled(stage, batch, [1, 1, 1], 0.001)
+    traces.close()
+    handled = {span.id for span in collector.spans if span.name == "process intake"}
+    (settled,) = [span for span in collector.spans if span.name == "settle intake"]
+    assert (len(handled), {*settled.links}) == (3, handled)
+    assert settled.attributes[names.MESSAGING_BATCH] == 3
