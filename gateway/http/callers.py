@@ -26,7 +26,7 @@ from schemas.errors import InvalidInput, NotReachable, Overloaded, VictoriaError
 FRESH = 1.0
 """Seconds for which the tokens that were read count: for so long at most one that is revoked still opens."""
 NEW_AFTER = 0.1
-"""Seconds after which they are read again for a name that is not among them: it may be a new one."""
+"""Seconds after which they are read again for a name that is not among them: it may be new, and waits for that."""
 FIGURES = "/metrics"
 """A page that also says when the server is away, and nothing that a token revoked meanwhile should not see."""
 ANSWER_WITHIN = 2.0
@@ -83,11 +83,13 @@ class Register:
         """
         kind, _, text = authorization.partition(" ")
         text = text.strip()
-        name = holder(text) if kind.lower() == "bearer" else ""
+        name, came = holder(text) if kind.lower() == "bearer" else "", monotonic()
         try:
             await self._refresh(FRESH)
-            if name and name not in self._known:
-                await self._refresh(NEW_AFTER)
+            if name and name not in self._known and self._read_at < came:  # it may have been made since
+                await asyncio.sleep(self._read_at + NEW_AFTER - monotonic())
+                if self._read_at < came:
+                    await self._refresh(0.0)
         except NotReachable:
             if not self._lenient and not (stale and self._known):
                 raise

@@ -1,5 +1,6 @@
 """Tokens and rates on every server."""
 
+import asyncio
 from secrets import token_urlsafe
 from time import monotonic
 from typing import Any
@@ -59,7 +60,6 @@ async def test_a_new_one_is_known_at_once_and_a_revoked_one_for_a_moment(
     assert await register.caller("") == ANYBODY
     text, token = minted("ci", ("read",))
     await tokens.add(token)
-    await anyio.sleep(0.11)  # for so long it may count as another wrong one
     assert (await register.caller(f"Bearer {text}")).name == "ci"
     await tokens.revoke("ci")
     await anyio.sleep(0.21)
@@ -71,9 +71,13 @@ async def test_ten_thousand_wrong_tokens_cost_the_server_next_to_nothing(tokens:
     await tokens.add(minted("ci", ("read",))[1])
     register = Register(tokens, lenient=False)
     before, began = await reads(client), monotonic()
-    for number in range(10_000):
+
+    async def refused(number: int) -> None:
         with pytest.raises(InvalidInput):
             await register.caller(f"Bearer vic_{('ci', f'x{number}')[number % 2]}_{token_urlsafe(32)}")
+
+    for first in range(0, 10_000, 1_000):
+        await asyncio.gather(*(refused(first + number) for number in range(1_000)))
     assert await reads(client) - before <= 2 + (monotonic() - began) * 10
 
 
