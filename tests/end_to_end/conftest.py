@@ -23,6 +23,7 @@ class Processes:
     def __init__(self, url: str, prefix: str, project: Path, workshop: Workshop) -> None:
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("VICTORIA_")},
+            "VICTORIA_ANSWER_CACHE": "0",
             "VICTORIA_REDIS_URL": url,
             "VICTORIA_PREFIX": prefix,
             "VICTORIA_LEASE": str(LEASE),

@@ -399,6 +399,7 @@ def test_D8_the_registry_of_tools_says_name_schema_description_commands_and_look
     tools_at(tmp_path)
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("VICTORIA_")},
+        "VICTORIA_ANSWER_CACHE": "0",
         "VICTORIA_TOOLS_DIR": str(tmp_path / "project-tools_dir"),
         "VICTORIA_STATE_DIR": str(tmp_path / "state"),
     }
