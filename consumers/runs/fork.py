@@ -22,8 +22,9 @@ from streams.append import SUBMITTED
 from streams.connection import Client
 from streams.journal import Record, decoded, state_effect, state_hash
 from streams.keys import Keys
-from streams.replay import FORK, Input, Replay, TapeContext
+from streams.replay import FORK, Input, Replay
 from streams.tape import Tape
+from streams.tape_context import TapeContext
 from streams.topology import Topology
 
 FORKED = "forked"

@@ -33,22 +33,24 @@ def _acting(asked: Any) -> Any:
     return act("read_file", path="none.md")
 
 
-SAYS: Mapping[str, Says] = {
-    "understand": in_turn("no JSON at all", {"restated": GOAL, "category": "multi_step", "first_step": ""}),
-    "decompose": {
-        "intent": "",
-        "steps": [
-            _part("a", "Compare both plans, line by line"),
-            _part("b", "Fetch the figures"),
-            _part("c", "Ask which one counts"),
-            _part("d", "Read the appendix"),
-            _part("e", "Execute it and launch it", "veronica", "a"),
-        ],
-        "aggregate": True,
-    },
-    "act": _acting,
-    "fuse": "All in all: alpha.",
-}
+def says() -> Mapping[str, Says]:
+    """A new one for each run: it says some things in turn."""
+    return {
+        "understand": in_turn("no JSON at all", {"restated": GOAL, "category": "multi_step", "first_step": ""}),
+        "decompose": {
+            "intent": "",
+            "steps": [
+                _part("a", "Compare both plans, line by line"),
+                _part("b", "Fetch the figures"),
+                _part("c", "Ask which one counts"),
+                _part("d", "Read the appendix"),
+                _part("e", "Execute it and launch it", "veronica", "a"),
+            ],
+            "aggregate": True,
+        },
+        "act": _acting,
+        "fuse": "All in all: alpha.",
+    }
 
 
 async def recorded(url: str, prefix: str, folder: Path, delay: float = 0.0) -> tuple[Tape, Tape]:
@@ -57,7 +59,7 @@ async def recorded(url: str, prefix: str, folder: Path, delay: float = 0.0) -> t
     tools_at(folder)
     async with (
         fake_agent() as agent,
-        at_work(url, prefix, folder / "project", SAYS, delay=delay, veronica_url=agent.url, agent="victoria") as home,
+        at_work(url, prefix, folder / "project", says(), delay=delay, veronica_url=agent.url, agent="victoria") as home,
     ):
         run = await home.submit(GOAL, strategy="parallel")
         asked = await home.said(run, QuestionAsked)
