@@ -17,6 +17,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from schemas.envelope import UNREADABLE
 from schemas.errors import ErrorInfo, VictoriaError
 from streams.stage import AnyStage, Policy, Reject, Snooze
 
@@ -161,3 +162,15 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     history: tuple[Try, ...] = ()
     arrived: int = 0
+
+    @property
+    def event_id(self) -> str:
+        """The event's id, "" where it has none."""
+        try:
+            return msgspec.json.decode(self.event, type=_Whose).id
+        except UNREADABLE:
+            return ""
+
+
+class _Whose(msgspec.Struct):
+    id: str = ""

@@ -126,7 +126,7 @@ class Replay:
         self._states: dict[str, Any] = {}
         self._waiting: list[Input] = []
         self._drifted: Difference | None = None
-        self._letters = {(letter.stage, id_): letter for letter in tape.letters if (id_ := _id(letter.event))}
+        self._letters = {(letter.stage, letter.event_id): letter for letter in tape.letters}
         self._read()
         ends = [said.at[0] for said in self.said.values() if said.envelope.body.ends_run]
         self._ended, self._end = bool(ends), min(ends, default=0)
@@ -397,18 +397,6 @@ def _at(entry_id: str) -> tuple[int, int]:
     """An entry's id in parts; of one that is none, zeros."""
     ms, _, number = entry_id.partition("-")
     return (int(ms), int(number)) if ms.isdecimal() and number.isdecimal() and len(entry_id) < 42 else (0, 0)
-
-
-class _Named(msgspec.Struct):
-    id: str
-
-
-def _id(event: str) -> str:
-    """The id of an event in a dead letter, "" where it has none."""
-    try:
-        return msgspec.json.decode(event, type=_Named).id
-    except msgspec.DecodeError:
-        return ""
 
 
 def _parts(error: ErrorInfo) -> tuple[str, str, str]:

@@ -17,6 +17,10 @@ stage, by which it looks something up; a question to a person; a work that anoth
 Spans = tuple[tuple[int, int], ...]
 """Times from and to, in ms since the run's beginning."""
 
+NAME = 80
+"""Characters of a row's name."""
+MOST = 10**12
+"""No count of tokens or attempts is larger, whatever a file says."""
 SHORT, SHARE = 10, 0.01
 """Ms, and the part of a run's time, below which what only keeps the books is of no interest."""
 
@@ -172,3 +176,8 @@ def union(spans: Iterable[tuple[int, int]]) -> Spans:
 def length(spans: Spans) -> int:
     """Ms of all of them."""
     return sum(end - start for start, end in spans)
+
+
+def counted(number: int) -> int:
+    """A number of something, where a file may say any."""
+    return min(max(number, 0), MOST)

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from consumers.runs.retold import MOST, retold
-from consumers.runs.timeline import Row, Timeline
+from consumers.runs.retold import retold
+from consumers.runs.timeline import MOST, Row, Timeline
 from deploy.projects import Projects
 from deploy.settings import Settings
 from deploy.wiring import still_topology
