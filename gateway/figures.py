@@ -65,28 +65,9 @@ def with_figures(loaded: Loaded, work: Callable[[Victoria], Awaitable[R]]) -> R:
 @asynccontextmanager
 async def _served(victoria: Victoria, listener: socket.socket) -> AsyncGenerator[None]:
     """Inside, who asks is told the figures."""
-    import uvicorn  # late: it takes a fifth of a second
+    from gateway.http.server import Server  # late: it takes a fifth of a second
 
-    from gateway.http.patience import HEAD_BYTES, Patience
-    from gateway.http.server import Server, log_as_ours
-
-    log_as_ours()
-    server = Server(
-        uvicorn.Config(
-            pages(victoria),
-            http=Patience,
-            h11_max_incomplete_event_size=HEAD_BYTES,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=AT_ONCE,
-            timeout_graceful_shutdown=1,
-        ),
-        "figures",
-    )
+    server = Server(pages(victoria), "figures", 1, AT_ONCE)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listener])
         try:

@@ -85,7 +85,8 @@ class Traces(Observer):
         if not os.environ.get("OTEL_SERVICE_NAME"):
             given[SERVICE_NAME] = n.SCOPE
         self._provider = TracerProvider(sampler, Resource.create(given), shutdown_on_exit=False, id_generator=self._ids)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+        self._exporter = OTLPSpanExporter(endpoint)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer(n.SCOPE, version("victoria-streams"))
         self._in_hand: dict[Entry, SpanContext] = {}
         self._causes: OrderedDict[tuple[str, str], list[SpanContext]] = OrderedDict()
@@ -99,6 +100,9 @@ class Traces(Observer):
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_WITHIN)
+        if closing.is_alive():
+            self._exporter.shutdown()  # else its thread would go on trying
+            closing.join(CLOSE_WITHIN)
 
     @contextmanager
     def request(self, method: str, headers: Mapping[str, str]) -> Generator[Callable[[int, str], None]]:

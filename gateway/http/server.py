@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from deploy.victoria import Victoria
 from gateway.http.app import app
@@ -38,23 +39,9 @@ async def require_tokens(victoria: Victoria, listener: socket.socket) -> None:
 
 async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: anyio.Event) -> None:
     """Serve HTTP on a socket until `stop` is set. Requests that wait for runs are told so then; others are finished."""
-    log_as_ours()
     live = Live(victoria)
-    server = Server(
-        uvicorn.Config(
-            Logged(app(Door(victoria, live, agent, local=is_local(listener)))),
-            http=Patience,  # of h11, which unlike the others bounds the size of headers
-            h11_max_incomplete_event_size=HEAD_BYTES,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=math.ceil(victoria.settings.grace),
-        )
-    )
+    pages = Logged(app(Door(victoria, live, agent, local=is_local(listener))))
+    server = Server(pages, "ready", victoria.settings.grace)
     async with anyio.create_task_group() as tasks:
 
         async def end() -> None:
@@ -69,10 +56,27 @@ async def serve(victoria: Victoria, listener: socket.socket, agent: str, stop: a
 
 
 class Server(uvicorn.Server):
-    """Says when it is ready, and as what, and leaves signals to who runs it."""
+    """Of `pages`, on HTTP alone. Says when it is ready, and as what, and leaves signals to who runs it. At its end
+    requests have `grace` seconds; beyond `at_once` connections it tells clients to come later."""
 
-    def __init__(self, config: uvicorn.Config, what: str = "ready") -> None:
-        super().__init__(config)
+    def __init__(self, pages: ASGIApp, what: str, grace: float, at_once: int | None = None) -> None:
+        log_as_ours()
+        super().__init__(
+            uvicorn.Config(
+                pages,
+                http=Patience,  # of h11, which unlike the others bounds the size of headers
+                h11_max_incomplete_event_size=HEAD_BYTES,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                limit_concurrency=at_once,
+                timeout_graceful_shutdown=math.ceil(grace),
+            )
+        )
         self._what = what
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -287,13 +287,15 @@ async def test_a_question_in_the_line_of_a_model_knows_its_place_and_one_that_is
         pages = [
             await sent(client, goal="Why?", strategy="simple") for _ in range(home.victoria.settings.local_slots + 2)
         ]
-        waiting: list[Any] = []
+
+        async def looked() -> list[Any]:
+            return [(await client.get(page)).json() for page in pages]
 
         async def all_wait() -> bool:
-            waiting[:] = [(await client.get(page)).json() for page in pages]
-            return sorted(found["waiting"]["place"] for found in waiting if in_line(found)) == [0, 1]
+            return sorted(found["waiting"]["place"] for found in await looked() if in_line(found)) == [0, 1]
 
         await eventually(all_wait)
+        waiting = await looked()  # once more: before, some may have been seen when they had not come so far
         assert {found["status"] for found in waiting} == {"running"}
         assert {found["waits_for"] for found in waiting} == {
             "",

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -139,6 +140,7 @@ async def test_a_collector_that_is_away_neither_slows_a_run_nor_keeps_its_proces
     async with house(None, otel="true") as home:
         assert (await home.run("List the files in the folder docs")).status == "completed"
     assert collector.bodies == []
+    assert not [thread.name for thread in threading.enumerate() if "Otel" in thread.name], "it does not go on trying"
 
 
 async def test_a_context_that_is_none_harms_nothing(house: Build, collector: Collector) -> None:
