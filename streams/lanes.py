@@ -124,7 +124,9 @@ class Lanes:
             self._calling = False
             while ready:
                 entry = ready.popleft()
-                if ready and not self._calling:
+                if not ready:
+                    self._room.set()  # who waits for room may have waited for this entry to be taken
+                elif not self._calling:
                     self._call()
                 lane.since, lane.entry = self._tick, entry
                 self._busy += 1
