@@ -16,9 +16,9 @@ from schemas.events import InferenceRequested
 from schemas.plan import Usage
 from tests.gateway.indoors import indoors
 from tests.observed.exposition import families, faults, series, unknown
-from tests.observed.test_traces import GOAL, SAYS
 from tests.rows.conftest import Build
 from tests.rows.house import House
+from tests.rows.investigation import GOAL, SAYS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = yaml.safe_load((DEPLOY / "prometheus" / "victoria.rules.yaml").read_text())

@@ -3,7 +3,6 @@
 import importlib
 import sys
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -25,27 +24,11 @@ from streams.settlement import Handled
 from tests.gateway.indoors import ended, indoors
 from tests.observed.collector import Collector, Span
 from tests.rows.conftest import Build
-from tests.rows.house import House, Says, act, decomposition, finish, step
+from tests.rows.house import House
+from tests.rows.investigation import GOAL, SAID, SAYS
 from tests.workshop import intake_stage
 
-GOAL = "Investigate the folder docs, then say what it means"
-SAID = "All in all: alpha."
 CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-
-
-def loop(asked: Any) -> Any:
-    """A look, then the end."""
-    if "list_directory:" not in asked.user:
-        return act("list_directory", path="docs")
-    return finish("Because." if "Say why." in asked.user else "There is alpha.")
-
-
-SAYS: Mapping[str, Says] = {
-    "understand": {"restated": "?", "category": "multi_step", "first_step": ""},
-    "decompose": decomposition(step("1", "Look into it."), step("2", "Say why.", "backend", "1")),
-    "act": loop,
-    "fuse": SAID,
-}
 
 
 async def traced(home: House) -> str:

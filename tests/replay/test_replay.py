@@ -1,7 +1,7 @@
 """A recorded run, folded again, comes to the same, without a model; where it does not, the place is shown."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,25 +36,9 @@ from streams.replays import replay_all
 from streams.tape import Tape
 from streams.topology import Topology
 from tests.rows.conftest import Build
-from tests.rows.house import House, Says, act, decomposition, finish, step
+from tests.rows.house import House, act, decomposition, finish, step
+from tests.rows.investigation import GOAL, SAYS
 from tests.workshop import eventually
-
-GOAL = "Investigate the folder docs, then say what it means"
-
-
-def loop(asked: Any) -> Any:
-    """A look, then the end."""
-    if "list_directory:" not in asked.user:
-        return act("list_directory", path="docs")
-    return finish("Because." if "Say why." in asked.user else "There is alpha.")
-
-
-SAYS: Mapping[str, Says] = {
-    "understand": {"restated": "?", "category": "multi_step", "first_step": ""},
-    "decompose": decomposition(step("1", "Look into it."), step("2", "Say why.", "backend", "1")),
-    "act": loop,
-    "fuse": "All in all: alpha.",
-}
 
 
 async def taped(home: House, run: str) -> Tape:
