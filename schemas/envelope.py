@@ -23,8 +23,8 @@ class Envelope(msgspec.Struct, Generic[B_co], frozen=True, omit_defaults=True):
     """One event on its way.
 
     `id` identifies it for ever: derived from what caused it, so doing a thing again yields the same id. `cause` is
-    the event it follows from ("" for the first). `traceparent` is the W3C context of the span that sent it, or
-    `00` where its trace is not sampled. `trust` labels the least trusted source of its content. `limits` are those of
+    the event it follows from ("" for the first). `traceparent` is the W3C context of the span that sent it, ""
+    where it is not traced. `trust` labels the least trusted source of its content. `limits` are those of
     its run; what follows from it has the same.
     """
 

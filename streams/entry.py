@@ -33,17 +33,17 @@ class Entry:
     Of an event that can't be read there may be the `husk`. `fields` are names and values in turn, as the server gives
     them. `fresh` says that nobody has handled it before;
     `records` has effects of this handling that travel with its settlement; `rounds` counts handlings that were in vain,
-    since state or records had changed meanwhile.
+    since state or records had changed meanwhile. `observed` says that its handling is of interest to an observer.
     """
 
     __slots__ = (
         *("attempt", "envelope", "fields", "fresh", "history", "husk", "id"),
-        *("partition", "problem", "records", "rounds"),
+        *("observed", "partition", "problem", "records", "rounds"),
     )
 
     def __init__(self, entry_id: bytes, fields: Sequence[bytes], partition: str, accepted: Accepts) -> None:
         self.id, self.fields, self.partition = entry_id, fields, partition
-        self.attempt, self.rounds, self.fresh = 1, 0, False
+        self.attempt, self.rounds, self.fresh, self.observed = 1, 0, False, False
         self.history: tuple[Try, ...] = ()
         self.records: dict[str, bytes] = {}
         self.envelope: Envelope[Event] | None = None

@@ -8,7 +8,7 @@ The three go on side by side: while the server reads and settles, the lanes hand
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +79,7 @@ class Hop:
         self._reading = {partition: client.line() for partition in self.partitions}
         self._settling = {partition: client.line() for partition in self.partitions}
         self._accepts, self._speech = accepts(stage), Speech(stage, topology)
-        self._lanes = Lanes(stage.policy, self._observer.handling(stage, self._handle), self._handled)
+        self._lanes = Lanes(stage.policy, self._handle, self._handled)
         self._settlers = {
             partition: Settler(
                 Settlement(stage, self._speech.streams, self._keys, partition, keep),
@@ -153,7 +153,14 @@ class Hop:
         self._largest = max(sizes, default=self._largest) + 1
 
     def receive(
-        self, partition: str, entry_id: bytes, fields: Sequence[bytes], deliveries: int = 1, *, fresh: bool = False
+        self,
+        partition: str,
+        entry_id: bytes,
+        fields: Sequence[bytes],
+        deliveries: int = 1,
+        *,
+        fresh: bool = False,
+        observed: bool = False,
     ) -> None:
         """Take a delivered entry in hand, unless it is already. `fresh`: it was never delivered to anybody before."""
         held = self._held[partition]
@@ -162,6 +169,7 @@ class Hop:
         held.add(entry_id)
         entry = Entry(entry_id, fields, partition, self._accepts)
         entry.fresh = fresh and len(fields) == PLAIN  # neither a retry nor a snooze
+        entry.observed = observed
         if deliveries > self.stage.policy.deliveries:
             entry.problem = ErrorInfo(
                 "entry.poisoned",
@@ -201,8 +209,10 @@ class Hop:
         entries = cast("list[tuple[bytes, Sequence[bytes] | None]]", reply[0][1] if reply else [])
         if entries and after == ">":
             self._observer.taken(self.stage.name, [entry_id for entry_id, _ in entries])
+        observed = True
         for entry_id, fields in entries:
-            self.receive(partition, entry_id, fields or (), fresh=after == ">")
+            self.receive(partition, entry_id, fields or (), fresh=after == ">", observed=observed)
+            observed = False
         self.weigh(fields for _, fields in entries if fields)
         return entries[-1][0] if entries else None
 
@@ -219,7 +229,14 @@ class Hop:
             except TROUBLE as again:
                 _log.warning("hop.regroup_failed", stage=self.stage.name, error=str(again))
 
-    async def _handle(self, entry: Entry) -> Handled:
+    def _handle(self, entry: Entry) -> Awaitable[Handled]:
+        """What becomes of an entry, observed if that is of interest."""
+        envelope = entry.envelope
+        if entry.observed or (envelope and envelope.traceparent):
+            return self._observer.handling(self.stage, self._carry_out, entry)
+        return self._carry_out(entry)
+
+    async def _carry_out(self, entry: Entry) -> Handled:
         """What becomes of an entry. Nothing a handler does, says or raises gets past here."""
         stage, envelope = self.stage, entry.envelope
         if envelope is None or entry.problem:

@@ -45,9 +45,10 @@ class Observer:
         """Inside, (run id, event) pairs from outside are put on a stream; gives the trace context of each."""
         return nullcontext([""] * len(events))
 
-    def handling(self, _stage: AnyStage, handle: Handle) -> Handle:
-        """How a stage's entries are to be handled: by `handle`, and around it whatever else."""
-        return handle
+    def handling(self, _stage: AnyStage, handle: Handle, entry: Entry) -> Awaitable[Handled]:
+        """An entry is to be handled: by `handle`, and around it whatever else. Only of the first entry of each read, and
+        of those with a trace context: what is around each would cost every hop."""
+        return handle(entry)
 
     def taken(self, stage: str, ids: Sequence[bytes]) -> None:
         """Entries were delivered to a stage of this worker, for the first time to anybody."""

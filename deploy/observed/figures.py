@@ -7,7 +7,7 @@ into Prometheus' form only when somebody asks.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from time import perf_counter, time
@@ -30,8 +30,6 @@ SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SPEEDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Tokens per second."""
-TIMED = 16
-"""Entries of a batch whose handling is timed."""
 MOST_LABELS = 500
 """Combinations of labels of one family, of those that come from outside; what comes then is `other`."""
 OTHER = "other"
@@ -51,13 +49,6 @@ class Tally:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def add_all(self, values: Sequence[float]) -> None:
-        """Count values."""
-        bounds, counts = self.bounds, self.counts
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-        self.total += sum(values)
-
     @property
     def buckets(self) -> list[tuple[str, float]]:
         """As Prometheus takes them: up to each bound, and +Inf."""
@@ -71,7 +62,6 @@ class _Stage:
     def __init__(self) -> None:
         self.outcomes = Counter[str]()
         self.troubles = 0
-        self.took: list[float] = []
         self.handling, self.waits = Tally(SECONDS), Tally(SECONDS)
         self.settling, self.batches = Tally(SECONDS), Tally(ENTRIES)
 
@@ -114,20 +104,12 @@ class Figures(Observer, Collector):
         self._tools = Counter[Labels]()
         self._tool_seconds: dict[Labels, Tally] = {}
 
-    def handling(self, stage: AnyStage, handle: Handle) -> Handle:
-        """Time it; while many are handled between two settlements, only some."""
-        took = self._of(stage.name).took
-
-        async def timed(entry: Entry) -> Handled:
-            began = perf_counter()
-            handled = await handle(entry)
-            took.append(perf_counter() - began)
-            return handled
-
-        def some_timed(entry: Entry) -> Awaitable[Handled]:
-            return timed(entry) if len(took) < TIMED else handle(entry)
-
-        return some_timed
+    async def handling(self, stage: AnyStage, handle: Handle, entry: Entry) -> Handled:
+        """Time it."""
+        began = perf_counter()
+        handled = await handle(entry)
+        self._of(stage.name).handling.add(perf_counter() - began)
+        return handled
 
     def taken(self, stage: str, ids: Sequence[bytes]) -> None:
         """Count how long the first, which waited longest, did so, by the server's clock and this machine's."""
@@ -138,8 +120,6 @@ class Figures(Observer, Collector):
         of = self._of(stage.name)
         of.settling.add(seconds)
         of.batches.add(len(batch))
-        of.handling.add_all(of.took)
-        of.took.clear()
         outcomes = [handled.outcome for handled in batch]
         if outcomes.count(EMITTED) == results.count(1) == len(batch):  # as nearly always
             of.outcomes["handled"] += len(batch)
@@ -225,7 +205,7 @@ class Figures(Observer, Collector):
         for name, text, tallies in (
             (
                 "victoria_stage_handling_seconds",
-                "Seconds from an entry's turn to its outcome, of some under load.",
+                "Seconds from an entry's turn to its outcome, of the first of a read.",
                 _handling,
             ),
             (

@@ -1,11 +1,13 @@
 """Several observers as one."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Literal
 
 from schemas.events import Event, InferenceRequested
 from schemas.plan import Usage
+from streams.entry import Entry
 from streams.observer import SILENT, Asked, Handle, Observer, Used
 from streams.settlement import Handled
 from streams.stage import AnyStage
@@ -46,11 +48,11 @@ class Many(Observer):
             given: list[Sequence[str]] = [inside.enter_context(one.publishing(stream, events)) for one in self._each]
             yield [next((each for each in contexts if each), "") for contexts in zip(*given, strict=True)]
 
-    def handling(self, stage: AnyStage, handle: Handle) -> Handle:
+    def handling(self, stage: AnyStage, handle: Handle, entry: Entry) -> Awaitable[Handled]:
         """One around the other."""
         for one in reversed(self._each):
-            handle = one.handling(stage, handle)
-        return handle
+            handle = partial(one.handling, stage, handle)
+        return handle(entry)
 
     def taken(self, stage: str, ids: Sequence[bytes]) -> None:
         """See Observer."""

@@ -47,8 +47,6 @@ from streams.worker import process_name
 
 CLOSE_WITHIN = 3.0
 """Seconds at most that what is not exported yet keeps a process from ending."""
-UNSAMPLED = "00"
-"""All that is carried of a trace which is not sampled: its flags. The rest would cost each hop a thirtieth."""
 CONTENT = 8_192
 """Characters of a goal, a prompt, an answer."""
 CAUSES, RUNS = 32, 1_024
@@ -148,16 +146,12 @@ class Traces(Observer):
             for span in spans:
                 span.end()
 
-    def handling(self, stage: AnyStage, handle: Handle) -> Handle:
-        """A span for each entry whose run is sampled; what follows from it has that as its parent."""
-
-        def traced(entry: Entry) -> Awaitable[Handled]:
-            envelope = entry.envelope
-            if envelope is None or envelope.traceparent == UNSAMPLED:
-                return handle(entry)
-            return self._handled(stage, handle, entry, envelope)
-
-        return traced
+    def handling(self, stage: AnyStage, handle: Handle, entry: Entry) -> Awaitable[Handled]:
+        """A span for each entry that has a context; what follows from it has that as its parent."""
+        envelope = entry.envelope
+        if envelope is None or not envelope.traceparent:
+            return handle(entry)
+        return self._handled(stage, handle, entry, envelope)
 
     async def _handled(self, stage: AnyStage, handle: Handle, entry: Entry, envelope: Envelope[Event]) -> Handled:
         attributes: dict[str, Any] = {
@@ -354,9 +348,8 @@ def _remote(traceparent: str) -> Context:
 
 
 def _traceparent(of: SpanContext) -> str:
-    if not of.is_valid:
-        return ""
-    return f"00-{of.trace_id:032x}-{of.span_id:016x}-01" if of.trace_flags.sampled else UNSAMPLED
+    """The context of a span; "" where its trace is not sampled, so that carrying that costs nothing."""
+    return f"00-{of.trace_id:032x}-{of.span_id:016x}-01" if of.is_valid and of.trace_flags.sampled else ""
 
 
 @contextmanager

@@ -195,13 +195,13 @@ async def test_a_batch_has_one_span_that_is_linked_to_the_handling_of_each(colle
 
     stage = intake_stage(nothing)
     traces = Traces(endpoint=f"{collector.url}/v1/traces")
-    handling = traces.handling(stage, handle)
     batch: list[Handled] = []
     for number in range(3):
         run, goal = new_run_id(), GoalSubmitted(goal="?")
-        envelope: Any = Envelope(id=f"{number}", run=run, v=1, at=datetime.now(UTC), trust="user", body=goal)
+        with traces.publishing("intake", [(run, goal)]) as (context,):
+            envelope: Any = Envelope(f"{number}", run, 1, datetime.now(UTC), "user", goal, traceparent=context)
         fields = (b"type", b"GoalSubmitted", b"event", encode(envelope))
-        batch.append(await handling(Entry(b"%d-1" % number, fields, "0", accepts(stage))))
+        batch.append(await traces.handling(stage, handle, Entry(b"%d-1" % number, fields, "0", accepts(stage))))
     traces.settled(stage, batch, [1, 1, 0], 0.001)
     traces.settled(stage, batch, [1, 1, 1], 0.001)
     traces.close()
