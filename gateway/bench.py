@@ -110,7 +110,8 @@ def observed(
     answer(
         f"{figures.cost:+.1%} of a hop's time is what metrics and traces of one run in {1 / figures.share:,.0f} cost "
         f"({figures.cpu_cost:+.1%} of its CPU: {figures.cpu_us_off:.2f} µs, then {figures.cpu_us_traced:.2f} µs)\n"
-        f"{figures.metrics_cost:+.1%} with metrics alone, {figures.all_traced_cost:+.1%} with traces of all runs\n"
+        f"{figures.metrics_cost:+.1%} with metrics alone, {figures.all_traced_cost:+.1%} with traces of all runs, and "
+        f"{figures.noise:+.1%} with nothing: so much is the machine's own\n"
         f"{figures.hops_per_s_off:,.0f} hops/s, then {figures.hops_per_s_observed:,.0f}; medians of {figures.rounds} "
         f"rounds of {figures.events:,} events, in turn, {figures.server}"
     )

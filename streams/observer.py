@@ -46,8 +46,8 @@ class Observer:
         return nullcontext([""] * len(events))
 
     def handling(self, _stage: AnyStage, handle: Handle, entry: Entry) -> Awaitable[Handled]:
-        """An entry is to be handled: by `handle`, and around it whatever else. Only of the first entry of each read, and
-        of those with a trace context: what is around each would cost every hop."""
+        """An entry is to be handled: by `handle`, and around it whatever else. This is asked only of the first entry of
+        a read and of those with a trace context: what is around each would cost every hop."""
         return handle(entry)
 
     def taken(self, stage: str, ids: Sequence[bytes]) -> None:

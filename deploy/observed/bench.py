@@ -24,7 +24,8 @@ SHARE = 0.001
 class ObservedFigures(msgspec.Struct, frozen=True):
     """Medians over `rounds`, each of `events` hops with nobody listening and with metrics, then with traces of a
     `share` of the runs too, and of all of them. The costs are by how much slower a round's hops are than those of the
-    same round with nobody listening, and how much more of the processor's time one takes."""
+    same round with nobody listening, and how much more of the processor's time one takes. `noise` is how much slower
+    they seem with nobody listening once more: what is less says nothing."""
 
     cpu_us_off: float
     cpu_us_metrics: float
@@ -33,6 +34,7 @@ class ObservedFigures(msgspec.Struct, frozen=True):
     metrics_cost: float
     cost: float
     all_traced_cost: float
+    noise: float
     cpu_cost: float
     hops_per_s_off: float
     hops_per_s_observed: float
@@ -46,7 +48,7 @@ async def observed(
     client: Client, prefix: str, events: int, batch: int, rounds: int, progress: Progress
 ) -> ObservedFigures:
     """Measure in turn, so that a busy machine is busy for all alike. Raises what streams.bench.hop does."""
-    with _sink() as endpoint:
+    with sink() as endpoint:
 
         def traces(share: float) -> Traces:
             return Traces(sampler=ParentBased(TraceIdRatioBased(share)), endpoint=endpoint)
@@ -55,15 +57,16 @@ async def observed(
             lambda: (None, None),
             lambda: (Figures(), None),
             lambda: (Figures(), traces(SHARE)),
+            lambda: (None, None),
             lambda: (Figures(), traces(1.0)),
         ]
         found: list[list[HopFigures]] = [[] for _ in ways]
         for number in range(rounds):
-            both = list(zip(ways, found, strict=True))
-            for way, of in both if number % 2 else reversed(both):  # none is always the one after another
-                figures, traced = way()
-                count = max(1, events // 20) if of is found[-1] else events  # they take ten times as long
-                of.append(await _hop(client, prefix, count, batch, progress, figures, traced))
+            turns = list(zip(ways[:-1], found[:-1], strict=True))
+            turns = [*turns[number % len(turns) :], *turns[: number % len(turns)]]  # each is as often the first
+            for way, of in turns if number % 2 else reversed(turns):
+                of.append(await _hop(client, prefix, events, batch, progress, *way()))
+            found[-1].append(await _hop(client, prefix, max(1, events // 20), batch, progress, *ways[-1]()))  # so slow
             progress("rounds", number + 1, rounds)
 
     def cost(way: int) -> float:
@@ -72,7 +75,7 @@ async def observed(
 
     cpu = [statistics.median(each.cpu_us_per_hop for each in of) for of in found]
     speed = [statistics.median(each.hops_per_s for each in of) for of in found]
-    off, metrics, traced, every = cpu
+    off, metrics, traced, _, every = cpu
     return ObservedFigures(
         cpu_us_off=off,
         cpu_us_metrics=metrics,
@@ -80,7 +83,8 @@ async def observed(
         cpu_us_all_traced=every,
         metrics_cost=cost(1),
         cost=cost(2),
-        all_traced_cost=cost(3),
+        all_traced_cost=cost(4),
+        noise=cost(3),
         cpu_cost=round(
             statistics.median(b.cpu_us_per_hop / a.cpu_us_per_hop for a, b in zip(found[0], found[2], strict=True)) - 1,
             4,
@@ -116,7 +120,7 @@ async def _hop(
 
 
 @contextmanager
-def _sink() -> Generator[str]:
+def sink() -> Generator[str]:
     """The address of a collector that keeps nothing, in a process of its own."""
     command = [sys.executable, "-P", "-m", "deploy.observed.sink"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this program itself

@@ -1,4 +1,4 @@
-"""Measure Victoria beside its peers: python -m tests.bench [hop|run|plan|infer|recall|age|fsync|batch ...] [--quick].
+"""Measure Victoria beside its peers: python -m tests.bench [WHAT ...] [--quick].
 
 Everything by default. Prints as it goes, writes tests/bench/RESULTS.md and charts beside it; ends with 4 when something
 promised does not hold. `--quick` only shows that everything runs: it writes and judges nothing.

@@ -3,6 +3,7 @@
 from statistics import median
 
 from tests.bench.age import age
+from tests.bench.observed import observed
 from tests.bench.programs import Figures, draft, drain, runs, version, victoria
 from tests.bench.recall import recall
 from tests.bench.report import Promise, Section, number, ratios
@@ -202,6 +203,7 @@ SECTIONS = {
     "plan": plan,
     "infer": infer,
     "recall": recall,
+    "observed": observed,
     "age": age,
     "fsync": fsync,
     "batch": batch,
