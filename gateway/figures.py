@@ -67,7 +67,7 @@ async def _served(victoria: Victoria, listener: socket.socket) -> AsyncGenerator
     """Inside, who asks is told the figures."""
     from gateway.http.server import Server  # late: it takes a fifth of a second
 
-    server = Server(pages(victoria), "figures", 1, AT_ONCE)
+    server = Server(pages(victoria), "figures", grace=1, at_once=AT_ONCE)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listener])
         try:
