@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import msgspec
 import structlog
 
 from consumers.admission import admit
@@ -18,7 +17,7 @@ from consumers.postgres.memories import Memories
 from consumers.questions import OpenQuestion, Questions
 from consumers.remember import NAME as REMEMBER
 from consumers.runs.state import STAGE as AGGREGATE
-from consumers.runs.view import PlanView, RunView, goal_of, plan_view, view
+from consumers.runs.view import PlanView, RunView, Stored, goal_of, plan_view, stored, view
 from consumers.sessions import Sessions
 from consumers.understand import NAME as UNDERSTAND
 from deploy.embedders import Embedders
@@ -39,10 +38,9 @@ from schemas.errors import (
 from schemas.events import CancelRequested, Event, GoalSubmitted, QuestionAnswered
 from schemas.plan import Limits
 from streams.append import Publisher
-from streams.asking import Waiting
 from streams.connection import Client, reachable
 from streams.keys import Keys
-from streams.lag import Lag, Measure, ahead, lags, totals
+from streams.lag import InLine, Lag, Measure, lags, lines, totals
 from streams.topology import Topology
 from streams.worker import Companion, Terms, Worker, is_gone
 
@@ -168,11 +166,6 @@ class Victoria:
             await anyio.sleep(0.05)
         raise no_such_model(wish, offers, faults)
 
-    async def waiting(self, run_id: str) -> Waiting | None:
-        """Why a run does not go on, if it waits for a model, or for an earlier turn of its session."""
-        found = await self.client.get(self.keys.waiting(run_id))
-        return msgspec.json.decode(cast("bytes", found), type=Waiting) if found else None
-
     async def lags(self) -> dict[str, Lag]:
         """How far each stage is behind. Raises redis errors."""
         return await lags(self.client, self.keys, self.topology)
@@ -181,11 +174,10 @@ class Victoria:
         """The same in full. Raises redis errors."""
         return await totals(self.client, self.keys, self.topology)
 
-    async def in_line(self, stages: Sequence[str], run_id: str) -> tuple[str, int] | None:
-        """At which of these stages, all of a partition, an entry of a run waits, and how many are given to the stage
-        before; None where none does, or no more."""
-        lines = [(self.topology.stage(name).reads, name) for name in stages]
-        return await ahead(self.client, self.keys, lines, run_id)
+    async def lines(self, stages: Sequence[str], partition: str) -> dict[str, InLine]:
+        """The runs whose entries in a partition wait to be given to each of these stages. Raises redis errors."""
+        streams = [self.keys.stream(partition, self.topology.stage(stage).reads) for stage in stages]
+        return await lines(self.client, dict(zip(stages, streams, strict=True)))
 
     async def turns_ahead(self, run_id: str) -> int | None:
         """How many runs come before this one in its session's line; None where it stands in none."""
@@ -270,6 +262,10 @@ class Victoria:
     async def view(self, run_id: str) -> RunView:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
         return await view(self.client, self.keys, run_id)
+
+    async def stored(self, run_ids: Sequence[str]) -> list[Stored]:
+        """What there is of some runs, asked for at once. Raises redis errors."""
+        return await stored(self.client, self.keys, run_ids)
 
     async def plan(self, run_id: str) -> PlanView:
         """A run's plan, as far as it is known. Raises InvalidInput with code `run.unknown`."""

@@ -1,6 +1,8 @@
 """Where a run stands, and what it waits for."""
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
+from time import time
 
 import msgspec
 
@@ -8,18 +10,26 @@ from consumers import aggregate, delegate, plan, step_execute, understand
 from consumers.runs.state import Asking
 from consumers.runs.view import RunView
 from deploy.victoria import Victoria
+from gateway.gathered import Gathered
+from gateway.recent import Recent
 from gateway.serve import missing_stages
 from schemas.errors import ErrorInfo
 from schemas.plan import RunStatus
 from streams.asking import Waiting
+from streams.keys import INFERENCE
+from streams.lag import LOOKED_THROUGH, InLine
 
+FRESH = 0.5
+"""Seconds for which it is known who is at work and who stands in which line."""
+PARTITIONS = 64
+"""Of so many the lines are known at most, each with up to 1,000 runs."""
 QUESTION = 200
 """Characters of a question that are shown."""
 SESSION = "session"
 """What waits in a run for its turn."""
 FIRST, STEPS = understand.NAME, step_execute.NAME
-BEHIND = (plan.NAME, aggregate.NAME, STEPS, delegate.NAME)
-"""The stages in whose lines a run may stand once it is understood."""
+RUNS = (FIRST, plan.NAME, aggregate.NAME, STEPS, delegate.NAME)
+"""The stages in whose lines a run may stand, once it is understood without the first."""
 OF_STEPS = ("answer", "think", "vote", "choose", "act")
 """How steps' questions to models are called."""
 
@@ -66,41 +76,68 @@ class Standing(msgspec.Struct, omit_defaults=True):
         return status
 
 
-async def standing(victoria: Victoria, run_id: str) -> Standing:
-    """A run's standing. Raises InvalidInput with code `run.unknown`."""
-    view = await victoria.view(run_id)
-    if view.finished:
-        return Standing(view, error=view.finished.error)
-    reasons = list[str]()
-    if missing := await missing_stages(victoria):
-        reasons.append(f"no worker for {', '.join(missing)}: start them with `victoria up`")
-    reasons += [_answer_to(each) for each in view.questions]
-    waiting = await victoria.waiting(run_id)
-    error = waiting.error if waiting else None
-    if error:
-        reasons.append(f"{error.message} {error.hint}")
-    waits = await _waits(victoria, view, waiting, missing)
-    if waiting and waiting.model and waits and waits.place is not None:
-        reasons.append(f"{waiting.model}, which {_busy(waits.place)}")
-    return Standing(view, "; ".join(reasons), error, waits)
+class Standings:
+    """Where runs stand. However many ask, the server is asked once for what they have in common; so what a run waits
+    for may be half a second old."""
 
+    def __init__(self, victoria: Victoria) -> None:
+        self._victoria = victoria
+        self._stored = Gathered(victoria.stored)
+        self._missing = Recent(partial(missing_stages, victoria))
+        self._lines = lru_cache(PARTITIONS)(self._new_lines)
 
-async def _waits(victoria: Victoria, view: RunView, waiting: Waiting | None, missing: Sequence[str]) -> Waits | None:
-    if view.questions:
-        asking = view.questions[0]
-        return Waits(STEPS, question=Pending(asking.id, asking.question, asking.choices))
-    if waiting and waiting.effect == SESSION:
-        return Waits(FIRST, place=await victoria.turns_ahead(view.run_id))
-    if waiting and waiting.error:
-        return Waits(_asking(waiting.effect), model=str(victoria.engines.wish))
-    if waiting:
-        line = await victoria.in_line([waiting.stream], view.run_id)
-        return Waits(_asking(waiting.effect), place=line[1] if line else None, model=waiting.model)
-    if line := await victoria.in_line((FIRST, *BEHIND) if view.status == "queued" else BEHIND, view.run_id):
-        return Waits(line[0], place=line[1])
-    # In no line, it is in some stage's hands: perhaps in those of one where nobody is any more.
-    behind = [stage for stage in missing if stage != FIRST or view.status == "queued"]
-    return Waits(behind[0]) if behind else None
+    async def of(self, run_id: str) -> Standing:
+        """A run's standing. Raises InvalidInput with code `run.unknown`, redis errors."""
+        stored = await self._stored.of(run_id)
+        view = stored.view
+        if view.finished:
+            return Standing(view, error=view.finished.error)
+        reasons = list[str]()
+        if missing := await self._missing.within(FRESH):
+            reasons.append(f"no worker for {', '.join(missing)}: start them with `victoria up`")
+        reasons += [_answer_to(each) for each in view.questions]
+        waiting = stored.waiting
+        error = waiting.error if waiting else None
+        if error:
+            reasons.append(f"{error.message} {error.hint}")
+        waits = await self._waits(view, waiting, missing)
+        if waiting and waiting.model and waits and waits.place is not None:
+            reasons.append(f"{waiting.model}, which {_busy(waits.place)}")
+        return Standing(view, "; ".join(reasons), error, waits)
+
+    async def _waits(self, view: RunView, waiting: Waiting | None, missing: Sequence[str]) -> Waits | None:
+        if view.questions:
+            asking = view.questions[0]
+            return Waits(STEPS, question=Pending(asking.id, asking.question, asking.choices))
+        if waiting and waiting.effect == SESSION:
+            return Waits(FIRST, place=await self._victoria.turns_ahead(view.run_id))
+        if waiting and waiting.error:
+            return Waits(_asking(waiting.effect), model=str(self._victoria.engines.wish))
+        if waiting:
+            line = await self._place((waiting.stream,), INFERENCE, view)
+            return Waits(_asking(waiting.effect), place=line[1] if line else None, model=waiting.model)
+        stages = RUNS if view.status == "queued" else RUNS[1:]
+        if line := await self._place(stages, self._victoria.keys.of_run(view.run_id), view):
+            return Waits(line[0], place=line[1])
+        # In no line, it is in some stage's hands: perhaps in those of one where nobody is any more.
+        behind = [stage for stage in missing if stage != FIRST or view.status == "queued"]
+        return Waits(behind[0]) if behind else None
+
+    async def _place(self, stages: Sequence[str], partition: str, view: RunView) -> tuple[str, int] | None:
+        """In which of these stages' lines a run stands first, and how many entries come before its own, 1,000 for so
+        many or more; None where it stands in none."""
+        recent = self._lines(stages if partition == INFERENCE else RUNS, partition)
+        lines, age = await recent.within(FRESH), time() - view.submitted_at.timestamp()
+        if age < FRESH and all(lines[stage].place(view.run_id) is None for stage in stages):  # it may have come since
+            lines = await recent.within(max(age, 0.0))
+        for stage in stages:
+            if (place := lines[stage].place(view.run_id)) is not None:
+                return stage, place
+        longer = [stage for stage in stages if lines[stage].entries >= LOOKED_THROUGH]
+        return (longer[0], LOOKED_THROUGH) if longer else None
+
+    def _new_lines(self, stages: Sequence[str], partition: str) -> Recent[dict[str, InLine]]:
+        return Recent(partial(self._victoria.lines, stages, partition))
 
 
 def _busy(before: int) -> str:

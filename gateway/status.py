@@ -9,7 +9,7 @@ from gateway.options import Json, configured, with_victoria
 from gateway.progress import MARKS
 from gateway.report import RunReport
 from gateway.screen import answer, emit, line, note
-from gateway.standing import Standing, standing
+from gateway.standing import Standing, Standings
 
 
 @configured
@@ -23,7 +23,7 @@ def status(
     Example: victoria status 019ab2c3d4e5f60718293a4b5c6d7e8f
     """
 
-    found = with_victoria(loaded, lambda victoria: standing(victoria, run_id))
+    found = with_victoria(loaded, lambda victoria: Standings(victoria).of(run_id))
     if as_json:
         emit(found)
     else:

@@ -8,13 +8,13 @@ import msgspec
 
 from streams.connection import Client
 from streams.groups import FOLLOWER
-from streams.keys import INFERENCE, Keys
+from streams.keys import Keys
 from streams.ranges import EntryId
 from streams.scripts import Looked, Scripts
 from streams.topology import Topology
 
 LOOKED_THROUGH = 1_000
-"""Entries in which a run is looked for: about 1 ms of the server's time."""
+"""Entries of a line that are looked at: up to 1 ms of the server's time."""
 COUNTED = 500
 """Entries that are counted at each side of a group's place: up to 1 ms for each."""
 LOOKED_BYTES = 1024 * 1024
@@ -84,6 +84,18 @@ class Measure(msgspec.Struct, frozen=True):
     def unfinished(self) -> Count:
         """Undelivered and pending ones."""
         return self.undelivered + exactly(self.pending)
+
+
+class InLine(NamedTuple):
+    """Runs with entries that a stage has still to be given, and how many entries come before the first of each; and of
+    how many entries that is known, which may be LOOKED_THROUGH of more."""
+
+    places: Mapping[bytes, int]
+    entries: int
+
+    def place(self, run_id: str) -> int | None:
+        """That of a run; None where it has none, or comes after those that are known."""
+        return self.places.get(run_id.encode())
 
 
 def total(measures: Sequence[Measure]) -> Measure:
@@ -211,10 +223,14 @@ async def totals(client: Client, keys: Keys, topology: Topology) -> dict[str, Me
     return {name: total(shares) for name, shares in found.items()}
 
 
-async def ahead(client: Client, keys: Keys, lines: Sequence[tuple[str, str]], run_id: str) -> tuple[str, int] | None:
-    """In which of these lines of a partition, each a stream and its group, a run stands first: the group, and how many
-    entries it is given before the run's, 1,000 for that many or more. None for none. Raises redis errors."""
-    own = keys.of_run(run_id)
-    names = [keys.stream(own if own in keys.of_stream(stream) else INFERENCE, stream) for stream, _ in lines]
-    line, before = await Scripts(client).ahead(names, [group for _, group in lines], run_id, LOOKED_THROUGH)
-    return (lines[line - 1][1], before) if line else None
+async def lines(client: Client, streams: Mapping[str, str]) -> dict[str, InLine]:
+    """The runs whose entries wait to be given to each of these groups, on the stream that it reads. Raises redis
+    errors."""
+    scripts, found = Scripts(client), dict[str, InLine]()
+
+    async def look(group: str, stream: str) -> None:
+        runs = await scripts.line(stream, group, LOOKED_THROUGH)
+        found[group] = InLine({run: place for place, run in reversed([*enumerate(runs)])}, len(runs))
+
+    await _together(look, streams.items())
+    return found

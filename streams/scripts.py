@@ -115,7 +115,7 @@ class Scripts:
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
         self._retain, self._offer, self._keep_record = load("retain"), load("offer"), load("keep_record")
         self._drop_journal = load("drop_journal")
-        self._reserve, self._spend, self._ahead = load("reserve"), load("spend"), load("ahead")
+        self._reserve, self._spend, self._line = load("reserve"), load("spend"), load("line")
         self._keep_memory = load("keep_memory")
         self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
         self._move_letters, self._count_letters, self._lag = load("move_letters"), load("count_letters"), load("lag")
@@ -209,11 +209,9 @@ class Scripts:
         """Remove a journal if it has no more than the `seen` fields; whether it is gone."""
         return bool(await self._drop_journal([journal], [seen]))
 
-    async def ahead(self, streams: Sequence[str], groups: Sequence[str], run_id: str, most: int) -> tuple[int, int]:
-        """The number, from 1, of the first of these streams where an entry of a run waits to be given to its group, and
-        how many come before it, `most` for so many or more; (0, 0) where none does."""
-        line, before = await self._ahead(keys=streams, args=[run_id, most, *groups])
-        return line, before
+    async def line(self, stream: str, group: str, most: int) -> list[bytes]:
+        """Whose entries a group has still to be given: of the first `most` the run's id, b"" where one has none."""
+        return cast("list[bytes]", await self._line(keys=[stream], args=[group, most]))
 
     async def line_up(
         self, sessions: str, turns: Sequence[tuple[str, str, str]], keep: float, room: int, listed: int

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -12,9 +12,13 @@ from schemas.envelope import Envelope, decoder, husk
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import GoalSubmitted, HypothesisRaised, RunFinished
 from schemas.plan import How, Plan, RunStatus, Step, StepStatus
-from streams.append import first_id
+from streams.append import SUBMITTED, first_id
+from streams.asking import Waiting
 from streams.connection import Client
 from streams.keys import Keys
+
+FIELDS = (SUBMITTED, STAGE)
+"""What a run's view is made of."""
 
 
 class StepView(msgspec.Struct, frozen=True):
@@ -36,6 +40,30 @@ class RunView(msgspec.Struct, frozen=True):
     steps: tuple[StepView, ...]
     questions: tuple[Asking, ...]
     finished: RunFinished | None
+
+
+class Stored(NamedTuple):
+    """What the server has of a run: the fields of its view, and why it waits; an error in place of what can't be
+    read."""
+
+    run_id: str
+    fields: "Sequence[bytes | None] | Exception"
+    reason: "bytes | Exception | None"
+
+    @property
+    def view(self) -> RunView:
+        """The run's view. Raises InvalidInput with code `run.unknown` or `run.hypothesis`, redis errors."""
+        if isinstance(self.fields, Exception):
+            raise self.fields
+        return _view(self.run_id, *_decoded(self.run_id, self.fields))
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """Why the run does not go on, if it waits for a model, or for an earlier turn of its session. Raises redis
+        errors."""
+        if isinstance(self.reason, Exception):
+            raise self.reason
+        return msgspec.json.decode(self.reason, type=Waiting) if self.reason else None
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
@@ -71,18 +99,17 @@ class PlanView(msgspec.Struct, frozen=True):
 
 async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     """The run's view. Raises InvalidInput with code `run.unknown` or `run.hypothesis`."""
-    submitted, state = await _stored(client, keys, run_id)
-    return RunView(
-        run_id=run_id,
-        status=status_of(state),
-        goal=submitted.body.goal,
-        submitted_at=submitted.at,
-        steps=tuple(
-            StepView(s.id, s.title, state.steps[s.id].status) for s in (state.plan.steps if state.plan else ())
-        ),
-        questions=tuple(asking for _, asking in waiting(state)),
-        finished=state.finished,
-    )
+    return _view(run_id, *await _stored(client, keys, run_id))
+
+
+async def stored(client: Client, keys: Keys, run_ids: Sequence[str]) -> list[Stored]:
+    """What there is of some runs, asked for at once. Raises redis errors."""
+    pipeline: Any = client.pipeline(transaction=False)
+    for run_id in run_ids:
+        pipeline.hmget(keys.run(keys.of_run(run_id), run_id), FIELDS)
+        pipeline.get(keys.waiting(run_id))
+    found = await pipeline.execute(raise_on_error=False)
+    return [Stored(*each) for each in zip(run_ids, found[::2], found[1::2], strict=True)]
 
 
 async def plan_view(client: Client, keys: Keys, run_id: str) -> PlanView:
@@ -122,7 +149,7 @@ async def ends(client: Client, keys: Keys, run_ids: Sequence[str]) -> dict[str, 
     """The ends of those of these runs that are known, None for one that has not ended."""
     pipeline: Any = client.pipeline(transaction=False)
     for run_id in run_ids:
-        pipeline.hmget(keys.run(keys.of_run(run_id), run_id), ["submitted", STAGE])
+        pipeline.hmget(keys.run(keys.of_run(run_id), run_id), FIELDS)
     found = cast("list[list[bytes | None]]", await pipeline.execute() if run_ids else [])
     return {
         run_id: msgspec.json.decode(state, type=RunState).finished if state else None
@@ -133,7 +160,7 @@ async def ends(client: Client, keys: Keys, run_ids: Sequence[str]) -> dict[str, 
 
 async def goal_of(client: Client, keys: Keys, run_id: str) -> GoalSubmitted:
     """What the run was asked for. Raises InvalidInput with code `run.unknown` or `run.hypothesis`."""
-    found = await client.hget(keys.run(keys.of_run(run_id), run_id), "submitted")
+    found = await client.hget(keys.run(keys.of_run(run_id), run_id), SUBMITTED)
     return _submitted(run_id, cast("bytes | None", found)).body
 
 
@@ -151,11 +178,29 @@ def _submitted(run_id: str, found: bytes | None) -> Envelope[GoalSubmitted]:
 
 
 async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[GoalSubmitted], RunState]:
+    found = await client.hmget(keys.run(keys.of_run(run_id), run_id), list(FIELDS))
+    return _decoded(run_id, cast("list[bytes | None]", found))
+
+
+def _decoded(run_id: str, fields: Sequence[bytes | None]) -> tuple[Envelope[GoalSubmitted], RunState]:
     """A run's goal as it was submitted, and its state."""
-    key = keys.run(keys.of_run(run_id), run_id)
-    found = cast("list[bytes | None]", await client.hmget(key, ["submitted", STAGE]))
-    state = msgspec.json.decode(found[1], type=RunState) if found[1] else RunState()
-    return _submitted(run_id, found[0]), state
+    submitted, state = fields
+    decoded = msgspec.json.decode(state, type=RunState) if state else RunState()
+    return _submitted(run_id, submitted), decoded
+
+
+def _view(run_id: str, submitted: Envelope[GoalSubmitted], state: RunState) -> RunView:
+    return RunView(
+        run_id=run_id,
+        status=status_of(state),
+        goal=submitted.body.goal,
+        submitted_at=submitted.at,
+        steps=tuple(
+            StepView(s.id, s.title, state.steps[s.id].status) for s in (state.plan.steps if state.plan else ())
+        ),
+        questions=tuple(asking for _, asking in waiting(state)),
+        finished=state.finished,
+    )
 
 
 def status_of(state: RunState) -> RunStatus:

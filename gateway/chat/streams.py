@@ -11,7 +11,7 @@ from gateway.chat.line import Ended, Heard, Wish
 from gateway.http.bodies import TaskView
 from gateway.http.health import Status, look, status_of
 from gateway.http.people import experts_of, strategies_of
-from gateway.standing import standing
+from gateway.standing import Standings
 from gateway.submit import Results, accepted
 from schemas.envelope import Envelope
 from schemas.errors import InvalidInput
@@ -92,7 +92,7 @@ class OnStreams:
     async def task(self, run_id: str) -> TaskView:
         """As Line says."""
         with reachable(self._victoria.url):
-            return TaskView.of(await standing(self._victoria, run_id), self._victoria.settings.agent)
+            return TaskView.of(await Standings(self._victoria).of(run_id), self._victoria.settings.agent)
 
     async def status(self) -> Status:
         """As Line says."""

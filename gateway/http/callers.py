@@ -21,6 +21,7 @@ from consumers.agents.token import holder
 from gateway.http.failure import response
 from gateway.http.rates import Rates
 from gateway.http.tokens import SCOPES, Token, Tokens
+from gateway.recent import Recent
 from schemas.errors import InvalidInput, NotReachable, Overloaded, VictoriaError
 
 FRESH = 1.0
@@ -73,8 +74,7 @@ class Register:
     def __init__(self, tokens: Tokens, *, lenient: bool) -> None:
         self._tokens, self._lenient = tokens, lenient
         self._known: dict[str, Token] = {}
-        self._read_at = -FRESH
-        self._reading: asyncio.Task[None] | None = None
+        self._reading = Recent(self._read)
 
     async def caller(self, authorization: str, *, stale: bool = False) -> Caller:
         """Who sends this header; with `stale` by the tokens of before, while the server does not say which there are.
@@ -85,11 +85,10 @@ class Register:
         text = text.strip()
         name, came = holder(text) if kind.lower() == "bearer" else "", monotonic()
         try:
-            await self._refresh(FRESH)
-            if name and name not in self._known and self._read_at < came:  # it may have been made since
-                await asyncio.sleep(self._read_at + NEW_AFTER - monotonic())
-                if self._read_at < came:
-                    await self._refresh(0.0)
+            await self._reading.within(FRESH)
+            if name and name not in self._known and self._reading.at < came:  # it may have been made since
+                await asyncio.sleep(self._reading.at + NEW_AFTER - monotonic())
+                await self._reading.within(monotonic() - came)
         except NotReachable:
             if not self._lenient and not (stale and self._known):
                 raise
@@ -106,7 +105,7 @@ class Register:
 
     async def require(self, host: str) -> None:
         """See that there is a token that holds, before a door opens to others. Raises InvalidInput `http.open`."""
-        await self._refresh(FRESH)
+        await self._reading.within(FRESH)
         if all(token.expired for token in self._known.values()):
             raise InvalidInput(
                 "http.open",
@@ -114,17 +113,7 @@ class Register:
                 "Make one first: victoria token create NAME. Or stay on this machine: --host 127.0.0.1.",
             )
 
-    async def _refresh(self, age: float) -> None:
-        """See that what is known is no older than `age` seconds. One reads for all who wait."""
-        if monotonic() - self._read_at < age:
-            return
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read())
-            self._reading.add_done_callback(self._read_ended)
-        await asyncio.shield(self._reading)
-
     async def _read(self) -> None:
-        began = monotonic()
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 self._known = await self._tokens.all()
@@ -132,14 +121,8 @@ class Register:
             raise NotReachable(
                 "server.unreachable", "The server does not say which tokens there are.", "Try again in a moment."
             ) from None
-        self._read_at = began
         if self._known:
             self._lenient = False  # for good: revoking the last one is no invitation
-
-    def _read_ended(self, reading: asyncio.Task[None]) -> None:
-        self._reading = None
-        if not reading.cancelled():
-            reading.exception()  # those who wait have it, if there are any left
 
 
 class Callers:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from deploy.victoria import Victoria
 from gateway.http.live import Live
 from gateway.http.metrics import Metrics
+from gateway.standing import Standings
 
 
 @dataclass
@@ -20,9 +21,11 @@ class Door:
     local: bool = True
     """Whether only this machine reaches it."""
     metrics: Metrics = field(init=False)
+    standings: Standings = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.victoria.figures)
+        self.standings = Standings(self.victoria)
 
     @contextmanager
     def at_work(self) -> Generator[None]:

@@ -21,7 +21,6 @@ from gateway.http.bodies import TaskView
 from gateway.http.door import Door
 from gateway.http.follower import PLACE, Happened
 from gateway.http.pages import Page, Parameter, Reply
-from gateway.standing import standing
 from schemas.errors import VictoriaError
 from schemas.events import AnswerProgressed, RunFinished, RunProgressed
 from schemas.plan import Plan, StepStatus
@@ -132,6 +131,6 @@ class Events:
             case AnswerProgressed() as e:
                 name, data = "token", Token(e.step, e.effect, e.offset, e.text)
             case RunFinished():
-                view = await standing(self._door.victoria, task_id)
-                name, data = "result", TaskView.of(view, self._door.agent)
+                standing = await self._door.standings.of(task_id)
+                name, data = "result", TaskView.of(standing, self._door.agent)
         return happened.id.encode(), name.encode(), msgspec.json.encode(data)

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from time import monotonic
 from typing import Any
 
 import anyio
@@ -23,6 +22,7 @@ from gateway.http.door import Door
 from gateway.http.failure import RETRY_AFTER
 from gateway.http.metrics import CONTENT_TYPE
 from gateway.http.pages import Page, Reply
+from gateway.recent import Recent
 from gateway.serve import missing_stages
 from llm.models import Offer
 from schemas.errors import VictoriaError
@@ -134,7 +134,7 @@ class Health:
 
     def __init__(self, door: Door) -> None:
         self._door, self._victoria = door, door.victoria
-        self._looking, self._looked, self._found = anyio.Lock(), -math.inf, Found()
+        self._looks = Recent(lambda: look(door.victoria))
 
     @property
     def pages(self) -> list[Page]:
@@ -181,11 +181,7 @@ class Health:
 
     async def found(self) -> Found:
         """What there is now, or was a second ago. Raises redis errors."""
-        async with self._looking:
-            if monotonic() - self._looked > FRESH:
-                self._found = await look(self._victoria)
-                self._looked = monotonic()
-        return self._found
+        return await self._looks.within(FRESH)
 
     async def status(self, _request: Request) -> Response:
         """`GET /status`."""

@@ -20,7 +20,6 @@ from gateway.http.bodies import Answered, CancelRequest, Json, RunRequest, Taken
 from gateway.http.callers import caller_of
 from gateway.http.door import Door
 from gateway.http.pages import Page, Parameter, Reply
-from gateway.standing import standing
 from schemas.errors import InvalidInput, Overloaded
 from schemas.events import GoalSubmitted, RunFinished
 from schemas.plan import Limits
@@ -159,7 +158,7 @@ class Runs:
         return Json(view, 200 if ended else 202)
 
     async def _view(self, task_id: str) -> TaskView:
-        return TaskView.of(await standing(self._victoria, task_id), self._door.agent)
+        return TaskView.of(await self._door.standings.of(task_id), self._door.agent)
 
     def _order(self, request: Request, body: RunRequest, strategy: str, *, unattended: bool) -> Order:
         goal, key = self._goal(request, body, strategy), _header(request, KEY, KEYS)

@@ -1,7 +1,7 @@
 """How far stages are behind is known of every server, over several partitions; what it lost count of is unknown."""
 
 import random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.json import encode
@@ -12,13 +12,11 @@ from streams.append import Publisher
 from streams.connection import Client
 from streams.groups import FOLLOWER, create_groups
 from streams.keys import Keys
-from streams.lag import Count, Lag, Measure, ahead, exactly, lags, measures, total, undelivered
+from streams.lag import Count, InLine, Lag, Measure, exactly, lags, lines, measures, total, undelivered
 from streams.outcome import DeadLetter
 from streams.ranges import EntryId
 from streams.scripts import Scripts
 from tests.workshop import Workshop, intake_stage, wipe
-
-LINES = (("intake", "understand"),)
 
 
 async def never(_event: GoalSubmitted, _ctx: object) -> list[GoalSubmitted]:
@@ -40,13 +38,13 @@ async def test_lag_counts_all_partitions_and_a_goal_knows_how_many_come_first(
 
     for partition in keys.of_stream("intake"):
         own = [run for run in runs if keys.of_run(run) == partition]
-        assert [await ahead(client, keys, LINES, run) for run in own] == [("understand", n) for n in range(len(own))]
         stream = keys.stream(partition, "intake")
+        assert [(await in_line(client, stream)).place(run) for run in own] == list(range(len(own)))
         await workshop.client.xreadgroup("understand", "somebody", {stream: ">"}, count=2)
-        places = [await ahead(client, keys, LINES, run) for run in own]
-        assert places == [None, None, *(("understand", number) for number in range(len(own) - 2))]
+        line = await in_line(client, stream)
+        assert [line.place(run) for run in own] == [None, None, *range(len(own) - 2)]
+        assert (line.entries, line.place("no-such-run")) == (len(own) - 2, None)
     assert (await lags(client, keys, topology))["understand"] == Lag(24, 6, 0)
-    assert await ahead(client, keys, LINES, "no-such-run") is None
 
     stream = keys.stream("0", "intake")
     last = (await workshop.client.xrevrange(stream, count=2))[1][0]
@@ -54,6 +52,23 @@ async def test_lag_counts_all_partitions_and_a_goal_knows_how_many_come_first(
     assert (await lags(client, keys, topology))["understand"] == Lag(23, 6, 0), "counted"
     monkeypatch.setattr("streams.lag.COUNTED", 1)
     assert (await lags(client, keys, topology))["understand"].undelivered is None, "the server lost count"
+
+
+async def in_line(client: Client, stream: str) -> InLine:
+    """Who waits for the stage `understand`."""
+    return (await lines(client, {"understand": stream}))["understand"]
+
+
+async def test_a_line_is_known_up_to_a_thousand_entries_and_no_entry_hides_those_behind_it(
+    client: Client, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Keys(prefix).stream("0", "intake")
+    assert await in_line(client, stream) == InLine({}, 0), "before there is a stream"
+    for entry in ({"type": "Nobody", "event": "no JSON"}, *[{"event": f'{{"run":"{n % 3}"}}'} for n in range(250)]):
+        await cast("Any", client).xadd(stream, entry)
+    assert await in_line(client, stream) == InLine({b"": 0, b"0": 1, b"1": 2, b"2": 3}, 251)
+    monkeypatch.setattr("streams.lag.LOOKED_THROUGH", 2)
+    assert await in_line(client, stream) == InLine({b"": 0, b"0": 1}, 2)
 
 
 async def test_who_follows_all_streams_is_behind_like_any_stage(client: Client, prefix: str) -> None:

@@ -13,6 +13,7 @@ from consumers.sessions import Said, Turn
 from deploy.loading import load
 from deploy.victoria import Victoria
 from deploy.wiring import opened
+from gateway.standing import Standings
 from gateway.submit import Results
 from schemas.events import Exchange, RunFinished
 from streams.journal import Record
@@ -165,17 +166,12 @@ async def test_who_waits_for_a_turn_says_so_and_goes_on_when_that_is_cancelled(
         async with working(victoria, "understand"):
 
             async def said() -> bool:
-                waiting = await victoria.waiting("two")
-                return bool(
-                    waiting
-                    and waiting.error
-                    and waiting.error.code == "session.turn"
-                    and "run one" in waiting.error.message
-                )
+                error = (await Standings(victoria).of("two")).error
+                return bool(error and error.code == "session.turn" and "run one" in error.message)
 
             await eventually(said)
         await victoria.cancel("one")
         async with working(victoria):
             ends = await ends_of(results, "one", "two")
         assert ends["two"].status == "completed"
-        assert await victoria.waiting("two") is None
+        assert (await victoria.stored(["two"]))[0].waiting is None

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
+from random import uniform
 from typing import Any
 
 import uvloop
@@ -24,7 +25,8 @@ KINDS = ["understood", "plan", "task_start", "task_end", "result"]
 P99, MEMORY = 50.0, 300.0
 """What must hold: milliseconds of `POST /run`, and MB of a door with all its clients."""
 POLL = 1.0
-"""Seconds between a user's looks at the status of a run."""
+"""Seconds between a user's looks at the status of a run, give or take half: people don't keep step, whom any delay
+would otherwise bring together for good."""
 WITHIN = 300.0
 
 
@@ -77,7 +79,7 @@ async def many_runs(yard: Yard, users: int, rounds: int) -> dict[str, Any]:
                 assert taken.status == 202, taken
                 status = "queued"
                 while status in ("queued", "running"):
-                    await asyncio.sleep(POLL)
+                    await asyncio.sleep(uniform(0.5, 1.5) * POLL)
                     status = (await wire.ask("GET", taken.body["status_url"])).body["status"]
                 statuses[status] += 1
 

@@ -1,0 +1,101 @@
+"""What many ask for at once is looked up once, and who goes away or meets trouble takes nobody along."""
+
+import asyncio
+from collections.abc import Sequence
+
+import anyio
+import pytest
+
+from gateway.gathered import AT_ONCE, Gathered
+from gateway.recent import Recent
+
+
+class Looks:
+    """Counts looks; each waits for `go`."""
+
+    def __init__(self) -> None:
+        self.go, self.made, self.problem = anyio.Event(), 0, ""
+
+    async def look(self) -> int:
+        self.made += 1
+        number = self.made
+        await self.go.wait()
+        if self.problem:
+            raise OSError(self.problem)
+        return number
+
+
+async def test_one_looks_for_all_who_ask_and_goes_on_when_the_first_goes_away() -> None:
+    looks = Looks()
+    recent = Recent(looks.look)
+    asking = [asyncio.create_task(recent.within(60)) for _ in range(3)]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    looks.go.set()
+    assert await asyncio.gather(*asking[1:]) == [1, 1]
+    assert await recent.within(60) == 1
+    assert await recent.within(0) == 2
+
+
+async def test_a_look_that_began_too_early_is_followed_by_one_more() -> None:
+    looks = Looks()
+    recent = Recent(looks.look)
+    early = asyncio.create_task(recent.within(60))
+    await asyncio.sleep(0.02)
+    late = [asyncio.create_task(recent.within(0.01)) for _ in range(3)]
+    await asyncio.sleep(0)
+    looks.go.set()
+    assert await early == 1
+    assert await asyncio.gather(*late) == [2, 2, 2]
+
+
+async def test_trouble_is_told_to_all_who_wait_and_is_not_remembered() -> None:
+    looks = Looks()
+    recent, looks.problem = Recent(looks.look), "away"
+    asking = [asyncio.create_task(recent.within(60)) for _ in range(3)]
+    await asyncio.sleep(0)
+    looks.go.set()
+    assert [str(told) for told in await asyncio.gather(*asking, return_exceptions=True)] == ["away"] * 3
+    looks.problem = ""
+    assert await recent.within(60) == 2
+
+
+class Calls:
+    """Remembers what was looked up at once; each call waits for `go`."""
+
+    def __init__(self) -> None:
+        self.go, self.made = anyio.Event(), list[list[str]]()
+
+    async def look_up(self, keys: Sequence[str]) -> list[str]:
+        self.made.append([*keys])
+        await self.go.wait()
+        if "bad" in keys:
+            raise OSError("away")
+        return [key.upper() for key in keys]
+
+
+async def test_what_is_asked_for_meanwhile_goes_with_the_next_call() -> None:
+    calls = Calls()
+    gathered = Gathered(calls.look_up)
+    first = asyncio.create_task(gathered.of("a"))
+    await asyncio.sleep(0.01)
+    rest = [asyncio.create_task(gathered.of(key)) for key in ("b", "c", "b", *["d"] * AT_ONCE)]
+    await asyncio.sleep(0.01)
+    rest.pop(1).cancel()
+    calls.go.set()
+    assert await first == "A"
+    assert await asyncio.gather(*rest) == ["B", "B", *["D"] * AT_ONCE]
+    assert [len(keys) for keys in calls.made] == [1, AT_ONCE, 3]
+    assert await gathered.of("e") == "E"
+
+
+async def test_a_call_that_fails_is_told_to_those_in_it_only() -> None:
+    calls = Calls()
+    gathered = Gathered(calls.look_up)
+    first = asyncio.create_task(gathered.of("bad"))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(gathered.of("b"))
+    calls.go.set()
+    with pytest.raises(OSError, match="away"):
+        await first
+    assert await second == "B"
