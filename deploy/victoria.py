@@ -263,8 +263,9 @@ class Victoria:
         """What is known of a run. Raises InvalidInput with code `run.unknown`."""
         return await view(self.client, self.keys, run_id)
 
-    async def stored(self, run_ids: Sequence[str]) -> list[Stored]:
-        """What there is of some runs, asked for at once. Raises redis errors."""
+    async def stored(self, run_ids: Sequence[str]) -> list[Stored | Exception]:
+        """What there is of some runs, asked for at once; an error for one whose keys are something else. Raises redis
+        errors."""
         return await stored(self.client, self.keys, run_ids)
 
     async def plan(self, run_id: str) -> PlanView:

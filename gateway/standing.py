@@ -10,17 +10,19 @@ from consumers import aggregate, delegate, plan, step_execute, understand
 from consumers.runs.state import Asking
 from consumers.runs.view import RunView
 from deploy.victoria import Victoria
-from gateway.gathered import Gathered
 from gateway.recent import Recent
 from gateway.serve import missing_stages
 from schemas.errors import ErrorInfo
 from schemas.plan import RunStatus
 from streams.asking import Waiting
+from streams.gathered import Gathered
 from streams.keys import INFERENCE
 from streams.lag import LOOKED_THROUGH, InLine
 
 FRESH = 0.5
 """Seconds for which it is known who is at work and who stands in which line."""
+AT_ONCE = 100
+"""Runs that are looked at in one call."""
 PARTITIONS = 64
 """Of so many the lines are known at most, each with up to 1,000 runs."""
 QUESTION = 200
@@ -82,13 +84,13 @@ class Standings:
 
     def __init__(self, victoria: Victoria) -> None:
         self._victoria = victoria
-        self._stored = Gathered(victoria.stored)
+        self._stored = Gathered(victoria.stored, AT_ONCE)
         self._missing = Recent(partial(missing_stages, victoria))
         self._lines = lru_cache(PARTITIONS)(self._new_lines)
 
     async def of(self, run_id: str) -> Standing:
         """A run's standing. Raises InvalidInput with code `run.unknown`, redis errors."""
-        stored = await self._stored.of(run_id)
+        stored = await self._stored.ask(run_id)
         view = stored.view
         if view.finished:
             return Standing(view, error=view.finished.error)

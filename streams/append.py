@@ -1,7 +1,7 @@
 """Putting first events on their streams: once, however often it is tried, and no more than the stages get through."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple, cast
@@ -14,6 +14,7 @@ from schemas.errors import Overloaded, Published
 from schemas.events import Event
 from schemas.plan import Limits, Trust
 from streams.connection import Client
+from streams.gathered import Gathered
 from streams.keys import Keys
 from streams.observer import SILENT, Observer
 from streams.scripts import Scripts
@@ -55,63 +56,6 @@ class Entry(NamedTuple):
     event: bytes
 
 
-class _Queue:
-    """Entries for one stream. Those that come while a call is under way go with the next one, all together: many
-    requests at once then need few calls, and an idle door none the later."""
-
-    def __init__(self, call: Callable[[Sequence[Entry]], Awaitable[list[int]]]) -> None:
-        self._call = call
-        self._waiting: list[tuple[Entry, asyncio.Future[int]]] = []
-        self._part: list[tuple[Entry, asyncio.Future[int]]] = []  # what is being sent
-        self._sending: asyncio.Task[None] | None = None
-
-    async def put(self, entries: Sequence[Entry]) -> list[int]:
-        """What the script replies to each. Raises redis errors. Who is cancelled puts nothing from then on."""
-        loop = asyncio.get_running_loop()
-        replies = [loop.create_future() for _ in entries]
-        self._waiting += zip(entries, replies, strict=True)
-        if self._sending is None:
-            self._sending = loop.create_task(self._send())
-        try:
-            return await asyncio.gather(*replies)
-        except asyncio.CancelledError:
-            self._waiting = [each for each in self._waiting if not each[1].done()]
-            if self._sending and all(reply.done() for _, reply in (*self._part, *self._waiting)):
-                self._sending.cancel()
-                self._sending = None  # who comes next begins anew
-            raise
-
-    async def _send(self) -> None:
-        part: list[tuple[Entry, asyncio.Future[int]]] = []
-        try:
-            while part := self._next():
-                self._part = part
-                try:
-                    found = await self._call([entry for entry, _ in part])
-                except Exception as problem:
-                    for _, reply in part:
-                        if not reply.done():
-                            reply.set_exception(problem)
-                else:
-                    for (_, reply), answer in zip(part, found, strict=True):
-                        if not reply.done():
-                            reply.set_result(answer)
-        finally:
-            if self._sending is asyncio.current_task():
-                self._sending = None
-            for _, reply in part:
-                reply.cancel()  # of those that have their reply already it changes nothing
-
-    def _next(self) -> list[tuple[Entry, asyncio.Future[int]]]:
-        """Those that go together: as many as one call may take, and one at least."""
-        count, size = 0, 0
-        while count < min(len(self._waiting), AT_ONCE) and size < BYTES_AT_ONCE:
-            size += len(self._waiting[count][0].event)
-            count += 1
-        part, self._waiting = self._waiting[:count], self._waiting[count:]
-        return part
-
-
 class Publisher:
     """Appends runs' first events.
 
@@ -130,7 +74,7 @@ class Publisher:
         self._client, self._scripts = client, Scripts(client)
         self._keys, self._groups, self._backlog = keys, groups, backlog
         self._observer = observer
-        self._queues: dict[str, _Queue] = {}
+        self._appending: dict[str, Gathered[Entry, int]] = {}
 
     async def publish(
         self,
@@ -153,7 +97,8 @@ class Publisher:
 
             async def append(partition: str, some: Sequence[int]) -> None:
                 entries = [self._entry(partition, *events[place], trust, limits, traceparents[place]) for place in some]
-                for place, reply in zip(some, await self._queue(partition, stream).put(entries), strict=True):
+                asked = map(self._calls(partition, stream).ask, entries)
+                for place, reply in zip(some, await asyncio.gather(*asked), strict=True):
                     replies[place] = reply
 
             ended = await asyncio.gather(*(append(*each) for each in places.items()), return_exceptions=True)
@@ -172,14 +117,19 @@ class Publisher:
             )
         return results
 
-    def _queue(self, partition: str, stream: str) -> "_Queue":
+    def _calls(self, partition: str, stream: str) -> Gathered[Entry, int]:
+        """The calls that append to a stream. Who gives up publishing publishes nothing later."""
         key, counted = self._keys.stream(partition, stream), self._keys.counted(partition, stream)
-        if key not in self._queues:
+        if key not in self._appending:
             groups = self._groups.get(stream, ())
-            self._queues[key] = _Queue(
-                lambda entries: self._scripts.append_all(key, counted, SUBMITTED, self._backlog, groups, entries)
+
+            async def append(entries: Sequence[Entry]) -> list[int]:
+                return await self._scripts.append_all(key, counted, SUBMITTED, self._backlog, groups, entries)
+
+            self._appending[key] = Gathered(
+                append, AT_ONCE, lambda entry: len(entry.event), BYTES_AT_ONCE, give_up=True
             )
-        return self._queues[key]
+        return self._appending[key]
 
     async def add(self, run_id: str, event: Event, stream: str, trust: Trust = "user", about: str = "") -> bool:
         """Append one more event of a run from outside, of each type once, or once for all it is `about`; whether it was

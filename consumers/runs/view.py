@@ -43,26 +43,20 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 class Stored(NamedTuple):
-    """What the server has of a run: the fields of its view, and why it waits; an error in place of what can't be
-    read."""
+    """What the server has of a run: the fields of its view, and why it waits."""
 
     run_id: str
-    fields: "Sequence[bytes | None] | Exception"
-    reason: "bytes | Exception | None"
+    fields: "Sequence[bytes | None]"
+    reason: "bytes | None"
 
     @property
     def view(self) -> RunView:
-        """The run's view. Raises InvalidInput with code `run.unknown` or `run.hypothesis`, redis errors."""
-        if isinstance(self.fields, Exception):
-            raise self.fields
+        """The run's view. Raises InvalidInput with code `run.unknown` or `run.hypothesis`."""
         return _view(self.run_id, *_decoded(self.run_id, self.fields))
 
     @property
     def waiting(self) -> Waiting | None:
-        """Why the run does not go on, if it waits for a model, or for an earlier turn of its session. Raises redis
-        errors."""
-        if isinstance(self.reason, Exception):
-            raise self.reason
+        """Why the run does not go on, if it waits for a model, or for an earlier turn of its session."""
         return msgspec.json.decode(self.reason, type=Waiting) if self.reason else None
 
 
@@ -102,14 +96,18 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     return _view(run_id, *await _stored(client, keys, run_id))
 
 
-async def stored(client: Client, keys: Keys, run_ids: Sequence[str]) -> list[Stored]:
-    """What there is of some runs, asked for at once. Raises redis errors."""
+async def stored(client: Client, keys: Keys, run_ids: Sequence[str]) -> list[Stored | Exception]:
+    """What there is of some runs, asked for at once; an error for one whose keys are something else. Raises redis
+    errors."""
     pipeline: Any = client.pipeline(transaction=False)
     for run_id in run_ids:
         pipeline.hmget(keys.run(keys.of_run(run_id), run_id), FIELDS)
         pipeline.get(keys.waiting(run_id))
-    found = await pipeline.execute(raise_on_error=False)
-    return [Stored(*each) for each in zip(run_ids, found[::2], found[1::2], strict=True)]
+    replies = await pipeline.execute(raise_on_error=False)
+    return [
+        next((reply for reply in found if isinstance(reply, Exception)), Stored(run_id, *found))
+        for run_id, *found in zip(run_ids, replies[::2], replies[1::2], strict=True)
+    ]
 
 
 async def plan_view(client: Client, keys: Keys, run_id: str) -> PlanView:

@@ -174,4 +174,4 @@ async def test_who_waits_for_a_turn_says_so_and_goes_on_when_that_is_cancelled(
         async with working(victoria):
             ends = await ends_of(results, "one", "two")
         assert ends["two"].status == "completed"
-        assert (await victoria.stored(["two"]))[0].waiting is None
+        assert not await victoria.client.exists(victoria.keys.waiting("two"))

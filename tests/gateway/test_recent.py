@@ -1,12 +1,9 @@
 """What many ask for at once is looked up once, and who goes away or meets trouble takes nobody along."""
 
 import asyncio
-from collections.abc import Sequence
 
 import anyio
-import pytest
 
-from gateway.gathered import AT_ONCE, Gathered
 from gateway.recent import Recent
 
 
@@ -58,44 +55,3 @@ async def test_trouble_is_told_to_all_who_wait_and_is_not_remembered() -> None:
     assert [str(told) for told in await asyncio.gather(*asking, return_exceptions=True)] == ["away"] * 3
     looks.problem = ""
     assert await recent.within(60) == 2
-
-
-class Calls:
-    """Remembers what was looked up at once; each call waits for `go`."""
-
-    def __init__(self) -> None:
-        self.go, self.made = anyio.Event(), list[list[str]]()
-
-    async def look_up(self, keys: Sequence[str]) -> list[str]:
-        self.made.append([*keys])
-        await self.go.wait()
-        if "bad" in keys:
-            raise OSError("away")
-        return [key.upper() for key in keys]
-
-
-async def test_what_is_asked_for_meanwhile_goes_with_the_next_call() -> None:
-    calls = Calls()
-    gathered = Gathered(calls.look_up)
-    first = asyncio.create_task(gathered.of("a"))
-    await asyncio.sleep(0.01)
-    rest = [asyncio.create_task(gathered.of(key)) for key in ("b", "c", "b", *["d"] * AT_ONCE)]
-    await asyncio.sleep(0.01)
-    rest.pop(1).cancel()
-    calls.go.set()
-    assert await first == "A"
-    assert await asyncio.gather(*rest) == ["B", "B", *["D"] * AT_ONCE]
-    assert [len(keys) for keys in calls.made] == [1, AT_ONCE, 3]
-    assert await gathered.of("e") == "E"
-
-
-async def test_a_call_that_fails_is_told_to_those_in_it_only() -> None:
-    calls = Calls()
-    gathered = Gathered(calls.look_up)
-    first = asyncio.create_task(gathered.of("bad"))
-    await asyncio.sleep(0.01)
-    second = asyncio.create_task(gathered.of("b"))
-    calls.go.set()
-    with pytest.raises(OSError, match="away"):
-        await first
-    assert await second == "B"
