@@ -148,7 +148,7 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class TaskView(msgspec.Struct, frozen=True):
     """Where a run stands; `output` and `knowledge` once it has ended. `waits_for` says what keeps it from going on,
-    and `waiting` the same for programs, as far as it is known."""
+    and `waiting` the same for programs, as far as it is known: both may be half a second old."""
 
     task_id: str
     status: RunStatus
