@@ -6,6 +6,7 @@ Many requests at once then need few calls, and one that comes when nothing is un
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from math import inf
 from typing import Generic, TypeVar
 
@@ -83,6 +84,6 @@ class Gathered(Generic[K, T]):
         return part
 
     def _left(self, result: asyncio.Future[T]) -> None:
-        if result.cancelled() and self._calling and all(left.done() for _, left in (*self._part, *self._waiting)):
+        if result.cancelled() and self._calling and all(each.done() for _, each in chain(self._part, self._waiting)):
             self._calling.cancel()
             self._calling = None  # who comes next begins anew
