@@ -5,7 +5,7 @@ from typing import Any
 
 from schemas.events import DeadlinePassed, DeadlineSet, Event
 from schemas.plan import Moment
-from streams.connection import Client
+from streams.connection import Client, server_ms
 from streams.keys import Keys
 from streams.stage import Context, Snooze, Stage
 
@@ -40,5 +40,4 @@ async def seconds_left(client: Client, keys: Keys, run_id: str, at: Moment) -> f
     raw: Any = client
     if await raw.pttl(keys.run(keys.of_run(run_id), run_id)) != STAYS:
         return None
-    seconds, micros = await raw.time()
-    return at.timestamp() - seconds - micros / 1e6
+    return at.timestamp() - await server_ms(client) / 1000

@@ -1,10 +1,8 @@
 """What inference consumers offer: they announce it, and by that the stages' questions are routed."""
 
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any, cast
 
-import anyio
 import msgspec
 
 from llm.models import BACKENDS, Backend, Fault, Offer, Wish
@@ -13,8 +11,9 @@ from schemas.advice import Tried
 from schemas.errors import ModelFailed, NoModelNow
 from schemas.inference import Priority, Question
 from streams.asking import Route
-from streams.connection import Client
+from streams.connection import Client, server_ms
 from streams.keys import Keys
+from streams.recent import Recent
 from streams.scripts import Scripts
 from streams.worker import is_gone
 
@@ -48,9 +47,7 @@ class Board:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._client, self._key, self._scripts = client, keys.offers(), Scripts(client)
-        self._reading = anyio.Lock()
-        self._read_at = float("-inf")
-        self._found: tuple[Announcement, ...] = ()
+        self._recent = Recent(self._read)
 
     async def announce(self, said: Announcement, seconds: float) -> None:
         """Say what a consumer offers for `seconds` from now; 0 withdraws it. Raises redis errors."""
@@ -59,24 +56,15 @@ class Board:
 
     async def announcements(self, *, fresh: bool = False) -> tuple[Announcement, ...]:
         """What is offered now, or was a second ago; with `fresh`, now. Raises redis errors."""
-        asked = monotonic()
-        async with self._reading:
-            # Whoever waited for another one's reading has what it found.
-            if self._read_at < (asked if fresh else asked - FRESH):
-                began = monotonic()
-                self._found = await self._read()
-                self._read_at = began
-        return self._found
+        return await self._recent.within(0.0 if fresh else FRESH)
 
     async def offers(self, *, fresh: bool = False) -> list[Offer]:
         """The offers of all consumers."""
         return [offer for said in await self.announcements(fresh=fresh) for offer in said.offers]
 
     async def _read(self) -> tuple[Announcement, ...]:
-        client: Any = self._client
-        seconds, micros = await client.time()
-        now = seconds * 1000 + micros // 1000
-        found = cast("dict[bytes, bytes]", await client.hgetall(self._key))
+        now = await server_ms(self._client)
+        found = cast("dict[bytes, bytes]", await cast("Any", self._client).hgetall(self._key))
         announced: list[Announcement] = []
         for value in found.values():
             until, _, said = value.partition(b":")

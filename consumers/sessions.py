@@ -21,6 +21,7 @@ from schemas.envelope import decode
 from schemas.errors import ErrorInfo
 from schemas.events import Exchange, ExchangeCompleted, GoalSubmitted
 from schemas.plan import Trust
+from streams.append import SUBMITTED
 from streams.asking import KEEP_REASON, Waiting
 from streams.connection import Client
 from streams.keys import Keys
@@ -115,7 +116,7 @@ class Sessions:
         fits = [True] * len(turns)
         runs = self._client.pipeline(transaction=False)
         for _, run_id in turns:
-            runs.hexists(self._keys.run(self._keys.of_run(run_id), run_id), "submitted")
+            runs.hexists(self._keys.run(self._keys.of_run(run_id), run_id), SUBMITTED)
         places: dict[str, list[int]] = {}
         for number, known in enumerate(await runs.execute() if turns else ()):
             if not known:
@@ -162,7 +163,7 @@ class Sessions:
 
     async def heard(self, run_id: str, ended: ExchangeCompleted) -> Heard:
         """What was said in a run's turn; where that is gone, what a model may have made of it."""
-        submitted = await self._client.hget(self._keys.run(self._keys.of_run(run_id), run_id), "submitted")
+        submitted = await self._client.hget(self._keys.run(self._keys.of_run(run_id), run_id), SUBMITTED)
         first = decode(GoalSubmitted.__name__, submitted) if submitted else None
         return (
             Heard(first.body.goal, first.trust)
@@ -245,7 +246,7 @@ class Sessions:
         """Whether the first in line has ended, or never was published, and so was taken out."""
         run_id = found.first
         key = self._keys.run(self._keys.of_run(run_id), run_id)
-        submitted, entered, data = await self._client.hmget(key, ["submitted", "session", STAGE])
+        submitted, entered, data = await self._client.hmget(key, [SUBMITTED, "session", STAGE])
         state = _decoded(data) if data else RunState()
         if state.finished:
             await self._end(session, run_id, state)

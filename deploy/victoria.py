@@ -38,7 +38,7 @@ from schemas.errors import (
 from schemas.events import CancelRequested, Event, GoalSubmitted, QuestionAnswered
 from schemas.plan import Limits
 from streams.append import Publisher
-from streams.connection import Client, reachable
+from streams.connection import Client, reachable, server_ms
 from streams.keys import Keys
 from streams.lag import InLine, Lag, Measure, lags, lines, totals
 from streams.topology import Topology
@@ -99,11 +99,9 @@ class Victoria:
         One of this machine whose process is gone does not count, though its lease may still last. The time is any
         server's: leases last far longer than the clocks of a cluster's servers differ.
         """
-        client: Any = self.client
-        seconds, micros = await client.time()
-        now = seconds * 1000 + micros // 1000
+        now = await server_ms(self.client)
         leases = [(stage.name, p) for stage in self.topology.stages for p in self.keys.of_stream(stage.reads)]
-        pipeline = client.pipeline(transaction=False)
+        pipeline: Any = self.client.pipeline(transaction=False)
         for name, partition in leases:
             pipeline.zrangebyscore(self.keys.leases(partition, name), now, "+inf")
         found: dict[str, int] = {}

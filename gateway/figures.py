@@ -3,7 +3,6 @@
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Annotated, TypeVar
 
 import anyio
@@ -17,6 +16,7 @@ from gateway.listening import listening
 from gateway.options import with_victoria
 from schemas.errors import VictoriaError
 from streams.connection import TROUBLE
+from streams.recent import Recent
 
 FRESH = 1.0
 """Seconds for which what was found of the event server is good: however many ask, it is asked once."""
@@ -83,30 +83,29 @@ def pages(victoria: Victoria) -> ASGIApp:
     from deploy.observed.standing import Found, Standing, look
     from gateway.http.metrics import CONTENT_TYPE, generate_latest
 
-    registry, looking = CollectorRegistry(), anyio.Lock()
-    standing, looked = Standing(registry), -FRESH
+    registry = CollectorRegistry()
+    standing = Standing(registry)
     if victoria.figures:
         registry.register(victoria.figures)
 
-    async def text() -> bytes:
-        nonlocal looked
-        async with looking:
-            if monotonic() - looked > FRESH:
-                found = Found()
-                try:
-                    with anyio.move_on_after(WITHIN):
-                        found = await look(victoria)
-                except (*TROUBLE, VictoriaError):
-                    pass  # what only the server knows is not told then
-                standing.tell(found, foreground(stage.name for stage in victoria.topology.stages))
-                looked = monotonic()
-        return generate_latest(registry)
+    async def tell() -> None:
+        found = Found()
+        try:
+            with anyio.move_on_after(WITHIN):
+                found = await look(victoria)
+        except (*TROUBLE, VictoriaError):
+            pass  # what only the server knows is not told then
+        standing.tell(found, foreground(stage.name for stage in victoria.topology.stages))
+
+    told = Recent(tell)
 
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         fine = scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD")
-        body = await text() if fine else b"There is /metrics.\n"
+        if fine:
+            await told.within(FRESH)
+        body = generate_latest(registry) if fine else b"There is /metrics.\n"
         headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200 if fine else 404, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

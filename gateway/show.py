@@ -1,7 +1,7 @@
 """`victoria show`: a run as a timeline, in the terminal, as a page, or as data."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -9,7 +9,6 @@ from consumers.runs.retold import retold
 from consumers.runs.timeline import Timeline
 from deploy.loading import Loaded
 from deploy.projects import Projects
-from deploy.victoria import Victoria
 from deploy.wiring import still_topology
 from gateway.options import Json, configured, with_victoria
 from gateway.screen import OUT, emit, note
@@ -17,6 +16,7 @@ from gateway.tapes import file_of, tape_of
 from gateway.timeline_page import page
 from gateway.waterfall import waterfall
 from schemas.errors import InvalidInput
+from streams.connection import server_ms
 from streams.tape import Tape
 
 
@@ -45,7 +45,9 @@ def show(
     if file := file_of(what):
         found = retold(Tape.load(file), topology)
     else:
-        found = retold(tape_of(loaded, what), topology, with_victoria(loaded, _now))
+        found = retold(
+            tape_of(loaded, what), topology, with_victoria(loaded, lambda victoria: server_ms(victoria.client))
+        )
     if html:
         _write(found, html)
     if as_json:
@@ -53,13 +55,6 @@ def show(
     elif not html:
         for line in waterfall(found, OUT.width, whole=whole):
             OUT.print(line, soft_wrap=True)
-
-
-async def _now(victoria: Victoria) -> int:
-    """The server's time, by which entries are stamped, in ms since 1970."""
-    client: Any = victoria.client
-    seconds, micros = await client.time()
-    return seconds * 1000 + micros // 1000
 
 
 def _write(found: Timeline, path: Path) -> None:

@@ -1,37 +1,37 @@
 """Where a run stands, and what it waits for."""
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
-from time import time
+from functools import cache, partial
+from time import monotonic, time
 
 import msgspec
 
 from consumers import aggregate, delegate, plan, step_execute, understand
 from consumers.runs.state import Asking
-from consumers.runs.view import RunView
+from consumers.runs.view import RunView, Stored
 from deploy.victoria import Victoria
-from gateway.recent import Recent
 from gateway.serve import missing_stages
 from schemas.errors import ErrorInfo
 from schemas.plan import RunStatus
 from streams.asking import Waiting
 from streams.gathered import Gathered
 from streams.keys import INFERENCE
-from streams.lag import LOOKED_THROUGH, InLine
+from streams.lag import InLine
+from streams.recent import Recent
 
 FRESH = 0.5
 """Seconds for which it is known who is at work and who stands in which line."""
 AT_ONCE = 100
 """Runs that are looked at in one call."""
-PARTITIONS = 64
-"""Of so many the lines are known at most, each with up to 1,000 runs."""
+SETTLED = 1.0
+"""Seconds from when a goal is stamped until it is on its stream for certain, by clocks that differ a little."""
 QUESTION = 200
 """Characters of a question that are shown."""
 SESSION = "session"
 """What waits in a run for its turn."""
 FIRST, STEPS = understand.NAME, step_execute.NAME
 RUNS = (FIRST, plan.NAME, aggregate.NAME, STEPS, delegate.NAME)
-"""The stages in whose lines a run may stand, once it is understood without the first."""
+"""The stages in whose lines a run may stand; once it is understood, not in that of the first."""
 OF_STEPS = ("answer", "think", "vote", "choose", "act")
 """How steps' questions to models are called."""
 
@@ -47,7 +47,7 @@ class Pending(msgspec.Struct, frozen=True):
 class Waits(msgspec.Struct, frozen=True):
     """What a run waits for, as far as it is known.
 
-    `stage` has to go on with it. `place` is how many come first, 1,000 standing for more: in the stage's line, in its
+    `stage` has to go on with it. `place` is how many come first, 1,000 of a longer line: in the stage's, in its
     session's, or of the questions to `model`, which is at its own where there is none. `model` may also be one that is
     not there, "any model" where any would do.
     """
@@ -84,13 +84,20 @@ class Standings:
 
     def __init__(self, victoria: Victoria) -> None:
         self._victoria = victoria
-        self._stored = Gathered(victoria.stored, AT_ONCE)
+        self._stored = cache(self._new_calls)
         self._missing = Recent(partial(missing_stages, victoria))
-        self._lines = lru_cache(PARTITIONS)(self._new_lines)
+        self._lines = cache(self._new_lines)
+
+    def _new_calls(self, _partition: str) -> Gathered[str, Stored]:
+        """Of a partition, so that a server that is away keeps nobody from the others' runs."""
+        return Gathered(self._victoria.stored, AT_ONCE)
+
+    def _new_lines(self, stages: Sequence[str], partition: str) -> Recent[dict[str, InLine]]:
+        return Recent(partial(self._victoria.lines, stages, partition))
 
     async def of(self, run_id: str) -> Standing:
         """A run's standing. Raises InvalidInput with code `run.unknown`, redis errors."""
-        stored = await self._stored.ask(run_id)
+        stored = await self._stored(self._victoria.keys.of_run(run_id)).ask(run_id)
         view = stored.view
         if view.finished:
             return Standing(view, error=view.finished.error)
@@ -125,9 +132,9 @@ class Standings:
         behind = [stage for stage in missing if stage != FIRST or view.status == "queued"]
         return Waits(behind[0]) if behind else None
 
-    async def _place(self, stages: Sequence[str], partition: str, view: RunView) -> tuple[str, int] | None:
-        """In which of these stages' lines a run stands first, and how many entries come before its own, 1,000 for so
-        many or more; None where it stands in none."""
+    async def _place(self, stages: Sequence[str], partition: str, view: RunView) -> tuple[str, int | None] | None:
+        """In which of these stages' lines a run stands first, and how many entries come before its own, of a long
+        line at least so many; None where it stands in none."""
         recent = self._lines(stages if partition == INFERENCE else RUNS, partition)
         lines, age = await recent.within(FRESH), time() - view.submitted_at.timestamp()
         if age < FRESH and all(lines[stage].place(view.run_id) is None for stage in stages):  # it may have come since
@@ -135,11 +142,11 @@ class Standings:
         for stage in stages:
             if (place := lines[stage].place(view.run_id)) is not None:
                 return stage, place
-        longer = [stage for stage in stages if lines[stage].entries >= LOOKED_THROUGH]
-        return (longer[0], LOOKED_THROUGH) if longer else None
-
-    def _new_lines(self, stages: Sequence[str], partition: str) -> Recent[dict[str, InLine]]:
-        return Recent(partial(self._victoria.lines, stages, partition))
+        longer = [stage for stage in stages if not lines[stage].all]
+        if longer:
+            return longer[0], lines[longer[0]].entries
+        # So that no run is seen to begin and then to stand in line: what was not there may have been on its way.
+        return (FIRST, None) if FIRST in stages and monotonic() - recent.at > age - SETTLED else None
 
 
 def _busy(before: int) -> str:

@@ -64,6 +64,15 @@ def connect(url: str) -> Client:
     return client
 
 
+async def server_ms(client: Client) -> int:
+    """The time in ms since 1970 by a server's clock, which all who share the server agree on. Raises redis errors.
+
+    A cluster's servers may differ by what its machines' clocks do.
+    """
+    seconds, micros = await cast("Any", client).time()
+    return seconds * 1000 + micros // 1000
+
+
 def masked(url: str) -> str:
     """`url` without what may be a password in it, however malformed it is."""
     head, at, tail = url.rpartition("@")

@@ -6,7 +6,6 @@ Many requests at once then need few calls, and one that comes when nothing is un
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain
 from math import inf
 from typing import Generic, TypeVar
 
@@ -20,8 +19,12 @@ def _weightless(_request: object) -> int:
 
 class Gathered(Generic[K, T]):
     """One kind of call. It takes up to `at_once` requests, fewer once their `size` in all reaches `most`, and gives a
-    result for each, or an error for that one alone. With `give_up` it is cancelled when nobody waits for it any more;
-    otherwise it goes on, since what it writes may be of something that has been done."""
+    result for each, or an error for that one alone.
+
+    What was asked for is carried out though who asked goes away: it may record something that has been done. With
+    `give_up` it is not, unless the call has begun, which is cancelled once nobody waits for it; the next one may begin
+    before that has ended.
+    """
 
     def __init__(
         self,
@@ -34,17 +37,17 @@ class Gathered(Generic[K, T]):
     ) -> None:
         self._call, self._at_once, self._size, self._most, self._give_up = call, at_once, size, most, give_up
         self._waiting: deque[tuple[K, asyncio.Future[T]]] = deque()
-        self._part: list[tuple[K, asyncio.Future[T]]] = []
-        """What is under way."""
+        self._open = 0
+        """Results that somebody waits for, counted with `give_up`."""
         self._calling: asyncio.Task[None] | None = None
 
     def ask(self, request: K) -> asyncio.Future[T]:
-        """The result of a request, which raises what the call does. Who stops waiting before the call has begun is
-        passed over."""
+        """The result of a request, which raises what the call does."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
         if self._give_up:
-            result.add_done_callback(self._left)
+            self._open += 1
+            result.add_done_callback(self._closed)
         self._waiting.append((request, result))
         if self._calling is None:
             self._calling = loop.create_task(self._work())
@@ -54,12 +57,12 @@ class Gathered(Generic[K, T]):
         part: list[tuple[K, asyncio.Future[T]]] = []
         try:
             while part := self._next():
-                self._part = part
                 try:
                     found = await self._call([request for request, _ in part])
+                    given = [*zip(part, found, strict=True)]
                 except Exception as problem:
-                    found = [problem] * len(part)
-                for (_, result), each in zip(part, found, strict=True):
+                    given = [(each, problem) for each in part]
+                for (_, result), each in given:
                     if result.done():
                         continue
                     if isinstance(each, Exception):
@@ -73,17 +76,18 @@ class Gathered(Generic[K, T]):
                 result.cancel()  # where this was cancelled; otherwise each has what it waits for
 
     def _next(self) -> list[tuple[K, asyncio.Future[T]]]:
-        """The requests of the next call, one at least if somebody waits."""
+        """The requests of the next call, one at least if there are any."""
         part: list[tuple[K, asyncio.Future[T]]] = []
         size = 0
         while self._waiting and len(part) < self._at_once and size < self._most:
             request, result = self._waiting.popleft()
-            if not result.done():
+            if not (self._give_up and result.done()):
                 part.append((request, result))
                 size += self._size(request)
         return part
 
-    def _left(self, result: asyncio.Future[T]) -> None:
-        if result.cancelled() and self._calling and all(each.done() for _, each in chain(self._part, self._waiting)):
+    def _closed(self, _result: asyncio.Future[T]) -> None:
+        self._open -= 1
+        if not self._open and self._calling:
             self._calling.cancel()
             self._calling = None  # who comes next begins anew

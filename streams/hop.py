@@ -10,7 +10,6 @@ The three go on side by side: while the server reads and settles, the lanes hand
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from random import random
 from typing import Any, cast
@@ -52,25 +51,13 @@ PAUSE = 0.5
 _log: Any = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Counts:
-    """What one stage has done in this worker. `regrouped`: groups made anew, because the server had lost them."""
-
-    emitted: int = 0
-    elsewhere: int = 0
-    conflicts: int = 0
-    retried: int = 0
-    dead: int = 0
-    regrouped: int = 0
-
-
 class Hop:
     """One stage at work in one worker. `run` until `stop` is called and everything in hand is settled."""
 
     def __init__(
         self, stage: AnyStage, topology: Topology, client: Client, consumer: str, effector: Effector, keep: float
     ) -> None:
-        self.stage, self.consumer, self.counts = stage, consumer, Counts()
+        self.stage, self.consumer = stage, consumer
         self._effector, self._keys = effector, effector.keys
         self._observer: Observer = effector.observer
         self.partitions = self._keys.of_stream(stage.reads)
@@ -224,8 +211,7 @@ class Hop:
         if "NOGROUP" in str(problem):
             try:
                 await self._create_groups()
-                self.counts.regrouped += 1
-                _log.warning("hop.regrouped", stage=self.stage.name, times=self.counts.regrouped)
+                _log.warning("hop.regrouped", stage=self.stage.name)
             except TROUBLE as again:
                 _log.warning("hop.regroup_failed", stage=self.stage.name, error=str(again))
 
@@ -327,25 +313,17 @@ class Hop:
 
     def _settled(self, batch: Sequence[Handled], results: list[int], seconds: float) -> None:
         self._observer.settled(self.stage, batch, results, seconds)
-        counts, held = self.counts, self._held[batch[0].entry.partition]
+        held = self._held[batch[0].entry.partition]
         for handled, result in zip(batch, results, strict=True):
-            if result < 0:
-                # Another event of the run was faster, or who also holds this one: again, on what is there now.
-                counts.conflicts += 1
-                entry = handled.entry
-                entry.records.clear()
-                entry.rounds += 1
-                if entry.rounds % ROUNDS:
-                    self._lanes.put(entry)
-                else:
-                    self._handled(Handled(entry, Again(self.stage.policy.backoff, entry.attempt)))
+            entry = handled.entry
+            if result >= 0:
+                held.discard(entry.id)
                 continue
-            held.discard(handled.entry.id)
-            if result == 0:
-                counts.elsewhere += 1
-            elif handled.outcome is EMITTED:
-                counts.emitted += 1
+            # Another event of the run was faster, or who also holds this one: again, on what is there now.
+            entry.records.clear()
+            entry.rounds += 1
+            if entry.rounds % ROUNDS:
+                self._lanes.put(entry)
             else:
-                counts.retried += isinstance(handled.outcome, Again)
-                counts.dead += isinstance(handled.outcome, Dead)
+                self._handled(Handled(entry, Again(self.stage.policy.backoff, entry.attempt)))
         self._free.set()

@@ -18,7 +18,7 @@ LOOKED_THROUGH = 1_000
 COUNTED = 500
 """Entries that are counted at each side of a group's place: up to 1 ms for each."""
 LOOKED_BYTES = 1024 * 1024
-"""Bytes of entries that are counted, after which it is left at that."""
+"""Bytes of entries that are counted or looked at, after which it is left at that."""
 AT_ONCE = 16
 """Places that are looked at side by side."""
 
@@ -87,14 +87,15 @@ class Measure(msgspec.Struct, frozen=True):
 
 
 class InLine(NamedTuple):
-    """Runs with entries that a stage has still to be given, and how many entries come before the first of each; and of
-    how many entries that is known, which may be LOOKED_THROUGH of more."""
+    """Runs with entries that a stage has still to be given, and how many entries come before the first of each; how
+    many entries were looked at for that, and whether they are all."""
 
     places: Mapping[bytes, int]
     entries: int
+    all: bool
 
     def place(self, run_id: str) -> int | None:
-        """That of a run; None where it has none, or comes after those that are known."""
+        """That of a run; None where it has none, or comes after those that were looked at."""
         return self.places.get(run_id.encode())
 
 
@@ -229,8 +230,8 @@ async def lines(client: Client, streams: Mapping[str, str]) -> dict[str, InLine]
     scripts, found = Scripts(client), dict[str, InLine]()
 
     async def look(group: str, stream: str) -> None:
-        runs = await scripts.line(stream, group, LOOKED_THROUGH)
-        found[group] = InLine({run: place for place, run in reversed([*enumerate(runs)])}, len(runs))
+        runs, complete = await scripts.in_line(stream, group, LOOKED_THROUGH, LOOKED_BYTES)
+        found[group] = InLine({run: place for place, run in reversed([*enumerate(runs)])}, len(runs), complete)
 
     await _together(look, streams.items())
     return found

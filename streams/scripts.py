@@ -115,7 +115,7 @@ class Scripts:
         self._append_once, self._lease, self._leave = load("append_once"), load("lease"), load("leave")
         self._retain, self._offer, self._keep_record = load("retain"), load("offer"), load("keep_record")
         self._drop_journal = load("drop_journal")
-        self._reserve, self._spend, self._line = load("reserve"), load("spend"), load("line")
+        self._reserve, self._spend, self._in_line = load("reserve"), load("spend"), load("in_line")
         self._keep_memory = load("keep_memory")
         self._line_up, self._end_turn, self._clear_session = load("line_up"), load("end_turn"), load("clear_session")
         self._move_letters, self._count_letters, self._lag = load("move_letters"), load("count_letters"), load("lag")
@@ -209,9 +209,11 @@ class Scripts:
         """Remove a journal if it has no more than the `seen` fields; whether it is gone."""
         return bool(await self._drop_journal([journal], [seen]))
 
-    async def line(self, stream: str, group: str, most: int) -> list[bytes]:
-        """Whose entries a group has still to be given: of the first `most` the run's id, b"" where one has none."""
-        return cast("list[bytes]", await self._line(keys=[stream], args=[group, most]))
+    async def in_line(self, stream: str, group: str, most: int, size: int) -> tuple[list[bytes], bool]:
+        """Whose entries a group has still to be given: of the first `most`, of `size` bytes, the run's id, b"" where
+        one has none; and whether these are all."""
+        complete, *runs = await self._in_line(keys=[stream], args=[group, most, size])
+        return runs, bool(complete)
 
     async def line_up(
         self, sessions: str, turns: Sequence[tuple[str, str, str]], keep: float, room: int, listed: int

@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 
-from redis.exceptions import ResponseError
-
 from streams.connection import TROUBLE
 from streams.scripts import Scripts
 from streams.settlement import Handled, Settlement
@@ -75,5 +73,5 @@ class Settler:
         while True:
             try:
                 return await self._scripts.settle(keys, args)
-            except (ResponseError, *TROUBLE) as problem:
+            except TROUBLE as problem:
                 await self._trouble(problem)

@@ -7,7 +7,7 @@ from typing import Any
 from anyio import move_on_after
 
 from schemas.errors import AgentFailed
-from streams.connection import TROUBLE, Client
+from streams.connection import TROUBLE, Client, server_ms
 from streams.keys import Keys
 
 SHUN = 30.0
@@ -46,7 +46,7 @@ class AgentLoad:
         """How busy each agent is, 0 to 1. Raises redis errors."""
         if not self._agents:
             return {}
-        now, pipeline = await self._now(), self._client.pipeline(transaction=False)
+        now, pipeline = await server_ms(self._client), self._client.pipeline(transaction=False)
         for agent in self._agents:
             pipeline.zrangebyscore(self._keys.works(agent), now, "+inf")
         found = zip(self._agents, await pipeline.execute(), strict=True)
@@ -58,7 +58,7 @@ class AgentLoad:
     async def _note(self, agent: str, work: str, seconds: float) -> None:
         key = self._keys.works(agent)
         with suppress(*TROUBLE):
-            now, pipeline = await self._now(), self._client.pipeline(transaction=False)
+            now, pipeline = await server_ms(self._client), self._client.pipeline(transaction=False)
             pipeline.zremrangebyscore(key, "-inf", now)
             pipeline.zadd(key, {work: now + int(seconds * 1000)})
             pipeline.expire(key, 86_400)
@@ -67,8 +67,3 @@ class AgentLoad:
     async def _forget(self, agent: str, work: str) -> None:
         with suppress(*TROUBLE), move_on_after(FORGET, shield=True):
             await self._client.zrem(self._keys.works(agent), work)
-
-    async def _now(self) -> int:
-        """By the server's clock, in ms."""
-        seconds, micros = await self._client.time()
-        return seconds * 1000 + micros // 1000

@@ -16,7 +16,7 @@ from anyio.abc import TaskStatus
 from schemas.envelope import UNREADABLE
 from schemas.events import CancelRequested
 from streams.append import Publisher
-from streams.connection import TROUBLE, Client
+from streams.connection import TROUBLE, Client, server_ms
 from streams.keys import Keys
 from streams.worker import is_gone, process_name
 
@@ -59,7 +59,7 @@ class Waited:
 
     async def sign(self, run_id: str, seconds: float = LEASE) -> None:
         """Let somebody count as waiting for so long. Raises redis errors."""
-        until = await self._now() + int(seconds * 1000)
+        until = await server_ms(self._client) + int(seconds * 1000)
         await self._client.hset(self._key(run_id), run_id, msgspec.json.encode(Sign(until, self._door)))
 
     async def forget(self, run_id: str) -> None:
@@ -93,7 +93,7 @@ class Waited:
         key = self._keys.waited(partition)
         if not (signs := await self._client.hgetall(key)):
             return
-        now = await self._now()
+        now = await server_ms(self._client)
         for field, data in signs.items():
             run_id = field.decode(errors="replace")
             if not _holds(data, now):
@@ -105,11 +105,6 @@ class Waited:
 
     def _key(self, run_id: str) -> str:
         return self._keys.waited(self._keys.of_run(run_id))
-
-    async def _now(self) -> int:
-        """By the server's clock, in ms."""
-        seconds, micros = await self._client.time()
-        return seconds * 1000 + micros // 1000
 
 
 def _holds(data: bytes, now: int) -> bool:

@@ -93,7 +93,7 @@ class PlanView(msgspec.Struct, frozen=True):
 
 async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     """The run's view. Raises InvalidInput with code `run.unknown` or `run.hypothesis`."""
-    return _view(run_id, *await _stored(client, keys, run_id))
+    return _view(run_id, *await _read(client, keys, run_id))
 
 
 async def stored(client: Client, keys: Keys, run_ids: Sequence[str]) -> list[Stored | Exception]:
@@ -112,7 +112,7 @@ async def stored(client: Client, keys: Keys, run_ids: Sequence[str]) -> list[Sto
 
 async def plan_view(client: Client, keys: Keys, run_id: str) -> PlanView:
     """The plan of a run, as it is now. Raises InvalidInput with code `run.unknown` or `run.hypothesis`."""
-    submitted, state = await _stored(client, keys, run_id)
+    submitted, state = await _read(client, keys, run_id)
     plan = state.plan or Plan("")
     return PlanView(
         run_id=run_id,
@@ -175,7 +175,7 @@ def _submitted(run_id: str, found: bytes | None) -> Envelope[GoalSubmitted]:
         raise
 
 
-async def _stored(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[GoalSubmitted], RunState]:
+async def _read(client: Client, keys: Keys, run_id: str) -> tuple[Envelope[GoalSubmitted], RunState]:
     found = await client.hmget(keys.run(keys.of_run(run_id), run_id), list(FIELDS))
     return _decoded(run_id, cast("list[bytes | None]", found))
 

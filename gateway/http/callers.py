@@ -21,8 +21,8 @@ from consumers.agents.token import holder
 from gateway.http.failure import response
 from gateway.http.rates import Rates
 from gateway.http.tokens import SCOPES, Token, Tokens
-from gateway.recent import Recent
 from schemas.errors import InvalidInput, NotReachable, Overloaded, VictoriaError
+from streams.recent import Recent
 
 FRESH = 1.0
 """Seconds for which the tokens that were read count: for so long at most one that is revoked still opens."""

@@ -22,7 +22,6 @@ from gateway.http.door import Door
 from gateway.http.failure import RETRY_AFTER
 from gateway.http.metrics import CONTENT_TYPE
 from gateway.http.pages import Page, Reply
-from gateway.recent import Recent
 from gateway.serve import missing_stages
 from llm.models import Offer
 from schemas.errors import VictoriaError
@@ -30,6 +29,7 @@ from schemas.events import GoalSubmitted
 from streams.connection import TROUBLE, reachable
 from streams.groups import FOLLOWER
 from streams.lag import Lag
+from streams.recent import Recent
 
 FRESH = 1.0
 """Seconds for which what was found is good: however many ask, the server is asked once."""

@@ -43,7 +43,7 @@ async def test_lag_counts_all_partitions_and_a_goal_knows_how_many_come_first(
         await workshop.client.xreadgroup("understand", "somebody", {stream: ">"}, count=2)
         line = await in_line(client, stream)
         assert [line.place(run) for run in own] == [None, None, *range(len(own) - 2)]
-        assert (line.entries, line.place("no-such-run")) == (len(own) - 2, None)
+        assert (line.entries, line.all, line.place("no-such-run")) == (len(own) - 2, True, None)
     assert (await lags(client, keys, topology))["understand"] == Lag(24, 6, 0)
 
     stream = keys.stream("0", "intake")
@@ -59,16 +59,20 @@ async def in_line(client: Client, stream: str) -> InLine:
     return (await lines(client, {"understand": stream}))["understand"]
 
 
-async def test_a_line_is_known_up_to_a_thousand_entries_and_no_entry_hides_those_behind_it(
+async def test_a_line_is_known_up_to_a_thousand_entries_or_a_megabyte_and_no_entry_hides_those_behind_it(
     client: Client, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = Keys(prefix).stream("0", "intake")
-    assert await in_line(client, stream) == InLine({}, 0), "before there is a stream"
+    assert await in_line(client, stream) == InLine({}, 0, True), "before there is a stream"
     for entry in ({"type": "Nobody", "event": "no JSON"}, *[{"event": f'{{"run":"{n % 3}"}}'} for n in range(250)]):
         await cast("Any", client).xadd(stream, entry)
-    assert await in_line(client, stream) == InLine({b"": 0, b"0": 1, b"1": 2, b"2": 3}, 251)
-    monkeypatch.setattr("streams.lag.LOOKED_THROUGH", 2)
-    assert await in_line(client, stream) == InLine({b"": 0, b"0": 1}, 2)
+    assert await in_line(client, stream) == InLine({b"": 0, b"0": 1, b"1": 2, b"2": 3}, 251, True)
+    for most, entries, complete in ((251, 251, True), (250, 250, False), (2, 2, False)):
+        monkeypatch.setattr("streams.lag.LOOKED_THROUGH", most)
+        found = await in_line(client, stream)
+        assert (found.entries, found.all) == (entries, complete)
+    monkeypatch.setattr("streams.lag.LOOKED_BYTES", 30)
+    assert await in_line(client, stream) == InLine({b"": 0, b"0": 1}, 2, False)
 
 
 async def test_who_follows_all_streams_is_behind_like_any_stage(client: Client, prefix: str) -> None:

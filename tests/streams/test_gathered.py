@@ -37,9 +37,8 @@ async def test_what_is_asked_for_meanwhile_goes_with_the_next_call() -> None:
     gathered = Gathered(calls.carry, 100)
     first = gathered.ask("a")
     await begun()
-    rest = [gathered.ask(each) for each in "bcb" + "d" * 100]
+    rest = [gathered.ask(each) for each in "bb" + "d" * 100]
     await begun()
-    rest.pop(1).cancel()
     calls.go.set()
     assert await asyncio.gather(first, *rest) == [*"ABB", *"D" * 100]
     assert calls.made == ["a", "bb" + "d" * 98, "dd"]
@@ -67,29 +66,43 @@ async def test_trouble_is_told_to_those_it_concerns_only() -> None:
     assert [str(each) for each in ends] == ["A", "this one", "B"]
 
 
-@pytest.mark.parametrize("give_up", [False, True])
-async def test_a_call_for_which_nobody_waits_goes_on_unless_it_is_to_be_given_up(give_up: bool) -> None:
-    calls = Calls()
-    gathered = Gathered(calls.carry, 2, give_up=give_up)
+async def leave(gathered: Gathered[str, str], calls: Calls) -> None:
+    """Ask, one after the other for a call that takes two, and go away; then ask once more."""
     leaving = [gathered.ask(each) for each in "abc"]
     await begun()
-    for each in leaving[:2]:
+    for each in leaving:
         each.cancel()
-    await begun()
     later = gathered.ask("d")
-    leaving[2].cancel()
     await begun()
     calls.go.set()
     assert await later == "D"
-    assert calls.made == ["ab", "d"]
-    assert calls.ended == 2, "somebody waited for the next one"
-
     calls.go = anyio.Event()
-    gone = gathered.ask("e")
+    leaving = [gathered.ask("e")]
     await begun()
-    gone.cancel()
+    leaving[0].cancel()
     await begun()
     calls.go.set()
     await begun()
-    assert calls.ended == (2 if give_up else 3)
     assert await gathered.ask("f") == "F"
+
+
+async def test_what_was_asked_for_is_carried_out_though_who_asked_goes_away() -> None:
+    calls = Calls()
+    await leave(Gathered(calls.carry, 2), calls)
+    assert (calls.made, calls.ended) == (["ab", "cd", "e", "f"], 4)
+
+
+async def test_what_is_given_up_is_not_begun_and_a_call_for_which_nobody_waits_is_cancelled() -> None:
+    calls = Calls()
+    await leave(Gathered(calls.carry, 2, give_up=True), calls)
+    assert calls.made == ["ab", "d", "e", "f"]
+    assert calls.ended == 3, "while somebody waits for the next call, the one under way goes on"
+
+
+async def test_who_gives_a_wrong_number_of_results_leaves_nobody_waiting() -> None:
+    async def carry(requests: Sequence[str]) -> Sequence[str]:
+        return requests[1:]
+
+    gathered = Gathered(carry, 2)
+    ends = await asyncio.gather(*map(gathered.ask, "abc"), return_exceptions=True)
+    assert [type(each) for each in ends] == [ValueError] * 3

@@ -58,7 +58,7 @@ async def test_a_key_of_another_kind_is_an_error_for_those_who_ask_for_it_alone(
     assert await workshop.client.hget(good, "field") == b"value"
 
 
-async def test_who_stops_waiting_leaves_the_others_their_answers(workshop: Workshop) -> None:
+async def test_who_stops_waiting_is_recorded_and_leaves_the_others_their_answers(workshop: Workshop) -> None:
     records, key = Records(workshop.client), workshop.keys.journal("run")
     held: list[bytes | None] = []
 
@@ -66,10 +66,12 @@ async def test_who_stops_waiting_leaves_the_others_their_answers(workshop: Works
         held.append(await records.add("0", key, "field", b"value"))
 
     async with anyio.create_task_group() as tasks:
-        with anyio.move_on_after(0):
-            await records.add("0", key, "other", b"value")
+        for other in ("one", "two"):
+            with anyio.move_on_after(0):
+                await records.add("0", key, other, b"value")
         tasks.start_soon(add)
     assert held == [None]
+    assert await records.read("0", key, "one", "two") == [b"value", b"value"], "they may be of what has been done"
 
 
 async def test_after_an_error_the_next_request_is_carried(workshop: Workshop) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import anyio
 
-from gateway.recent import Recent
+from streams.recent import Recent
 
 
 class Looks:
