@@ -391,7 +391,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         More(names=("USE_VICTORIA_ENHANCED",)),
     ] = True
     enable_event_monitoring: Annotated[
-        bool, Meta(description="For later versions."), More(names=("ENABLE_EVENT_MONITORING",))
+        bool,
+        Meta(
+            description="The level that acts by itself, for later versions: `/status` repeats it, nothing uses it yet."
+        ),
+        More(names=("ENABLE_EVENT_MONITORING",)),
     ] = False
 
     def shown(self) -> dict[str, str]:

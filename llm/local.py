@@ -88,14 +88,12 @@ class LocalEngine:
         self._threads = CapacityLimiter(slots)
 
     @classmethod
-    async def load(cls, path: Path, *, slots: int = 2, context: int = 4096, threads: int = 0) -> "LocalEngine":
+    async def load(cls, path: Path, *, slots: int = 2, context: int = 4096) -> "LocalEngine":
         """Load a model; a small one takes about half a second. `context` is tokens for each slot.
-
-        `threads` is how many processors it computes on, 0 for half of them and four at most.
 
         Raises CouldNotStart with code `model.missing`, `model.broken` or `model.library`.
         """
-        native = await to_thread.run_sync(_start, path, slots, context, threads or _default_threads())
+        native = await to_thread.run_sync(_start, path, slots, context, _threads())
         return cls(native, display_name(str(path)), slots, context)
 
     async def generate(self, request: Generation, on_text: OnText | None = None) -> Answer:
@@ -193,8 +191,8 @@ def _text(chunks: list[_Chunk]) -> str:
     return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 
 
-def _default_threads() -> int:
-    """Few: llama.cpp's threads wait for each other by spinning, for every layer of every token.
+def _threads() -> int:
+    """On how many processors it computes. Few: they wait for each other by spinning, for every layer of every token.
 
     As soon as anything else needs one of their processors, that falls from 150 tokens/s to 10 (two threads on two
     cores), where one thread keeps its 125; and a model this small gains nothing from more than four.

@@ -33,9 +33,8 @@ class ScriptedEngine:
         *,
         slots: int = 4,
         delay: float = 0.0,
-        pace: float = 0.0,
     ) -> None:
-        self.slots, self.delay, self.pace = slots, delay, pace
+        self.slots, self.delay, self.pace = slots, delay, 0.0
         self.requests: list[Generation] = []
         self.closed = False
         self.between: Callable[[], Awaitable[None]] | None = None

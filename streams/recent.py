@@ -30,16 +30,21 @@ class Recent(Generic[T]):
         while self._at < oldest:
             if self._looking is None:
                 self._looking = asyncio.create_task(self._look_again())
-                self._looking.add_done_callback(self._looked)
+                self._looking.add_done_callback(_looked)
             await asyncio.shield(self._looking)  # it goes on for others when who began it goes away
         return self._found
 
     async def _look_again(self) -> None:
         began = monotonic()
-        self._found = await self._look()
-        self._at = began
+        try:
+            self._found = await self._look()
+            self._at = began
+        finally:
+            self._looking = (
+                None  # here, not in a callback: who asks before that is called would find a look that is over
+            )
 
-    def _looked(self, looking: asyncio.Task[None]) -> None:
-        self._looking = None
-        if not looking.cancelled():
-            looking.exception()  # those who wait have it, if there are any left
+
+def _looked(looking: asyncio.Task[None]) -> None:
+    if not looking.cancelled():
+        looking.exception()  # those who wait have it, if there are any left

@@ -73,11 +73,6 @@ def tally(answers: Sequence[str], question: str = "") -> tuple[Group, ...]:
     return tuple(Group(answers[voters[0]], tuple(voters)) for _, voters in counted)
 
 
-def agree(one: str, other: str, question: str = "") -> bool:
-    """Whether two answers are the same one."""
-    return len(tally((one, other), question)) == 1
-
-
 def _said(answer: str) -> _Said:
     text = unicodedata.normalize("NFKC", answer[:LONGEST])
     numbers = tuple(_number(found[0]) for found in _NUMBER.finditer(text))

@@ -84,9 +84,9 @@ class Terminal:
                 yield
             tasks.cancel_scope.cancel()
 
-    async def read(self, *, private: bool = False) -> str:
+    async def read(self) -> str:
         """The next line or lines. Raises EOFError for Ctrl-D, or when Ctrl-C leaves."""
-        return await self._session.prompt_async(is_password=private)
+        return await self._session.prompt_async()
 
     def leave(self) -> None:
         """End `read` with EOFError."""

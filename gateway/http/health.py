@@ -65,7 +65,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Levels(msgspec.Struct, frozen=True):
-    """Which of Victoria's three levels are on."""
+    """Which of Victoria's three levels the settings turn on. Nothing is of the level `initiative` yet."""
 
     agent: bool
     enhanced: bool

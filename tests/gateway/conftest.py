@@ -21,7 +21,9 @@ import structlog
 from anyio.from_thread import start_blocking_portal
 from redis import Redis
 
+from deploy.database import database_server
 from deploy.embedded import embedded, find
+from deploy.settings import Settings
 from gateway.cli import main
 from tests.llm.fake_ollama import FakeOllama, fake_ollama
 
@@ -227,3 +229,10 @@ def call(cli: Cli, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 
     yield called
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="module")
+def kept_database(shared: Cli) -> Iterator[str]:
+    """The embedded database of the command line, kept running for the module."""
+    with database_server(Settings(state_dir=Path(shared.environ["VICTORIA_STATE_DIR"]))) as url:
+        yield url

@@ -1,24 +1,16 @@
 """History from the command line: `up` keeps it, it can be rebuilt, and what stands in its way is said."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from deploy.database import database_server
-from deploy.settings import Settings
 from tests.gateway.conftest import Call, Cli
 
 GOAL = "Read docs/beta.txt"
 KEPT = "true"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def database(shared: Cli) -> Iterator[str]:
-    """The embedded database of the command line, kept running for the module."""
-    with database_server(Settings(state_dir=Path(shared.environ["VICTORIA_STATE_DIR"]))) as url:
-        yield url
+pytestmark = pytest.mark.usefixtures("kept_database")
 
 
 def test_up_keeps_history_which_can_be_rebuilt(cli: Cli) -> None:

@@ -4,8 +4,6 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from subprocess import DEVNULL
 
 import pytest
@@ -13,8 +11,6 @@ import pytest
 from consumers.postgres.database import Database
 from consumers.postgres.memories import Memories
 from consumers.postgres.migrate import migrate
-from deploy.database import database_server
-from deploy.settings import Settings
 from schemas.events import MemoryKept
 from tests.gateway.conftest import WITHIN, Call, Cli
 from tests.memories import AT
@@ -23,7 +19,7 @@ MINE = {"VICTORIA_PREFIX": "remembering", "VICTORIA_EMBEDDER": "none", "ALLOWED_
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _remembered(shared: Cli) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] - pytest uses it
+def _remembered(kept_database: str) -> None:  # pyright: ignore[reportUnusedFunction] - pytest uses it
     """Three memories in the command line's embedded database."""
 
     async def keep(url: str) -> None:
@@ -35,9 +31,7 @@ def _remembered(shared: Cli) -> Iterator[None]:  # pyright: ignore[reportUnusedF
             await memories.keep(f"m{number}", MemoryKept(text=text, project=project, session=session, tag="fact"), AT)
         await database.close()
 
-    with database_server(Settings(state_dir=Path(shared.environ["VICTORIA_STATE_DIR"]))) as url:
-        asyncio.run(keep(url))
-        yield
+    asyncio.run(keep(kept_database))
 
 
 def test_memories_are_found_listed_and_forgotten(call: Call) -> None:

@@ -3,26 +3,18 @@
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 from consumers.postgres.migrate import shipped
-from deploy.database import database_server
-from deploy.settings import Settings
 from tests.gateway.conftest import Call, Cli
 
 NAMES = [migration.name for migration in shipped()]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def database(shared: Cli) -> Iterator[str]:
-    """The embedded database of the command line, kept running for the module."""
-    with database_server(Settings(state_dir=Path(shared.environ["VICTORIA_STATE_DIR"]))) as url:
-        yield url
+pytestmark = pytest.mark.usefixtures("kept_database")
 
 
 def ask(url: str, statement: str) -> Any:
@@ -55,10 +47,10 @@ def test_tables_are_made_once_and_a_dry_run_makes_none(call: Call) -> None:
     assert NAMES[0] in call("migrate", "--status", **mine).out
 
 
-def test_tables_of_a_newer_version_are_told(call: Call, database: str) -> None:
+def test_tables_of_a_newer_version_are_told(call: Call, kept_database: str) -> None:
     mine = {"VICTORIA_PREFIX": "newer"}
     states(call, **mine)
-    ask(database, "INSERT INTO newer.migrations VALUES ('9999_future', 'x')")
+    ask(kept_database, "INSERT INTO newer.migrations VALUES ('9999_future', 'x')")
     told = call("migrate", **mine).out
     assert "A newer version of Victoria has applied 9999_future." in told
     assert "Nothing to do" not in told
@@ -79,18 +71,18 @@ def test_what_is_no_url_of_a_database_is_bad_input(call: Call, url: str) -> None
     assert "secret" not in done.out + done.err
 
 
-def test_a_migration_that_was_changed_after_it_was_applied_stops_with_its_name(call: Call, database: str) -> None:
+def test_a_migration_that_was_changed_after_it_was_applied_stops_with_its_name(call: Call, kept_database: str) -> None:
     mine = {"VICTORIA_PREFIX": "changed"}
     states(call, **mine)
-    ask(database, f"UPDATE changed.migrations SET checksum = 'x' WHERE name = '{NAMES[0]}'")
+    ask(kept_database, f"UPDATE changed.migrations SET checksum = 'x' WHERE name = '{NAMES[0]}'")
     done = call("migrate", "--json", **mine)
     assert (done.code, json.loads(done.out)["error"]["code"]) == (3, "migration.changed")
     assert NAMES[0] in done.out
 
 
-def test_notes_move_to_the_database_where_they_are_looked_for_once_it_is_set(call: Call, database: str) -> None:
+def test_notes_move_to_the_database_where_they_are_looked_for_once_it_is_set(call: Call, kept_database: str) -> None:
     assert call("run", "make a note that the key is under the mat").code == 0
-    set_ = {"DATABASE_URL": database}
+    set_ = {"DATABASE_URL": kept_database}
     search = ("run", "show my notes")
     refused = call("migrate", "--records", "--json")
     assert json.loads(refused.out)["error"]["code"] == "records.nowhere"
@@ -100,11 +92,11 @@ def test_notes_move_to_the_database_where_they_are_looked_for_once_it_is_set(cal
     assert "under the mat" not in call(*search).out
 
 
-def test_a_worker_projects_runs_and_stops_when_told(cli: Cli, database: str) -> None:
+def test_a_worker_projects_runs_and_stops_when_told(cli: Cli, kept_database: str) -> None:
     projector = cli.start("worker", "project", VICTORIA_PREFIX="projected")
     projector.until("ready")
     assert cli("run", "List the files in the folder docs", VICTORIA_PREFIX="projected").code == 0
-    while not ask(database, "SELECT count(*) FROM projected.answers WHERE output LIKE '%alpha.txt%'"):
+    while not ask(kept_database, "SELECT count(*) FROM projected.answers WHERE output LIKE '%alpha.txt%'"):
         assert projector.process.poll() is None
     code, text = projector.end(signal.SIGTERM)
     assert (code, "stopped: project" in text) == (0, True)

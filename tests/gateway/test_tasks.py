@@ -4,25 +4,17 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from deploy.database import database_server
-from deploy.settings import Settings
 from tests.gateway.conftest import Call, Cli
 
 LIST = "List the files in the folder docs"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def database(shared: Cli) -> Iterator[str]:
-    """The embedded database of the command line, kept running for the module."""
-    with database_server(Settings(state_dir=Path(shared.environ["VICTORIA_STATE_DIR"]))) as url:
-        yield url
+pytestmark = pytest.mark.usefixtures("kept_database")
 
 
 def ask(url: str, statement: str) -> Any:
@@ -71,9 +63,9 @@ def test_what_is_unknown_is_named(call: Call, words: list[str], code: str) -> No
     assert (done.code, json.loads(done.out)["error"]["code"]) == (2, code)
 
 
-def test_workers_do_what_somebody_waits_for_and_stop_when_told(call: Call, cli: Cli, database: str) -> None:
+def test_workers_do_what_somebody_waits_for_and_stop_when_told(call: Call, cli: Cli, kept_database: str) -> None:
     prefix = "tasks-two"
-    up = cli.start("up", VICTORIA_PREFIX=prefix, DATABASE_URL=database)
+    up = cli.start("up", VICTORIA_PREFIX=prefix, DATABASE_URL=kept_database)
     up.until("ready")  # and does not mind that there are no tables yet
     worker = cli.start("worker", "tasks", VICTORIA_PREFIX=prefix)
     worker.until("ready")
@@ -87,7 +79,7 @@ def test_workers_do_what_somebody_waits_for_and_stop_when_told(call: Call, cli: 
 
 @pytest.mark.heavy
 def test_a_worker_that_is_stopped_or_killed_with_the_lock_holds_others_up_no_longer_than_its_lease(
-    cli: Cli, database: str, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, kept_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(cli.environ, "VICTORIA_PREFIX", "tasks-lock")
     monkeypatch.setitem(cli.environ, "VICTORIA_LEASE", "3")
@@ -99,7 +91,7 @@ def test_a_worker_that_is_stopped_or_killed_with_the_lock_holds_others_up_no_lon
         workers[0].process.send_signal(how)
         # As if that were in the midst of a cycle: it has the lock.
         ask(
-            database,
+            kept_database,
             """UPDATE "tasks-lock".leases SET ends = now() + interval '3 seconds', fence = fence + 1""",
         )
         started = time.monotonic()

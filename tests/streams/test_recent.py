@@ -46,6 +46,22 @@ async def test_a_look_that_began_too_early_is_followed_by_one_more() -> None:
     assert await asyncio.gather(*late) == [2, 2, 2]
 
 
+async def test_who_asks_when_a_look_that_began_too_early_has_just_ended_gets_another_one() -> None:
+    looks = Looks()
+    recent = Recent(looks.look)
+
+    async def late() -> int:
+        await looks.go.wait()
+        return await recent.within(0)
+
+    early = asyncio.create_task(recent.within(60))
+    await anyio.wait_all_tasks_blocked()
+    coming = asyncio.create_task(late())
+    await anyio.wait_all_tasks_blocked()
+    looks.go.set()
+    assert await asyncio.gather(early, coming) == [1, 2]
+
+
 async def test_trouble_is_told_to_all_who_wait_and_is_not_remembered() -> None:
     looks = Looks()
     recent, looks.problem = Recent(looks.look), "away"
