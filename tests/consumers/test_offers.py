@@ -163,39 +163,35 @@ async def test_garbage_among_the_announcements_harms_nobody(workshop: Workshop, 
 
 
 async def test_what_was_read_a_moment_ago_is_not_read_again_and_many_readers_read_once(
-    board: Board, monkeypatch: pytest.MonkeyPatch
+    board: Board, workshop: Workshop
 ) -> None:
-    reads: list[int] = []
-    read = board._read  # pyright: ignore[reportPrivateUsage] - how often is nobody else's business
+    async def reads() -> int:
+        statistics: Any = await workshop.client.info("commandstats")
+        return statistics.get("cmdstat_hgetall", {}).get("calls", 0)
 
-    async def counted() -> tuple[Announcement, ...]:
-        reads.append(1)
-        return await read()
-
-    monkeypatch.setattr(board, "_read", counted)
+    before = await reads()
     for _ in range(5):
         await board.offers()
-    assert len(reads) == 1
+    assert await reads() - before == 1
     async with anyio.create_task_group() as tasks:
         for _ in range(50):
             tasks.start_soon(lambda: board.announcements(fresh=True))
-    assert len(reads) <= 3
+    assert await reads() - before <= 3
 
 
 async def test_trouble_with_the_server_is_told_to_each_reader_and_the_next_one_reads(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await board.announce(said("one", "local", SMOL), 30)
-    read = board._read  # pyright: ignore[reportPrivateUsage] - stands for the server here
 
-    async def away() -> tuple[Announcement, ...]:
+    async def away(_client: object) -> int:
         raise Disconnected("It is away.")
 
-    monkeypatch.setattr(board, "_read", away)
-    for _ in range(2):
-        with pytest.raises(Disconnected):
-            await board.offers()
-    monkeypatch.setattr(board, "_read", read)
+    with monkeypatch.context() as while_away:
+        while_away.setattr("consumers.offers.server_ms", away)
+        for _ in range(2):
+            with pytest.raises(Disconnected):
+                await board.offers()
     assert await board.offers() == [SMOL]
 
 
