@@ -264,7 +264,7 @@ class Victoria:
     async def stored(self, run_ids: Sequence[str]) -> list[Stored | Exception]:
         """What there is of some runs, asked for at once; an error for one whose keys are something else. Raises redis
         errors."""
-        return await stored(self.client, self.keys, run_ids)
+        return await stored(self.client, self.keys, run_ids, self.topology.entries[GoalSubmitted], UNDERSTAND)
 
     async def plan(self, run_id: str) -> PlanView:
         """A run's plan, as far as it is known. Raises InvalidInput with code `run.unknown`."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cache, partial
-from time import monotonic, time
 
 import msgspec
 
@@ -23,15 +22,13 @@ FRESH = 0.5
 """Seconds for which it is known who is at work and who stands in which line."""
 AT_ONCE = 100
 """Runs that are looked at in one call."""
-SETTLED = 1.0
-"""Seconds from when a goal is stamped until it is on its stream for certain, by clocks that differ a little."""
 QUESTION = 200
 """Characters of a question that are shown."""
 SESSION = "session"
 """What waits in a run for its turn."""
 FIRST, STEPS = understand.NAME, step_execute.NAME
 RUNS = (FIRST, plan.NAME, aggregate.NAME, STEPS, delegate.NAME)
-"""The stages in whose lines a run may stand; once it is understood, not in that of the first."""
+"""The stages in whose lines a run may stand; in that of the first until it is given its goal."""
 OF_STEPS = ("answer", "think", "vote", "choose", "act")
 """How steps' questions to models are called."""
 
@@ -69,13 +66,8 @@ class Standing(msgspec.Struct, omit_defaults=True):
 
     @property
     def status(self) -> RunStatus:
-        """The run's: it is waiting while no model can take its question, and runs once a stage has it in hand."""
-        status = self.run.status
-        if self.error and not self.run.finished:
-            return "waiting"
-        if status == "queued" and not (self.waiting and self.waiting.stage == FIRST and not self.waiting.model):
-            return "running"
-        return status
+        """The run's: it is waiting while no model can take its question."""
+        return "waiting" if self.error and not self.run.finished else self.run.status
 
 
 class Standings:
@@ -96,20 +88,23 @@ class Standings:
         return Recent(partial(self._victoria.lines, stages, partition))
 
     async def of(self, run_id: str) -> Standing:
-        """A run's standing. Raises InvalidInput with code `run.unknown`, redis errors."""
+        """A run's standing: it runs once a stage was given it. Raises InvalidInput with code `run.unknown`, redis
+        errors."""
         stored = await self._stored(self._victoria.keys.of_run(run_id)).ask(run_id)
-        view = stored.view
+        view, waiting = stored.view, stored.waiting
         if view.finished:
             return Standing(view, error=view.finished.error)
+        if view.status == "queued" and stored.given:
+            view = msgspec.structs.replace(view, status="running")
+        missing = await self._missing.within(FRESH)
+        waits = await self._waits(view, waiting, missing)
         reasons = list[str]()
-        if missing := await self._missing.within(FRESH):
+        if missing and waits:
             reasons.append(f"no worker for {', '.join(missing)}: start them with `victoria up`")
         reasons += [_answer_to(each) for each in view.questions]
-        waiting = stored.waiting
         error = waiting.error if waiting else None
         if error:
             reasons.append(f"{error.message} {error.hint}")
-        waits = await self._waits(view, waiting, missing)
         if waiting and waiting.model and waits and waits.place is not None:
             reasons.append(f"{waiting.model}, which {_busy(waits.place)}")
         return Standing(view, "; ".join(reasons), error, waits)
@@ -123,30 +118,27 @@ class Standings:
         if waiting and waiting.error:
             return Waits(_asking(waiting.effect), model=str(self._victoria.engines.wish))
         if waiting:
-            line = await self._place((waiting.stream,), INFERENCE, view)
-            return Waits(_asking(waiting.effect), place=line[1] if line else None, model=waiting.model)
-        stages = RUNS if view.status == "queued" else RUNS[1:]
-        if line := await self._place(stages, self._victoria.keys.of_run(view.run_id), view):
-            return Waits(line[0], place=line[1])
-        # In no line, it is in some stage's hands: perhaps in those of one where nobody is any more.
-        behind = [stage for stage in missing if stage != FIRST or view.status == "queued"]
-        return Waits(behind[0]) if behind else None
-
-    async def _place(self, stages: Sequence[str], partition: str, view: RunView) -> tuple[str, int | None] | None:
-        """In which of these stages' lines a run stands first, and how many entries come before its own, of a long
-        line at least so many; None where it stands in none."""
-        recent = self._lines(stages if partition == INFERENCE else RUNS, partition)
-        lines, age = await recent.within(FRESH), time() - view.submitted_at.timestamp()
-        if age < FRESH and all(lines[stage].place(view.run_id) is None for stage in stages):  # it may have come since
-            lines = await recent.within(max(age, 0.0))
-        for stage in stages:
+            line = (await self._lines((waiting.stream,), INFERENCE).within(FRESH))[waiting.stream]
+            return Waits(_asking(waiting.effect), place=line.place(view.run_id), model=waiting.model)
+        recent = self._lines(RUNS, self._victoria.keys.of_run(view.run_id))
+        lines = await recent.within(FRESH)
+        if view.status == "queued":
+            if lines[FIRST].all and lines[FIRST].place(view.run_id) is None:  # it has come since
+                lines = await recent.within(0.0)
+            place = lines[FIRST].place(view.run_id)
+            return Waits(FIRST, place=place if lines[FIRST].all or place is not None else lines[FIRST].entries)
+        for stage in RUNS[1:]:
             if (place := lines[stage].place(view.run_id)) is not None:
-                return stage, place
-        longer = [stage for stage in stages if not lines[stage].all]
-        if longer:
-            return longer[0], lines[longer[0]].entries
-        # So that no run is seen to begin and then to stand in line: what was not there may have been on its way.
-        return (FIRST, None) if FIRST in stages and monotonic() - recent.at > age - SETTLED else None
+                return Waits(stage, place=place)
+        # In no line, it is in some stage's hands: perhaps in those of one where nobody is any more.
+        return next((Waits(stage) for stage in _in_hand(view) if stage in missing), None)
+
+
+def _in_hand(view: RunView) -> Sequence[str]:
+    """The stages that may have a run in hand."""
+    if not view.steps:
+        return FIRST, plan.NAME, aggregate.NAME
+    return (STEPS,) if any(step.status == "running" for step in view.steps) else (aggregate.NAME,)
 
 
 def _busy(before: int) -> str:
@@ -155,7 +147,7 @@ def _busy(before: int) -> str:
 
 def _asking(effect: str) -> str:
     """The stage that asked a model, by the name of its question."""
-    name = effect.rpartition("/")[2]
+    name = effect.rpartition("/")[2].partition(".")[0]  # further tries of a question are name.2, name.3
     if name in (FIRST, "fuse"):
         return FIRST if name == FIRST else aggregate.NAME
     return STEPS if name.partition("-")[0] in OF_STEPS else plan.NAME

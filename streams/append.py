@@ -29,6 +29,8 @@ RETRY_AFTER = 1.0
 
 SUBMITTED = "submitted"
 """The field of a run's hash that holds its first envelope."""
+ENTERED = "submitted.at"
+"""The field that holds the id of that one's entry, from which it is known whether a stage was given it."""
 
 
 def first_id(run_id: str, event: type[Event]) -> str:

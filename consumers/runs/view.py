@@ -12,10 +12,12 @@ from schemas.envelope import Envelope, decoder, husk
 from schemas.errors import ErrorInfo, InvalidInput
 from schemas.events import GoalSubmitted, HypothesisRaised, RunFinished
 from schemas.plan import How, Plan, RunStatus, Step, StepStatus
-from streams.append import SUBMITTED, first_id
+from streams.append import ENTERED, SUBMITTED, first_id
 from streams.asking import Waiting
 from streams.connection import Client
 from streams.keys import Keys
+from streams.ranges import FIRST as NONE
+from streams.ranges import EntryId
 
 FIELDS = (SUBMITTED, STAGE)
 """What a run's view is made of."""
@@ -43,11 +45,13 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 class Stored(NamedTuple):
-    """What the server has of a run: the fields of its view, and why it waits."""
+    """What the server has of a run: the fields of its view, and why it waits. `given` is whether its first event was
+    given to the stage that reads it, which it always was once it is known to be."""
 
     run_id: str
     fields: "Sequence[bytes | None]"
     reason: "bytes | None"
+    given: bool
 
     @property
     def view(self) -> RunView:
@@ -96,18 +100,37 @@ async def view(client: Client, keys: Keys, run_id: str) -> RunView:
     return _view(run_id, *await _read(client, keys, run_id))
 
 
-async def stored(client: Client, keys: Keys, run_ids: Sequence[str]) -> list[Stored | Exception]:
-    """What there is of some runs, asked for at once; an error for one whose keys are something else. Raises redis
-    errors."""
+async def stored(
+    client: Client, keys: Keys, run_ids: Sequence[str], stream: str, group: str
+) -> list[Stored | Exception]:
+    """What there is of some runs, whose first events come to a group on a stream, asked for at once; an error for one
+    whose keys are something else. Raises redis errors."""
+    partitions = sorted({keys.of_run(run_id) for run_id in run_ids})
     pipeline: Any = client.pipeline(transaction=False)
     for run_id in run_ids:
-        pipeline.hmget(keys.run(keys.of_run(run_id), run_id), FIELDS)
+        pipeline.hmget(keys.run(keys.of_run(run_id), run_id), (*FIELDS, ENTERED))
         pipeline.get(keys.waiting(run_id))
+    for partition in partitions:  # after the runs: what they show has happened before
+        pipeline.xinfo_groups(keys.stream(partition, stream))
     replies = await pipeline.execute(raise_on_error=False)
-    return [
-        next((reply for reply in found if isinstance(reply, Exception)), Stored(run_id, *found))
-        for run_id, *found in zip(run_ids, replies[::2], replies[1::2], strict=True)
-    ]
+    count = 2 * len(run_ids)
+    places = {p: _place(reply, group) for p, reply in zip(partitions, replies[count:], strict=True)}
+    found: list[Stored | Exception] = []
+    for run_id, fields, reason in zip(run_ids, replies[:count:2], replies[1:count:2], strict=True):
+        problem = next((each for each in (fields, reason) if isinstance(each, Exception)), None)
+        if problem:
+            found.append(problem)
+        else:
+            *own, entered = fields
+            given = entered is not None and EntryId.of(entered) <= places[keys.of_run(run_id)]
+            found.append(Stored(run_id, own, reason, given))
+    return found
+
+
+def _place(groups: Any, group: str) -> EntryId:
+    """The last entry that was given to a group; the first id of all where there is none."""
+    found = () if isinstance(groups, Exception) else groups
+    return next((EntryId.of(each["last-delivered-id"]) for each in found if each["name"] == group.encode()), NONE)
 
 
 async def plan_view(client: Client, keys: Keys, run_id: str) -> PlanView:

@@ -80,7 +80,7 @@ def handlers(url: str) -> Mapping[Any, Any]:
     async def ours(_request: Request, problem: VictoriaError) -> Response:
         return response(problem)
 
-    async def server_trouble(_request: Request, problem: RedisError) -> Response:
+    async def server_trouble(_request: Request, problem: RedisError | OSError) -> Response:
         try:
             with reachable(url):
                 raise problem
@@ -103,6 +103,8 @@ def handlers(url: str) -> Mapping[Any, Any]:
     return {
         VictoriaError: ours,
         RedisError: server_trouble,
+        TimeoutError: server_trouble,
+        ConnectionError: server_trouble,
         HTTPException: no_such_page,
         ClientDisconnect: gone,
         Exception: bug,

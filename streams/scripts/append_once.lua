@@ -2,7 +2,7 @@
 -- and unless too many entries wait for a group of the stream already.
 --
 -- KEYS[1] the stream   KEYS[2] what was counted (hash that expires)   KEYS[3+] for each event its marker (hash)
--- ARGV[1] the markers' field   ARGV[2] seconds a marker lives, 0 for ever
+-- ARGV[1] the markers' field; beside it, as FIELD.at, is the entry's id   ARGV[2] seconds a marker lives, 0 for ever
 -- ARGV[3] how many entries may wait, 0 for any number   ARGV[4] number of groups, then their names
 -- then for each event: type, event
 -- Returns for each event: 1 appended; 0 it was there already; -n refused, because n entries wait.
@@ -81,7 +81,7 @@ for i = 3, #KEYS do
     if ttl ~= '0' then
       call('EXPIRE', KEYS[i], ttl)
     end
-    call('XADD', stream, '*', 'type', name, 'event', event)
+    call('HSET', KEYS[i], field .. '.at', call('XADD', stream, '*', 'type', name, 'event', event))
     wait, appended = wait + 1, appended + 1
     results[#results + 1] = 1
   end

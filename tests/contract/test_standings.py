@@ -15,6 +15,7 @@ from gateway import standing
 from gateway.standing import Standings, Waits
 from schemas.errors import InvalidInput
 from streams.groups import create_groups
+from streams.scripts import Scripts
 
 
 @pytest.fixture
@@ -63,15 +64,36 @@ async def test_a_run_that_came_after_a_look_is_in_line_at_once(victoria: Victori
         assert (found.status, found.waiting and found.waiting.stage) == ("queued", "understand")
 
 
-async def test_a_run_that_was_given_to_somebody_is_in_no_line(victoria: Victoria, monkeypatch: Any) -> None:
-    monkeypatch.setattr(standing, "FRESH", 0.0)
-    await submit(victoria, "run")
-    standings = Standings(victoria)
-    assert (await standings.of("run")).waiting == Waits("understand", 0)
+async def test_a_run_that_was_given_to_somebody_runs_at_every_door_whatever_the_others_wait_for(
+    victoria: Victoria, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(standing, "FRESH", 3_600.0)
+    monkeypatch.setattr("streams.lag.LOOKED_THROUGH", 3)
+    runs = [run for run in (f"run-{number}" for number in range(40)) if victoria.keys.of_run(run) == "0"]
+    await submit(victoria, *runs)
+    doors = [Standings(victoria), Standings(victoria)]
+    found = await doors[0].of(runs[0])
+    assert (found.status, found.waiting) == ("queued", Waits("understand", 0))
     client: Any = victoria.client
-    intake = victoria.keys.stream(victoria.keys.of_run("run"), "intake")
-    await client.xreadgroup("understand", "somebody", {intake: ">"})
-    assert (await standings.of("run")).waiting == Waits("understand"), "which nobody serves"
+    intake = victoria.keys.stream("0", "intake")
+    await client.xreadgroup("understand", "somebody", {intake: ">"}, count=1)
+    for door in doors:
+        found = await door.of(runs[0])
+        assert (found.status, found.waiting) == ("running", Waits("understand")), "in the hands of who is not there"
+        assert "no worker for understand" in found.waits_for
+        assert (await door.of(runs[1])).status == "queued"
+
+
+async def test_a_run_in_the_hands_of_a_live_stage_waits_for_nobody(victoria: Victoria) -> None:
+    await submit(victoria, "run")
+    client: Any = victoria.client
+    partition = victoria.keys.of_run("run")
+    await client.xreadgroup("understand", "somebody", {victoria.keys.stream(partition, "intake"): ">"})
+    for stage in ("understand", "plan", "aggregate"):  # and others are missing
+        for each in victoria.keys.of_stream(stage):
+            await Scripts(victoria.client).lease(victoria.keys.leases(each, stage), "somebody", 60)
+    found = await Standings(victoria).of("run")
+    assert (found.status, found.waiting, found.waits_for) == ("running", None, "")
 
 
 async def test_beyond_what_is_looked_at_a_run_is_behind_so_many(victoria: Victoria, monkeypatch: Any) -> None:
