@@ -263,6 +263,20 @@ async def test_a_goal_at_intake_knows_its_place_until_a_worker_takes_it(victoria
             await eventually(is_understood)
 
 
+@pytest.mark.parametrize("page", ["/run/status/1", "/run/1/cancel", "/status", "/questions", "/v1/chat/completions"])
+async def test_a_server_that_is_silent_counts_as_away(
+    victoria: Victoria, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    async with indoors(victoria) as client:
+        monkeypatch.setattr("streams.cluster.ANSWER_WITHIN", 0.0)
+        if page.endswith(("cancel", "completions")):
+            answer = await client.post(page, json={"model": "victoria", "messages": [{"role": "user", "content": "?"}]})
+        else:
+            answer = await client.get(page)
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
+
+
 async def test_a_run_whose_model_is_not_there_names_it(open_: Open) -> None:
     async with open_(model="ollama:nobody-has-it") as victoria, indoors(victoria) as client, at_work(victoria):
         page = await sent(client, goal="Why is the sky blue, and the sea, and how do they differ?")
