@@ -45,13 +45,19 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 class Stored(NamedTuple):
-    """What the server has of a run: the fields of its view, and why it waits. `given` is whether its first event was
-    given to the stage that reads it, which it always was once it is known to be."""
+    """What the server has of a run: the fields of its view, its first entry's id, and why it waits; and which entry was
+    the last that was given to the stage which reads that."""
 
     run_id: str
     fields: "Sequence[bytes | None]"
+    entered: "bytes | None"
     reason: "bytes | None"
-    given: bool
+    last: EntryId
+
+    @property
+    def given(self) -> bool:
+        """Whether the run was given to a stage; False for one of an older version, which has no such id."""
+        return self.entered is not None and EntryId.of(self.entered) <= self.last
 
     @property
     def view(self) -> RunView:
@@ -114,20 +120,15 @@ async def stored(
         pipeline.xinfo_groups(keys.stream(partition, stream))
     replies = await pipeline.execute(raise_on_error=False)
     count = 2 * len(run_ids)
-    places = {p: _place(reply, group) for p, reply in zip(partitions, replies[count:], strict=True)}
+    last = {p: _last_given(reply, group) for p, reply in zip(partitions, replies[count:], strict=True)}
     found: list[Stored | Exception] = []
     for run_id, fields, reason in zip(run_ids, replies[:count:2], replies[1:count:2], strict=True):
         problem = next((each for each in (fields, reason) if isinstance(each, Exception)), None)
-        if problem:
-            found.append(problem)
-        else:
-            *own, entered = fields
-            given = entered is not None and EntryId.of(entered) <= places[keys.of_run(run_id)]
-            found.append(Stored(run_id, own, reason, given))
+        found.append(problem or Stored(run_id, fields[:-1], fields[-1], reason, last[keys.of_run(run_id)]))
     return found
 
 
-def _place(groups: Any, group: str) -> EntryId:
+def _last_given(groups: Any, group: str) -> EntryId:
     """The last entry that was given to a group; the first id of all where there is none."""
     found = () if isinstance(groups, Exception) else groups
     return next((EntryId.of(each["last-delivered-id"]) for each in found if each["name"] == group.encode()), NONE)

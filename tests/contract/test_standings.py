@@ -14,6 +14,7 @@ from deploy.wiring import opened
 from gateway import standing
 from gateway.standing import Standings, Waits
 from schemas.errors import InvalidInput
+from streams.append import ENTERED
 from streams.groups import create_groups
 from streams.scripts import Scripts
 
@@ -106,13 +107,15 @@ async def test_beyond_what_is_looked_at_a_run_is_behind_so_many(victoria: Victor
 
 
 async def test_a_key_that_is_something_else_hurts_only_its_own_run(victoria: Victoria) -> None:
-    await submit(victoria, "good", "bad")
+    await submit(victoria, "good", "bad", "odd")
     client: Any = victoria.client
     await client.delete(key := victoria.keys.run(victoria.keys.of_run("bad"), "bad"))
     await client.set(key, "no hash")
-    standings = Standings(victoria)
-    good, bad, unknown = await asyncio.gather(*map(standings.of, ("good", "bad", "nobody")), return_exceptions=True)
+    await client.hset(victoria.keys.run(victoria.keys.of_run("odd"), "odd"), ENTERED, "garbage")
+    asked = map(Standings(victoria).of, ("good", "bad", "odd", "nobody"))
+    good, bad, odd, unknown = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(good, standing.Standing)
+    assert isinstance(odd, ValueError)
     assert "WRONGTYPE" in str(bad)
     assert isinstance(unknown, InvalidInput)
     assert unknown.code == "run.unknown"
