@@ -45,7 +45,7 @@ async def working(victoria: Victoria, *stages: str, workers: int = 1) -> AsyncGe
 async def ends_of(results: Results, *runs: str) -> dict[str, RunFinished]:
     """How these runs end, in the order in which they do."""
     ends: dict[str, RunFinished] = {}
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         async for seen in results.of(runs):
             if seen.envelope and isinstance(seen.envelope.body, RunFinished):
                 ends[seen.envelope.run] = seen.envelope.body
