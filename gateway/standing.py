@@ -6,6 +6,7 @@ from functools import cache, partial
 import msgspec
 
 from consumers import aggregate, delegate, plan, step_execute, understand
+from consumers.offers import backend_of
 from consumers.runs.state import Asking
 from consumers.runs.view import RunView, Stored
 from deploy.victoria import Victoria
@@ -13,6 +14,7 @@ from gateway.serve import missing_stages
 from schemas.errors import ErrorInfo
 from schemas.plan import RunStatus
 from streams.asking import Waiting
+from streams.connection import TROUBLE
 from streams.gathered import Gathered
 from streams.keys import INFERENCE
 from streams.lag import InLine
@@ -28,7 +30,7 @@ SESSION = "session"
 """What waits in a run for its turn."""
 FIRST, STEPS = understand.NAME, step_execute.NAME
 RUNS = (FIRST, plan.NAME, aggregate.NAME, STEPS, delegate.NAME)
-"""The stages in whose lines a run may stand; in that of the first until it is given its goal."""
+"""The stages in whose lines a run may stand."""
 OF_STEPS = ("answer", "think", "vote", "choose", "act")
 """How steps' questions to models are called."""
 
@@ -77,7 +79,7 @@ class Standings:
     def __init__(self, victoria: Victoria) -> None:
         self._victoria = victoria
         self._stored = cache(self._new_calls)
-        self._missing = Recent(partial(missing_stages, victoria))
+        self._missing = Recent(self._missing_now)
         self._lines = cache(self._new_lines)
 
     def _new_calls(self, _partition: str) -> Gathered[str, Stored]:
@@ -94,12 +96,18 @@ class Standings:
         view, waiting = stored.view, stored.waiting
         if view.finished:
             return Standing(view, error=view.finished.error)
-        if view.status == "queued" and stored.given:
+        recent = self._lines(RUNS, self._victoria.keys.of_run(run_id))
+        given = stored.given
+        if given is None and view.status == "queued":
+            given = (await recent.within(FRESH))[FIRST].place(run_id) is None
+        if view.status == "queued" and given:
             view = msgspec.structs.replace(view, status="running")
         missing = await self._missing.within(FRESH)
-        waits = await self._waits(view, waiting, missing)
+        waits = await self._waits(view, waiting, missing, recent)
         reasons = list[str]()
-        if missing and waits:
+        if waits and view.status != "queued":  # then all are needed that are not there
+            missing = [stage for stage in missing if stage == waits.stage or (waiting and backend_of(stage))]
+        if waits and missing:
             reasons.append(f"no worker for {', '.join(missing)}: start them with `victoria up`")
         reasons += [_answer_to(each) for each in view.questions]
         error = waiting.error if waiting else None
@@ -109,7 +117,15 @@ class Standings:
             reasons.append(f"{waiting.model}, which {_busy(waits.place)}")
         return Standing(view, "; ".join(reasons), error, waits)
 
-    async def _waits(self, view: RunView, waiting: Waiting | None, missing: Sequence[str]) -> Waits | None:
+    async def _missing_now(self) -> list[str]:
+        try:
+            return await missing_stages(self._victoria)
+        except TROUBLE:  # a part of a cluster is away, and not the run's
+            return []
+
+    async def _waits(
+        self, view: RunView, waiting: Waiting | None, missing: Sequence[str], recent: Recent[dict[str, InLine]]
+    ) -> Waits | None:
         if view.questions:
             asking = view.questions[0]
             return Waits(STEPS, question=Pending(asking.id, asking.question, asking.choices))
@@ -120,14 +136,13 @@ class Standings:
         if waiting:
             line = (await self._lines((waiting.stream,), INFERENCE).within(FRESH))[waiting.stream]
             return Waits(_asking(waiting.effect), place=line.place(view.run_id), model=waiting.model)
-        recent = self._lines(RUNS, self._victoria.keys.of_run(view.run_id))
         lines = await recent.within(FRESH)
         if view.status == "queued":
             if lines[FIRST].all and lines[FIRST].place(view.run_id) is None:  # it has come since
                 lines = await recent.within(0.0)
             place = lines[FIRST].place(view.run_id)
             return Waits(FIRST, place=place if lines[FIRST].all or place is not None else lines[FIRST].entries)
-        for stage in RUNS[1:]:
+        for stage in RUNS:  # in that of the first too: what is tried again, or put off, comes there once more
             if (place := lines[stage].place(view.run_id)) is not None:
                 return Waits(stage, place=place)
         # In no line, it is in some stage's hands: perhaps in those of one where nobody is any more.

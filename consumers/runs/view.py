@@ -55,9 +55,9 @@ class Stored(NamedTuple):
     last: EntryId
 
     @property
-    def given(self) -> bool:
-        """Whether the run was given to a stage; False for one of an older version, which has no such id."""
-        return self.entered is not None and EntryId.of(self.entered) <= self.last
+    def given(self) -> bool | None:
+        """Whether the run was given to a stage; None for one without such an id: a fork, or of an older version."""
+        return None if self.entered is None else EntryId.of(self.entered) <= self.last
 
     @property
     def view(self) -> RunView:

@@ -207,7 +207,8 @@ class Health:
         told = self._door.metrics
         told.in_hand.set(self._door.load)
         try:
-            found = await self.found()
+            with anyio.fail_after(WITHIN):
+                found = await self.found()
         except TROUBLE:
             found = Found()
         told.standing.tell(found, found.stages)

@@ -80,9 +80,33 @@ async def test_a_run_that_was_given_to_somebody_runs_at_every_door_whatever_the_
     await client.xreadgroup("understand", "somebody", {intake: ">"}, count=1)
     for door in doors:
         found = await door.of(runs[0])
-        assert (found.status, found.waiting) == ("running", Waits("understand")), "in the hands of who is not there"
-        assert "no worker for understand" in found.waits_for
+        assert found.status == "running"
+        assert found.waits_for == "no worker for understand: start them with `victoria up`"
         assert (await door.of(runs[1])).status == "queued"
+
+
+async def test_a_run_without_the_id_of_its_entry_is_queued_while_it_stands_in_line(
+    victoria: Victoria, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(standing, "FRESH", 0.0)
+    await submit(victoria, "run")
+    client: Any = victoria.client
+    partition = victoria.keys.of_run("run")
+    await client.hdel(victoria.keys.run(partition, "run"), ENTERED)
+    found = await Standings(victoria).of("run")
+    assert (found.status, found.waiting) == ("queued", Waits("understand", 0))
+    await client.xreadgroup("understand", "somebody", {victoria.keys.stream(partition, "intake"): ">"})
+    assert (await Standings(victoria).of("run")).status == "running"
+
+
+async def test_a_run_that_is_put_back_stands_in_line_again_and_runs_on(victoria: Victoria) -> None:
+    await submit(victoria, "run")
+    client: Any = victoria.client
+    intake = victoria.keys.stream(victoria.keys.of_run("run"), "intake")
+    ((_, ((_, fields),)),) = await client.xreadgroup("understand", "somebody", {intake: ">"})
+    await client.xadd(intake, dict(zip(fields[::2], fields[1::2], strict=True)))
+    found = await Standings(victoria).of("run")
+    assert (found.status, found.waiting) == ("running", Waits("understand", 0))
 
 
 async def test_a_run_in_the_hands_of_a_live_stage_waits_for_nobody(victoria: Victoria) -> None:
@@ -119,3 +143,13 @@ async def test_a_key_that_is_something_else_hurts_only_its_own_run(victoria: Vic
     assert "WRONGTYPE" in str(bad)
     assert isinstance(unknown, InvalidInput)
     assert unknown.code == "run.unknown"
+
+
+async def test_a_run_is_shown_though_another_part_of_the_servers_is_away(victoria: Victoria, monkeypatch: Any) -> None:
+    async def away(_victoria: Victoria) -> list[str]:
+        raise ConnectionRefusedError("another server is away")
+
+    monkeypatch.setattr(standing, "missing_stages", away)
+    await submit(victoria, "run")
+    found = await Standings(victoria).of("run")
+    assert (found.status, found.waiting, found.waits_for) == ("queued", Waits("understand", 0), "")
